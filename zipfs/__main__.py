@@ -1,0 +1,5 @@
+"""``python -m zipfs`` is ``zipfs``."""
+
+from zipfs.cli import main
+
+main()

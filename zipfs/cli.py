@@ -1,0 +1,302 @@
+"""The command line: arguments to settings, errors to one line and an exit code."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any, NoReturn, ParamSpec, Self, TypeVar, get_args
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from zipfs import __version__, daemon, mountpoint, offline, report
+from zipfs.config import LogLevel, Settings
+from zipfs.errors import (
+    EXIT_CODES,
+    INTERRUPTED,
+    LayoutError,
+    LibraryError,
+    MountpointError,
+    NotSealedError,
+    ZipfsError,
+)
+from zipfs.library import Entry
+from zipfs.sealing import Impossible, Plain, Sealer
+from zipfs.selection import folders_of
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_Command = Callable[P, R]
+
+_EPILOG = "Exit status: " + "; ".join(f"{code} {text}" for code, text in EXIT_CODES.items()) + "."
+
+
+def _index_option(command: _Command[P, R]) -> _Command[P, R]:
+    return click.option(
+        "--index",
+        metavar="FILE",
+        help="Where the checksums are kept (SQLite).  [default: a file of its own for each"
+        " library, in $STATE_DIRECTORY or else in your state folder, ~/.local/state/zipfs]",
+    )(command)
+
+
+def _games_option(command: _Command[P, R]) -> _Command[P, R]:
+    return click.option(
+        "--games",
+        metavar="GLOB",
+        multiple=True,
+        help="Which folders are games, relative to the library, such as 'roms/*/*'; can be"
+        " given several times.  [default: roms/*/* if there is a folder roms, else */roms/*"
+        " if there are such, else */*]",
+    )(command)
+
+
+def _settings(config: str | None = None, **given: Any) -> Settings:
+    """Settings of what was given; what wasn't, click tells as None, () or False."""
+    return Settings.load(
+        config,
+        {
+            name.replace("_", "-"): None if value in ((), False) else value
+            for name, value in given.items()
+        },
+    )
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EPILOG,
+)
+@click.version_option(__version__, prog_name="zipfs")
+def cli() -> None:
+    """Show every multi-file game of a library as one virtual, seekable .zip file.
+
+    Nothing is copied and nothing in the library is ever changed: the archives'
+    headers are computed, their data are the files themselves. Serve the mount with
+    any web server and downloads have byte ranges, resume and stable ETags.
+    """
+
+
+@cli.command()
+@click.argument("library", required=False)
+@click.argument("mountpoint", required=False)
+@_index_option
+@_games_option
+@click.option(
+    "--allow-other",
+    is_flag=True,
+    help="Let other users, a web server's for one, into the mount. Each file can still be read"
+    " only by whom its source grants it.",
+)
+@click.option(
+    "--settle",
+    type=float,
+    metavar="SECONDS",
+    help="How long nothing in a game's folder must have changed before its archive is shown."
+    "  [default: 2]",
+)
+@click.option(
+    "--read-ahead",
+    type=int,
+    metavar="KIB",
+    help="The kernel's read-ahead for the mount, set if root; 0 leaves it alone.  [default: 1024]",
+)
+@click.option("--config", metavar="FILE", help="TOML file with any of these options by name.")
+@click.option(
+    "-o",
+    "options",
+    metavar="OPTION",
+    multiple=True,
+    help="A mount option of FUSE's own, passed on as it is.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(get_args(LogLevel)),
+    help="How much to say on stderr.  [default: info]",
+)
+def mount(**given: Any) -> None:
+    """Mount LIBRARY on the empty folder MOUNTPOINT, in the foreground.
+
+    A game folder with two or more files is shown as NAME.zip in its place, as soon
+    as its files are hashed and have settled; everything else is shown as it is.
+    SIGINT and SIGTERM unmount; SIGHUP looks through the library again; SIGUSR1
+    dumps all stacks to stderr.
+    """
+    settings = _settings(**given)
+    _log_to_stderr(settings.log_level)
+    daemon.run(settings)
+
+
+@cli.command()
+@click.argument("mountpoint")
+@click.option("--lazy", is_flag=True, help="Unmount even if it is in use; downloads are cut off.")
+def unmount(mountpoint: str, lazy: bool) -> None:
+    """Unmount MOUNTPOINT, also one whose daemon has died."""
+    _unmount(mountpoint, lazy=lazy)
+
+
+def _unmount(path: str, *, lazy: bool) -> None:
+    parent, name = os.path.split(os.path.abspath(path))
+    absolute = os.path.join(os.path.realpath(parent), name)
+    mounted = mountpoint.mounted_at(absolute)
+    if mounted is None or mounted.kind != f"fuse.{mountpoint.SUBTYPE}":
+        raise MountpointError(f"no zipfs is mounted on {path}")
+    mountpoint.unmount(absolute, lazy=lazy or mountpoint.is_dead(absolute))
+
+
+@cli.command()
+@click.argument("library")
+@_index_option
+@_games_option
+def index(**given: Any) -> None:
+    """Hash all games of LIBRARY now, so that a mount has every archive at once.
+
+    Ctrl-C keeps what was done; the next run, or the mount, carries on from there.
+    """
+    settings = _settings(**given)
+    _log_to_stderr("warning")
+    sealer = daemon.make_sealer(settings)
+    with closing(sealer.index), _Bar() as bar:
+        summary = offline.seal_all(sealer, list(sealer.library.games(sealer.policy)), bar)
+    for problem in summary.problems:
+        click.echo(f"zipfs: {problem}", err=True)
+    click.echo(
+        f"{summary.archives} archives sealed: {summary.members} members, {summary.size} bytes"
+        f" ({summary.hashed} bytes hashed now)"
+    )
+    if summary.changing:
+        raise NotSealedError(
+            f"{len(summary.changing)} games could not be sealed, because they keep changing or"
+            f" can't be read; the first is {os.fsdecode(summary.changing[0])}"
+        )
+
+
+@cli.command()
+@click.argument("library")
+@click.argument("game")
+@_index_option
+@_games_option
+@click.option("--json", "as_json", is_flag=True, help="For programs instead of people.")
+def inspect(library: str, game: str, as_json: bool, **given: Any) -> None:
+    """Show the archive of GAME, a path relative to LIBRARY: members and validators.
+
+    What isn't hashed yet is hashed first.
+    """
+    settings = _settings(library=library, **given)
+    _log_to_stderr("error")
+    sealer = daemon.make_sealer(settings)
+    with closing(sealer.index):
+        path, source = _find_game(sealer, os.fsencode(game).strip(b"/"))
+        with _Bar() as bar:
+            examination, version = offline.seal_one(sealer, (path, source), bar)
+    if version is None:
+        if isinstance(examination.outcome, Plain):
+            raise LibraryError(
+                f"{game} has fewer than two files, so it is shown as a folder, not as an archive"
+            )
+        if isinstance(examination.outcome, Impossible):
+            raise LayoutError(f"{game} has no archive: {examination.outcome.reason}")
+        raise NotSealedError(f"{game} keeps changing, or can't be read; try again later")
+    if as_json:
+        click.echo(json.dumps(report.as_json(version), indent=2))
+    else:
+        terminal = sys.stdout.isatty()
+        report.print_version(version, Console(width=None if terminal else 160))
+
+
+def _find_game(sealer: Sealer, path: bytes) -> tuple[bytes, bytes]:
+    """Path and source of the game that *path*, its folder or its archive, names."""
+    folder, _, name = path.rpartition(b"/")
+    candidates = [path]
+    candidates += [folder + b"/" + base if folder else base for base in folders_of(name)]
+    for candidate in candidates:
+        entry = sealer.library.entry(candidate)
+        if isinstance(entry, Entry) and entry.is_folder:
+            if sealer.policy.is_game(candidate):
+                return candidate, entry.source
+            raise LibraryError(
+                f"{os.fsdecode(path)} is no game by its place; see --games in `zipfs index --help`"
+            )
+    raise LibraryError(f"there is no game folder {os.fsdecode(path)} in the library")
+
+
+class _Bar:
+    """A progress bar on stderr; on anything but a terminal it stays silent."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("hashing"),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def total(self, size: int) -> None:
+        self._progress.update(self._task, total=size)
+
+    def advance(self, size: int) -> None:
+        self._progress.advance(self._task, size)
+
+
+def _log_to_stderr(level: str) -> None:
+    # Under systemd the journal stamps each line itself.
+    journal = "JOURNAL_STREAM" in os.environ
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.upper(),
+        format="%(levelname)s: %(message)s"
+        if journal
+        else "%(asctime)s %(levelname)s: %(message)s",
+    )
+    # trio and pyfuse3 log what concerns only their authors below warning.
+    for name in ("pyfuse3", "trio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def main() -> NoReturn:
+    """The console script ``zipfs``."""
+    try:
+        sys.exit(cli.main(standalone_mode=False, prog_name="zipfs") or 0)
+    except ZipfsError as error:
+        click.echo(f"zipfs: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("zipfs: interrupted; the same command carries on from here", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing is left to say (and to say it to).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except Exception:
+        logging.basicConfig(stream=sys.stderr)
+        log.exception("unexpected error; please report it")
+        sys.exit(ZipfsError.exit_code)

@@ -1,0 +1,133 @@
+"""Settings: from the command line and a TOML file, validated once, then frozen.
+
+The names are those of the command line's long options, in the file as well
+(``read-ahead = 1024``). What the command line says wins over the file.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from zipfs.errors import ConfigError
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+MIN_SETTLE = 0.05
+"""Seconds; file systems count time in ticks of up to 10 ms, and a state has to be
+older than its tick to be trusted (DESIGN S1)."""
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+class Settings(BaseModel):
+    """All that `zipfs mount` can be told; the other commands take a part of it."""
+
+    model_config = ConfigDict(
+        alias_generator=_kebab, extra="forbid", frozen=True, populate_by_name=False, strict=True
+    )
+
+    library: str = Field(min_length=1)
+    """Folder to show."""
+    mountpoint: str | None = Field(None, min_length=1)
+    """Empty folder to mount on."""
+    index: str | None = Field(None, min_length=1)
+    """SQLite file that keeps the checksums; None: one a library in the state folder."""
+    games: tuple[str, ...] = ()
+    """Which folders are games, relative to the library; empty: found out."""
+    allow_other: bool = False
+    """Whether other users may look into the mount."""
+    settle: float = Field(2.0, ge=MIN_SETTLE, le=86400)
+    """Seconds without a change after which a game is taken as complete."""
+    read_ahead: int = Field(1024, ge=0, le=1 << 20)
+    """The kernel's read-ahead for the mount, KiB; 0 leaves it as it is."""
+    options: tuple[str, ...] = ()
+    """FUSE's own mount options."""
+    log_level: LogLevel = "info"
+
+    @field_validator("settle", mode="before")
+    @classmethod
+    def _whole_seconds(cls, value: object) -> object:
+        # TOML tells 2 from 2.0, people don't.
+        return float(value) if type(value) is int else value
+
+    @field_validator("games", "options", mode="before")
+    @classmethod
+    def _list(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("games")
+    @classmethod
+    def _relative(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for glob in value:
+            components = glob.strip("/").split("/")
+            if glob.startswith("/") or not all(components) or {".", ".."} & set(components):
+                raise ValueError(
+                    f"{glob!r} isn't a pattern relative to the library, like 'roms/*/*'"
+                )
+        return value
+
+    @field_validator("options")
+    @classmethod
+    def _harmless(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for option in ",".join(value).split(","):
+            if option in ("rw", "max_read") or option.startswith("max_read="):
+                raise ValueError(
+                    f"the mount option {option!r} can't be had with zipfs; leave it out"
+                )
+        return value
+
+    @classmethod
+    def load(cls, file: str | None, given: Mapping[str, Any]) -> Self:
+        """Settings of the TOML *file*, if any, overridden by *given*.
+
+        *given* has the same names as the file; a value of None says nothing.
+        Raises :exc:`ConfigError` with one line that names the key.
+        """
+        values = _read_toml(file) if file else {}
+        values |= {key: value for key, value in given.items() if value is not None}
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(_one_line(error, file, given)) from None
+
+
+def _read_toml(file: str) -> dict[str, Any]:
+    try:
+        with open(file, "rb") as stream:
+            return tomllib.load(stream)
+    except OSError as error:
+        raise ConfigError(f"can't read the config file {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the config file {file} isn't valid TOML: {error}") from None
+
+
+def _one_line(error: ValidationError, file: str | None, given: Mapping[str, Any]) -> str:
+    """The first complaint, with the place that the value came from."""
+    first = error.errors()[0]
+    key = str(first["loc"][0]) if first["loc"] else "?"
+    place = f"in {file}" if file and given.get(key) is None else "on the command line"
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(sorted(_kebab(name) for name in Settings.model_fields))
+        return f"unknown key {key!r} {place}; the known ones are {known}"
+    if first["type"] == "missing":
+        return f"no {key} given; name it on the command line or in a config file"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"bad value for {key!r} {place}: {message}"
+
+
+def state_folder(environment: Mapping[str, str] = os.environ) -> str:
+    """Where indexes live: systemd's ``$STATE_DIRECTORY``, else the user's own.
+
+    systemd.exec(5): several directories are joined by colons; the first is ours.
+    """
+    if given := environment.get("STATE_DIRECTORY"):
+        return given.split(":")[0]
+    return platformdirs.user_state_dir("zipfs")

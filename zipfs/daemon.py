@@ -1,0 +1,213 @@
+"""The mount's life: start, signals, end.
+
+What is checked before the mount raises :exc:`zipfs.errors.ZipfsError` and is one
+line on the terminal; after it the daemon answers everything by errno and log, and
+ends by a signal or by being unmounted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import hashlib
+import logging
+import os
+import resource
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+
+import pyfuse3
+import trio
+
+from zipfs import mountpoint as mp
+from zipfs.catalog import Catalog
+from zipfs.config import Settings, state_folder
+from zipfs.errors import ConfigError, FuseError
+from zipfs.fs import Operations
+from zipfs.index import Index
+from zipfs.library import Library
+from zipfs.notify import Notifier
+from zipfs.pool import Limits
+from zipfs.reader import Reader
+from zipfs.sealing import Sealer
+
+log = logging.getLogger(__name__)
+
+MAX_REQUESTS = 1000
+"""Requests of the kernel worked on at once. Each that waits for a slow disk is one."""
+_STATUS_INTERVAL = 1.0
+_MIN_FILES = 64
+
+
+def index_file(settings: Settings) -> str:
+    """The index that *settings* name, or the one that is this library's own."""
+    if settings.index:
+        return settings.index
+    library = os.path.realpath(settings.library)
+    name = "".join(c if c.isalnum() else "-" for c in os.path.basename(library)) or "root"
+    digest = hashlib.sha256(os.fsencode(library)).hexdigest()[:12]
+    return os.path.join(state_folder(), f"{name}-{digest}.sqlite3")
+
+
+def make_sealer(settings: Settings) -> Sealer:
+    """The sealer for *settings*, its index open; close that in the end."""
+    library = Library(settings.library)
+    index = Index(index_file(settings))
+    globs = tuple(os.fsencode(glob) for glob in settings.games)
+    return Sealer(library, index, globs=globs, settle=settings.settle)
+
+
+def run(settings: Settings) -> None:
+    """Mount and serve until told to stop. Raises :exc:`zipfs.errors.ZipfsError`."""
+    if settings.mountpoint is None:
+        raise ConfigError("no mountpoint given; name it on the command line or in a config file")
+    mp.check_fuse(allow_other=settings.allow_other)
+    Library(settings.library)  # before anything is made or cleared away
+    path = mp.prepare(settings.mountpoint, settings.library)
+    sealer = make_sealer(settings)
+    try:
+        trio.run(_serve, settings, path, sealer)
+    finally:
+        sealer.index.close()
+
+
+async def _serve(settings: Settings, path: str, sealer: Sealer) -> None:
+    catalog = Catalog(sealer)
+    reader = Reader(sealer.library.absolute, sealer.index.blocks, Limits.within(_raise_limit()))
+    operations = Operations(catalog, reader, await catalog.root())
+    notifier = Notifier()
+    _mount(operations, path, settings)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_watch_signals, nursery.cancel_scope, catalog)
+            nursery.start_soon(_serve_requests, nursery.cancel_scope)
+            await operations.mounted.wait()
+            if settings.read_ahead and (why := mp.set_read_ahead(path, settings.read_ahead)):
+                log.debug("the kernel's read-ahead stays as it is: %s", why)
+            log.info("mounted %s on %s", settings.library, settings.mountpoint)
+            notifier.ready()
+            nursery.start_soon(catalog.run)
+            nursery.start_soon(reader.tidy)
+            nursery.start_soon(_report, catalog, notifier)
+    finally:
+        notifier.stopping()
+        await _save(catalog)
+        # Lazily, if somebody is in there: downloads under way are cut off.
+        pyfuse3.close(unmount=True)
+        log.info("unmounted %s", settings.mountpoint)
+
+
+async def _save(catalog: Catalog) -> None:
+    with trio.move_on_after(5) as scope:
+        scope.shield = True
+        await catalog.save()
+
+
+async def _serve_requests(scope: trio.CancelScope) -> None:
+    """Answer the kernel; when it has no more questions we were unmounted."""
+    await pyfuse3.main(max_tasks=MAX_REQUESTS)
+    scope.cancel()
+
+
+async def _watch_signals(scope: trio.CancelScope, catalog: Catalog) -> None:
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+    with trio.open_signal_receiver(*signals) as received:
+        # In C, so that it works with a stuck loop as well; then the receiver's turn.
+        if _has_descriptor(sys.stderr):
+            faulthandler.register(signal.SIGUSR1, all_threads=True, chain=True)
+        async for number in received:
+            if number == signal.SIGHUP:
+                log.info("looking through the library again")
+                catalog.rescan()
+            elif number == signal.SIGUSR1:
+                _dump_tasks()
+            else:
+                log.info("ending: %s", signal.Signals(number).name)
+                pyfuse3.terminate()
+                scope.cancel()
+
+
+def _has_descriptor(stream: object) -> bool:
+    try:
+        stream.fileno()  # type: ignore[attr-defined]  # what is asked here
+    except (AttributeError, OSError, ValueError):
+        return False
+    return True
+
+
+async def _report(catalog: Catalog, notifier: Notifier) -> None:
+    """Keep the service manager's status line true."""
+    while True:
+        totals = catalog.totals()
+        if totals.unsealed:
+            notifier.status(
+                f"{totals.archives} archives sealed, {totals.unsealed} to go,"
+                f" {totals.pending_bytes / 1e9:.1f} GB to hash"
+            )
+        else:
+            notifier.status(f"{totals.archives} archives sealed")
+        await trio.sleep(_STATUS_INTERVAL)
+
+
+def _raise_limit() -> int:
+    """Raise the soft limit on open files to the hard one; the limit then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return soft if soft != resource.RLIM_INFINITY else 1 << 20
+
+
+def _mount(operations: Operations, path: str, settings: Settings) -> None:
+    options = {"ro", "default_permissions", "noatime", "fsname=zipfs", f"subtype={mp.SUBTYPE}"}
+    if settings.allow_other:
+        options.add("allow_other")
+    options.update(option for text in settings.options for option in text.split(",") if option)
+    with _captured_stderr() as said:
+        try:
+            pyfuse3.init(operations, path, options)
+        except RuntimeError as error:
+            # What went wrong libfuse says on stderr only.
+            lines = [line for line in said() if line]
+            reason = lines[-1] if lines else str(error)
+            raise FuseError(f"can't mount on {settings.mountpoint}: {reason}") from None
+
+
+@contextlib.contextmanager
+def _captured_stderr() -> Iterator[Callable[[], list[str]]]:
+    """File descriptor 2 into a file, while C code may write to it."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+
+        def said() -> list[str]:
+            file.seek(0)
+            return file.read().decode("utf-8", "replace").splitlines()
+
+        try:
+            yield said
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _dump_tasks() -> None:
+    """The stacks of all trio tasks, to stderr."""
+    lines = ["Tasks:\n"]
+    root = trio.lowlevel.current_root_task()
+    todo = [root] if root else []
+    while todo:
+        task = todo.pop()
+        lines.append(f"  {task.name}\n")
+        for frame, line in task.iter_await_frames():
+            summary = traceback.StackSummary.extract(iter([(frame, line)]))
+            lines += [f"  {text}" for text in summary.format()]
+        for nursery in task.child_nurseries:
+            todo += nursery.child_tasks
+    sys.stderr.write("".join(lines))
+    sys.stderr.flush()

@@ -1,0 +1,87 @@
+"""What can go wrong, as the domain sees it, and the exit status of each.
+
+Every exception here carries one sentence that names the thing and the remedy;
+the command line prints it as it is, without a traceback. ``EXIT_CODES`` is the
+table that README documents.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ZipfsError(Exception):
+    """Base of all errors that a user can mend; ``str()`` is the line to print."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(ZipfsError):
+    """An option, a config file or one of its keys is wrong."""
+
+    exit_code = 2
+
+
+class LibraryError(ZipfsError):
+    """The library, or the game asked for, isn't there or can't be read."""
+
+    exit_code = 3
+
+
+class MountpointError(ZipfsError):
+    """The mount point is missing, not empty, in use, or not a zipfs mount."""
+
+    exit_code = 4
+
+
+class FuseError(ZipfsError):
+    """FUSE isn't available, or the system forbids the mount."""
+
+    exit_code = 5
+
+
+class IndexFileError(ZipfsError):
+    """The index can't be created or opened where it was asked for."""
+
+    exit_code = 6
+
+
+class LayoutError(ZipfsError):
+    """The members can't be expressed as a ZIP (a name beyond 65,535 bytes, say)."""
+
+    exit_code = 7
+
+
+class NotSealedError(ZipfsError):
+    """The game changes while it is looked at; there is no archive of it yet."""
+
+    exit_code = 8
+
+
+class ChangedError(Exception):
+    """A file is not, or no longer, in the state it was expected in.
+
+    Nobody's mistake, so no :exc:`ZipfsError`: a reader of the old version gets
+    ``EIO``, and the file is looked at anew.
+    """
+
+
+class StaleError(Exception):
+    """A node stands for a version that its path doesn't have any more."""
+
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C in a command that can be carried on later (128 + SIGINT)."""
+
+EXIT_CODES: dict[int, str] = {
+    0: "done; for `mount`: unmounted after a signal or `zipfs unmount`",
+    ZipfsError.exit_code: "an unexpected error; the log has its traceback",
+    ConfigError.exit_code: "wrong usage, an unknown option or config key, a bad value",
+    LibraryError.exit_code: "no such library or game, or it can't be read",
+    MountpointError.exit_code: "mount point missing, not empty, in use, or not mounted",
+    FuseError.exit_code: "FUSE is missing, or the system forbids this mount",
+    IndexFileError.exit_code: "the index can't be written where it was asked for",
+    LayoutError.exit_code: "the game can't be expressed as a ZIP",
+    NotSealedError.exit_code: "the game is changing right now; try again when it is still",
+    INTERRUPTED: "interrupted by Ctrl-C; what was hashed so far is kept",
+}

@@ -1,0 +1,233 @@
+"""FUSE's view of the catalog: a translation, no decisions.
+
+pyfuse3 catches :exc:`pyfuse3.FUSEError` alone; any other exception ends the mount.
+So each handler is wrapped (:func:`_handler`), and one table turns exceptions into
+errno (DESIGN H4).
+
+Extended attributes, ``flush`` and ``access`` are left undefined: the kernel asks
+once, hears ``ENOSYS``, and doesn't ask again. The mount is read-only, so that the
+kernel itself answers ``EROFS`` to whatever would change something.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+import pyfuse3
+import trio
+
+from zipfs.catalog import Catalog
+from zipfs.errors import ChangedError, StaleError
+from zipfs.identity import ROOT_INODE
+from zipfs.nodes import Archive, Attributes, Folder, Node
+from zipfs.once import Once
+from zipfs.reader import Handle, Reader
+
+log = logging.getLogger(__name__)
+_once = Once(log)
+
+ENTRY_TIMEOUT: Final = 1.0
+"""Seconds for which the kernel takes a name or attributes as they are."""
+_BLOCK_SIZE: Final = 512  # the unit of st_blocks, stat(3type)
+_NAME_MAX: Final = 1024  # FUSE_NAME_MAX; NAME.zip may be longer than 255
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_Handler = Callable[Concatenate["Operations", P], Coroutine[Any, Any, R]]
+
+
+def to_errno(error: Exception) -> int | None:
+    """The errno that *error* means to a program; None for what is a defect of ours."""
+    if isinstance(error, StaleError):
+        # open(2) looks the path up again by itself, and finds the new version.
+        return errno.ESTALE
+    if isinstance(error, ChangedError):
+        # R1: not this version's bytes any more, so none at all.
+        return errno.EIO
+    if isinstance(error, OSError) and error.errno:
+        # What the source says of itself: ENOENT, EACCES, EIO, ENOTCONN, ...
+        return error.errno
+    return None
+
+
+def _handler(function: _Handler[P, R]) -> _Handler[P, R]:
+    """Turn exceptions of *function* into errno; the unexpected is logged, once each."""
+
+    @functools.wraps(function)
+    async def handler(self: Operations, *arguments: P.args, **keywords: P.kwargs) -> R:
+        try:
+            return await function(self, *arguments, **keywords)
+        except pyfuse3.FUSEError:
+            raise
+        except Exception as error:
+            number = to_errno(error)
+            if number is None:
+                log.exception("unexpected error in %s", function.__name__)
+                number = errno.EIO
+            raise pyfuse3.FUSEError(number) from None
+
+    return handler  # type: ignore[return-value]  # wraps() hides that it is a plain function
+
+
+class Operations(pyfuse3.Operations):
+    """Handlers of FUSE requests. *mounted* is called when the kernel is connected."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+
+    def __init__(self, catalog: Catalog, reader: Reader, root: Folder) -> None:
+        super().__init__()
+        self._catalog = catalog
+        self._reader = reader
+        self._nodes: dict[int, Node] = {ROOT_INODE: root}
+        self._lookups: dict[int, int] = {}
+        self._handles: dict[int, tuple[Node, Handle]] = {}
+        self._listings: dict[int, list[tuple[bytes, Node]]] = {}
+        self._last_handle = 0
+        self.mounted = trio.Event()
+
+    def init(self) -> None:
+        self.mounted.set()
+
+    @_handler
+    async def lookup(
+        self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        folder = self._folder(parent_inode)
+        if name in (b".", b".."):  # only asked for when exported by NFS
+            raise pyfuse3.FUSEError(errno.ENOENT)
+        node = await self._catalog.lookup(folder, name)
+        self._remember(node)
+        return _entry(node.attributes)
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        for inode, count in inode_list:
+            left = self._lookups.get(inode, 0) - count
+            if left > 0:
+                self._lookups[inode] = left
+            elif inode != ROOT_INODE:
+                self._lookups.pop(inode, None)
+                self._nodes.pop(inode, None)
+
+    @_handler
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        node = self._nodes[inode] = await self._catalog.refresh(self._node(inode))
+        return _entry(node.attributes)
+
+    @_handler
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        handle = self._new_handle()
+        self._listings[handle] = await self._catalog.children(self._folder(inode))
+        return handle
+
+    @_handler
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        # One listing per opendir: what is told in pieces can't shift in between.
+        listing = self._listings[fh]
+        for number in range(start_id, len(listing)):
+            name, node = listing[number]
+            if not pyfuse3.readdir_reply(token, name, _entry(node.attributes), number + 1):
+                return
+            self._remember(node)
+
+    @_handler
+    async def releasedir(self, fh: int) -> None:
+        del self._listings[fh]
+
+    @_handler
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        node = self._node(inode)
+        if isinstance(node, Folder):
+            raise pyfuse3.FUSEError(errno.EISDIR)
+        content = await self._catalog.open(node) if isinstance(node, Archive) else node
+        try:
+            opened = await self._reader.open(inode, content)
+        except ChangedError:
+            self._catalog.doubt(node)
+            raise StaleError from None
+        handle = self._new_handle()
+        self._handles[handle] = node, opened
+        # An inode is one version for ever, so what the kernel has cached of it is right.
+        return pyfuse3.FileInfo(fh=handle, keep_cache=True)
+
+    @_handler
+    async def read(self, fh: int, off: int, size: int) -> memoryview:  # type: ignore[override]  # pyfuse3 takes any buffer, and copies it before another task runs
+        node, handle = self._handles[fh]
+        try:
+            return await self._reader.read(handle, off, size)
+        except (ChangedError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "a file of it has changed"
+            _once.warning("reading %s ended in an error: %s", os.fsdecode(node.path), reason)
+            self._catalog.doubt(node)
+            raise pyfuse3.FUSEError(errno.EIO) from None
+
+    @_handler
+    async def release(self, fh: int) -> None:
+        _, handle = self._handles.pop(fh)
+        self._reader.release(handle)
+
+    @_handler
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        source = await self._catalog.statvfs()
+        data = pyfuse3.StatvfsData()
+        for name in (
+            "f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail",
+            "f_files", "f_ffree", "f_favail",
+        ):  # fmt: skip
+            setattr(data, name, getattr(source, name))
+        data.f_namemax = _NAME_MAX
+        return data
+
+    @property
+    def open_handles(self) -> int:
+        return len(self._handles)
+
+    def _node(self, inode: int) -> Node:
+        try:
+            return self._nodes[inode]
+        except KeyError:
+            raise StaleError from None
+
+    def _folder(self, inode: int) -> Folder:
+        node = self._node(inode)
+        if not isinstance(node, Folder):
+            raise pyfuse3.FUSEError(errno.ENOTDIR)
+        return node
+
+    def _remember(self, node: Node) -> None:
+        """Count a reference that the kernel now holds on *node*, until it forgets it."""
+        inode = node.attributes.inode
+        other = self._nodes.get(inode)
+        if other is not None and (type(other), other.path) != (type(node), node.path):
+            # Two nodes, one 64-bit number: rather none than the wrong one.
+            log.error("inode %d is taken; %s isn't shown", inode, os.fsdecode(node.path))
+            raise pyfuse3.FUSEError(errno.EIO)
+        self._nodes[inode] = node
+        self._lookups[inode] = self._lookups.get(inode, 0) + 1
+
+    def _new_handle(self) -> int:
+        self._last_handle += 1
+        return self._last_handle
+
+
+def _entry(attributes: Attributes) -> pyfuse3.EntryAttributes:
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = attributes.inode
+    entry.st_mode = attributes.mode
+    # 1 for folders, too: find(1) then doesn't count on it to skip stat calls.
+    entry.st_nlink = 1
+    entry.st_uid = attributes.uid
+    entry.st_gid = attributes.gid
+    entry.st_size = attributes.size
+    entry.st_blocks = -(-attributes.size // _BLOCK_SIZE)
+    entry.st_mtime_ns = attributes.mtime_ns
+    entry.st_ctime_ns = attributes.mtime_ns
+    entry.st_atime_ns = attributes.mtime_ns
+    entry.entry_timeout = ENTRY_TIMEOUT
+    entry.attr_timeout = ENTRY_TIMEOUT
+    return entry

@@ -1,0 +1,112 @@
+"""Where each byte of an archive comes from: one table of segments.
+
+An archive of n members is cut into 2n + 1 segments: header, data, header, data,
+..., and last the central directory with its end records. ``_starts`` holds the
+offset at which each begins and, behind the last one, the archive's size. Both
+the size and the bytes of any range come out of this one table, so they can't
+disagree (DESIGN B3). Finding an offset is a bisection.
+
+Pure: headers are bytes made up front, data are only named (member, offset,
+length); reading them is the caller's.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from zipfs.errors import LayoutError
+from zipfs.zipformat import Member, central_header, end_records, local_header
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A piece of a range that a member holds: *length* bytes at *offset* in it."""
+
+    member: int
+    offset: int
+    length: int
+
+
+Piece = memoryview | Data
+"""A piece of a range: bytes of the archive's own, or a stretch of a member."""
+
+
+class Layout:
+    """The archive of *members*, in their order; immutable.
+
+    Raises :exc:`LayoutError` if two members have the same name: readers differ
+    in which of the two they show.
+    """
+
+    __slots__ = ("_directory", "_headers", "_starts", "members", "size")
+
+    def __init__(self, members: Iterable[Member]) -> None:
+        self.members = tuple(members)
+        if len({member.name for member in self.members}) != len(self.members):
+            raise LayoutError("two members of the archive have the same name")
+        starts = array("Q")
+        headers = []
+        directory = []
+        offset = 0
+        for member in self.members:
+            header = local_header(member)
+            headers.append(header)
+            directory.append(central_header(member, offset))
+            starts.append(offset)
+            offset += len(header)
+            starts.append(offset)
+            offset += member.size
+        central = b"".join(directory)
+        starts.append(offset)
+        central += end_records(len(self.members), offset, len(central))
+        starts.append(offset + len(central))
+        self._starts = starts
+        self._headers = tuple(headers)
+        self._directory = central
+        self.size = starts[-1]
+
+    @property
+    def headers(self) -> tuple[bytes, ...]:
+        """The local file headers, one a member."""
+        return self._headers
+
+    @property
+    def metadata_size(self) -> int:
+        """Bytes that this layout keeps in memory for headers and directory, about."""
+        return sum(map(len, self._headers)) + len(self._directory) + 8 * len(self._starts)
+
+    def header_offset(self, member: int) -> int:
+        """Offset of the local file header of the member with this index."""
+        return self._starts[2 * member]
+
+    def data_offset(self, member: int) -> int:
+        """Offset of the first byte of data of the member with this index."""
+        return self._starts[2 * member + 1]
+
+    def plan(self, offset: int, length: int) -> Iterator[Piece]:
+        """The pieces that make up ``archive[offset:offset + length]``, in order.
+
+        No piece is empty; a range beyond the end is cut off there, as a slice
+        is. Raises :exc:`ValueError` for a negative offset or length.
+        """
+        if offset < 0 or length < 0:
+            raise ValueError(f"no such range: {length} bytes at {offset}")
+        end = min(offset + length, self.size)
+        directory = len(self._starts) - 2
+        segment = bisect_right(self._starts, offset) - 1
+        while offset < end:
+            start, stop = self._starts[segment], self._starts[segment + 1]
+            until = min(stop, end)
+            if until > offset:
+                if segment == directory:
+                    yield memoryview(self._directory)[offset - start : until - start]
+                elif segment % 2:
+                    yield Data(segment // 2, offset - start, until - offset)
+                else:
+                    header = self._headers[segment // 2]
+                    yield memoryview(header)[offset - start : until - start]
+                offset = until
+            segment += 1

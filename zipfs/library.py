@@ -1,0 +1,340 @@
+"""The library on disk, looked at: entries of folders, files of games. No bytes read.
+
+Rules:
+
+- Nothing outside the library is followed to (DESIGN H2). A symbolic link counts
+  as what it points to, if that is inside; otherwise it is left out.
+- Devices, sockets and FIFOs are left out, and so is what can't be read. What was
+  left out is reported as :class:`LeftOut`; saying it is the caller's.
+- A link to a folder is followed unless it leads back into a folder on the way
+  down, and at most :data:`MAX_LINKED_FOLDERS` deep.
+
+Every method may touch a disk: call them from a worker thread. Paths are bytes
+relative to the library, ``b""`` being the library itself; *source* is one without
+links on the way.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import xxhash
+
+from zipfs.errors import LibraryError
+from zipfs.filestate import FileState
+from zipfs.selection import Policy
+
+MAX_LINKED_FOLDERS: Final = 8
+"""How many links to folders may follow one another on the way down."""
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class LeftOut(NamedTuple):
+    """Something that isn't shown, and why."""
+
+    path: bytes
+    reason: str
+
+
+class Entry(NamedTuple):
+    """What a path of the library leads to, links followed: a folder or a file."""
+
+    source: bytes
+    status: os.stat_result
+
+    @property
+    def is_folder(self) -> bool:
+        return stat.S_ISDIR(self.status.st_mode)
+
+
+class Access(NamedTuple):
+    """Who may read something: permission bits (only ``r``), owner and group."""
+
+    mode: int
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file of a game: *path* within the game's folder, *source* in the library."""
+
+    path: bytes
+    source: bytes
+    state: FileState
+
+
+@dataclass(frozen=True, slots=True)
+class GameScan:
+    """A game folder as it was found: all files that belong, by path."""
+
+    files: tuple[SourceFile, ...]
+    access: Access
+    changed_ns: int
+    """When the youngest of its files and folders last changed, ns since the epoch."""
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.state.size for file in self.files)
+
+    def fingerprint(self) -> bytes:
+        """XXH3-128 of all that was found: another one means that something changed."""
+        hasher = xxhash.xxh3_128(repr(self.access).encode())
+        for file in self.files:
+            hasher.update(b"%d %d %d %d " % file.state)
+            hasher.update(
+                b"%d %d %s%s" % (len(file.path), len(file.source), file.path, file.source)
+            )
+        return hasher.digest()
+
+
+class Library:
+    """The library at *root*. Raises :exc:`LibraryError` if it isn't a readable folder."""
+
+    def __init__(self, root: str | bytes) -> None:
+        shown = os.fsdecode(root)
+        try:
+            self.root = os.path.realpath(os.fsencode(root), strict=True)
+            with os.scandir(self.root):
+                pass
+        except NotADirectoryError:
+            raise LibraryError(f"the library {shown} isn't a folder") from None
+        except OSError as error:
+            raise LibraryError(f"can't read the library {shown}: {error.strerror}") from None
+        self._prefix = self.root.rstrip(b"/") + b"/"
+
+    def absolute(self, source: bytes) -> bytes:
+        return self._prefix + source
+
+    def statvfs(self) -> os.statvfs_result:
+        return os.statvfs(self.root)
+
+    def entry(self, source: bytes) -> Entry | LeftOut | None:
+        """What *source*, whose parent has no links on the way, leads to; None if nothing."""
+        try:
+            status = os.lstat(self.absolute(source))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not stat.S_ISLNK(status.st_mode):
+            return _judge(source, source, status)
+        return self._follow(source)
+
+    def folder(self, source: bytes) -> list[tuple[bytes, Entry | LeftOut]]:
+        """All entries of a folder, by name."""
+        children = []
+        descriptor = os.open(self.absolute(source), _DIRECTORY)
+        try:
+            with os.scandir(descriptor) as iterator:
+                for found in iterator:
+                    name = os.fsencode(found.name)
+                    path = _join(source, name)
+                    try:
+                        if found.is_symlink():
+                            entry = self._follow(path)
+                        else:
+                            entry = _judge(path, path, found.stat(follow_symlinks=False))
+                    except (FileNotFoundError, NotADirectoryError):
+                        continue  # went away meanwhile
+                    children.append((name, entry))
+        finally:
+            os.close(descriptor)
+        children.sort(key=lambda child: child[0])
+        return children
+
+    def has_folder(self, source: bytes) -> bool:
+        """Whether there is a folder at *source*, links followed."""
+        entry = self.entry(source)
+        return isinstance(entry, Entry) and entry.is_folder
+
+    def exists(self, source: bytes) -> bool:
+        """Whether there is anything at *source*, a dangling link included."""
+        return os.path.lexists(self.absolute(source))
+
+    def scan(self, source: bytes, policy: Policy) -> GameScan:
+        """All files of the game folder at *source* that *policy* takes.
+
+        Raises :exc:`OSError` if a folder can't be listed for another reason than
+        permission: half a game must not be taken for a whole one.
+        """
+        walk = _Walk(self, policy)
+        walk.run(source)
+        walk.files.sort(key=lambda file: file.path)
+        return GameScan(
+            files=tuple(walk.files),
+            access=_common_access(walk.access),
+            changed_ns=walk.changed_ns,
+            left_out=tuple(walk.left_out),
+        )
+
+    def games(self, policy: Policy) -> Iterator[tuple[bytes, bytes]]:
+        """Path and source of each folder that *policy* takes for a game.
+
+        A folder that can't be listed is passed over here; whoever asks for it is
+        told why.
+        """
+        todo: list[tuple[bytes, bytes, frozenset[tuple[int, int]]]] = [(b"", b"", frozenset())]
+        while todo:
+            path, source, above = todo.pop()
+            try:
+                children = self.folder(source)
+            except OSError:
+                continue
+            for name, entry in children:
+                if not isinstance(entry, Entry) or not entry.is_folder:
+                    continue
+                child = _join(path, name)
+                identity = (entry.status.st_dev, entry.status.st_ino)
+                if policy.is_game(child):
+                    yield child, entry.source
+                elif policy.may_hold_games(child) and identity not in above:
+                    todo.append((child, entry.source, above | {identity}))
+
+    def _follow(self, path: bytes) -> Entry | LeftOut:
+        """What the symbolic link at *path* leads to."""
+        try:
+            target = os.path.realpath(self.absolute(path), strict=True)
+            status = os.lstat(target)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return LeftOut(path, "a symbolic link that leads to itself")
+            return LeftOut(path, "a symbolic link to nothing that can be reached")
+        if target != self.root and not target.startswith(self._prefix):
+            return LeftOut(path, "a symbolic link that leaves the library")
+        return _judge(path, target[len(self._prefix) :], status)
+
+
+class _Walk:
+    """One walk through a game folder, and what it gathers.
+
+    A stack instead of recursion: a path may be thousands of folders deep.
+    """
+
+    def __init__(self, library: Library, policy: Policy) -> None:
+        self.library = library
+        self.policy = policy
+        self.files: list[SourceFile] = []
+        self.left_out: list[LeftOut] = []
+        self.access: list[os.stat_result] = []
+        self.changed_ns = 0
+
+    def run(self, source: bytes) -> None:
+        todo = [_Folder(source, b"", frozenset(), 0)]
+        while todo:
+            folder = todo.pop()
+            try:
+                status = os.stat(self.library.absolute(folder.source), follow_symlinks=False)
+                children = self.library.folder(folder.source)
+            except PermissionError:
+                self.left_out.append(LeftOut(folder.source, "a folder that can't be read"))
+                continue
+            self._note(status)
+            folder = folder._replace(above=folder.above | {_identity(status)})
+            for name, entry in children:
+                if isinstance(entry, LeftOut):
+                    if self.policy.takes_file(name):
+                        self.left_out.append(entry)
+                elif not entry.is_folder:
+                    if self.policy.takes_file(name):
+                        self._take(entry, _join(folder.path, name))
+                elif self.policy.takes_folder(name):
+                    todo += self._descend(folder, name, entry)
+
+    def _take(self, entry: Entry, path: bytes) -> None:
+        self._note(entry.status)
+        self.files.append(SourceFile(path, entry.source, FileState.of(entry.status)))
+
+    def _descend(self, folder: _Folder, name: bytes, entry: Entry) -> Iterator[_Folder]:
+        at = _join(folder.source, name)
+        linked = entry.source != at
+        if linked and (
+            folder.links == MAX_LINKED_FOLDERS
+            or _identity(entry.status) in folder.above
+            or _is_inside(folder.source, entry.source)
+        ):
+            self.left_out.append(LeftOut(at, "a symbolic link that leads back to itself"))
+            return
+        yield _Folder(entry.source, _join(folder.path, name), folder.above, folder.links + linked)
+
+    def _note(self, status: os.stat_result) -> None:
+        self.access.append(status)
+        self.changed_ns = max(self.changed_ns, FileState.of(status).changed_ns)
+
+
+class _Folder(NamedTuple):
+    """A folder that a walk has yet to enter."""
+
+    source: bytes
+    path: bytes
+    above: frozenset[tuple[int, int]]
+    """Device and inode of each folder on the way down to it."""
+    links: int
+    """How many links to folders are on that way."""
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _join(folder: bytes, name: bytes) -> bytes:
+    return folder + b"/" + name if folder else name
+
+
+def _is_inside(path: bytes, folder: bytes) -> bool:
+    return not folder or path == folder or path.startswith(folder + b"/")
+
+
+def _judge(path: bytes, source: bytes, status: os.stat_result) -> Entry | LeftOut:
+    """An entry out of *status*, if it is something that can be shown."""
+    if stat.S_ISDIR(status.st_mode):
+        return Entry(source, status)
+    if not stat.S_ISREG(status.st_mode):
+        return LeftOut(path, "not a file or folder but a device, socket or FIFO")
+    if not may_read(status):
+        return LeftOut(path, "a file that can't be read")
+    return Entry(source, status)
+
+
+def may_read(status: os.stat_result) -> bool:
+    """Whether this process may read a file, by its permission bits."""
+    if (uid := os.geteuid()) == 0 or status.st_mode & 0o444 == 0o444:
+        return True
+    if status.st_uid == uid:
+        return bool(status.st_mode & stat.S_IRUSR)
+    if status.st_gid == os.getegid() or status.st_gid in os.getgroups():
+        return bool(status.st_mode & stat.S_IRGRP)
+    return bool(status.st_mode & stat.S_IROTH)
+
+
+def _common_access(parts: list[os.stat_result]) -> Access:
+    """The access that every one of *parts* grants (DESIGN H3).
+
+    A folder grants reading what is in it if it can be listed and entered. Where
+    the parts have several owners (or groups), no single one of them is granted
+    more than everybody: root stands for the owner then.
+    """
+    granted = 0o444
+    for status in parts:
+        mode = status.st_mode
+        if stat.S_ISDIR(mode):
+            mode &= mode << 2  # r where there is x as well
+        granted &= mode
+    uids = {status.st_uid for status in parts}
+    gids = {status.st_gid for status in parts}
+    others = granted & stat.S_IROTH
+    if len(uids) != 1:
+        granted = granted & ~stat.S_IRUSR | others << 6
+    if len(gids) != 1 or len(uids) != 1:
+        granted = granted & ~stat.S_IRGRP | others << 3
+    return Access(
+        granted,
+        uids.pop() if len(uids) == 1 else 0,
+        gids.pop() if len(gids) == 1 else 0,
+    )

@@ -1,0 +1,148 @@
+"""Sealing games without a mount: what ``zipfs index`` and ``zipfs inspect`` do.
+
+Blocking, in the caller's thread. What was hashed is saved as it goes, so a run
+that is interrupted can be carried on by the next one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from zipfs.errors import ChangedError
+from zipfs.hasher import hash_file
+from zipfs.index import Record
+from zipfs.library import SourceFile
+from zipfs.once import shown
+from zipfs.sealing import (
+    Absent,
+    Examination,
+    Impossible,
+    Sealed,
+    Sealer,
+    Unhashed,
+    Unsettled,
+    Version,
+)
+
+_SAVE_COUNT: Final = 500
+_SAVE_SECONDS: Final = 2.0
+_TRIES: Final = 5
+"""How often a game that keeps changing is tried again."""
+
+Game = tuple[bytes, bytes]
+"""A game's path, and the source of its folder."""
+
+
+class Progress(Protocol):
+    """Who shows how far it is."""
+
+    def total(self, size: int) -> None:
+        """So many bytes are to be hashed altogether."""
+
+    def advance(self, size: int) -> None:
+        """So many more are done, or needn't be."""
+
+
+@dataclass
+class Summary:
+    """What came of it. *problems* are lines for people."""
+
+    archives: int = 0
+    members: int = 0
+    size: int = 0
+    hashed: int = 0
+    """Bytes that had to be read."""
+    changing: list[bytes] = field(default_factory=list)
+    """Games that didn't hold still."""
+    problems: list[str] = field(default_factory=list)
+
+
+class Silent:
+    """A progress that nobody sees."""
+
+    def total(self, size: int) -> None:
+        pass
+
+    def advance(self, size: int) -> None:
+        pass
+
+
+def seal_all(
+    sealer: Sealer,
+    games: Iterable[Game],
+    progress: Progress | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Summary:
+    """Hash whatever isn't hashed yet of *games*, the smallest files first."""
+    progress = progress or Silent()
+    summary = Summary()
+    before: dict[Game, Examination | None] = dict.fromkeys(games)
+    for _ in range(_TRIES):
+        wait = 0.0
+        missing: dict[bytes, SourceFile] = {}
+        for game, last in before.items():
+            before[game], _version = sealer.examine(*game, last)
+            outcome = _outcome(last)
+            if isinstance(outcome, Unsettled):
+                wait = max(wait, outcome.seconds)
+            elif isinstance(outcome, Unhashed):
+                missing.update((file.source, file) for file in outcome.missing)
+        progress.total(summary.hashed + sum(file.state.size for file in missing.values()))
+        _hash(sealer, missing.values(), progress, summary)
+        if not missing and not wait:
+            break
+        if wait:
+            sleep(wait)
+    for (path, _), examination in before.items():
+        outcome = _outcome(examination)
+        if isinstance(outcome, Sealed):
+            summary.archives += 1
+            summary.members += outcome.count
+            summary.size += outcome.size
+        elif isinstance(outcome, Unsettled | Unhashed):
+            summary.changing.append(path)
+        elif isinstance(outcome, Impossible | Absent) and outcome.reason:
+            summary.problems.append(f"{shown(path)}: {outcome.reason}")
+    return summary
+
+
+def seal_one(
+    sealer: Sealer, game: Game, progress: Progress | None = None
+) -> tuple[Examination, Version | None]:
+    """The game as it is once it has been hashed, with its version if it is sealed."""
+    seal_all(sealer, [game], progress)
+    return sealer.examine(*game, whole=True)
+
+
+def _outcome(examination: Examination | None) -> object:
+    return examination.outcome if examination else None
+
+
+def _hash(
+    sealer: Sealer, files: Iterable[SourceFile], progress: Progress, summary: Summary
+) -> None:
+    records: dict[bytes, Record] = {}
+    saved = time.monotonic()
+    try:
+        for file in sorted(files, key=lambda file: file.state.size):
+            path = sealer.library.absolute(file.source)
+            try:
+                records[file.source] = file.state, hash_file(path, file.state, progress.advance)
+            except ChangedError:
+                continue  # the next examination tells how it is now
+            except PermissionError:
+                sealer.mark_unreadable(file)
+                summary.problems.append(f"{shown(file.source)} is left out: it can't be read")
+            except OSError as error:
+                summary.problems.append(f"can't read {shown(file.source)}: {error.strerror}")
+            else:
+                summary.hashed += file.state.size
+            if len(records) >= _SAVE_COUNT or time.monotonic() - saved > _SAVE_SECONDS:
+                sealer.index.put_files(records)
+                records = {}
+                saved = time.monotonic()
+    finally:
+        sealer.index.put_files(records)

@@ -1,0 +1,81 @@
+"""An archive described: for people as a table, for programs as JSON."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from zipfs import identity
+from zipfs.once import shown
+from zipfs.sealing import Version
+from zipfs.zipformat import FORMAT_VERSION
+
+
+def as_json(version: Version) -> dict[str, Any]:
+    """All that is to be said of *version*; sizes and offsets in bytes."""
+    sealed, layout = version.sealed, version.layout
+    seconds = sealed.mtime_ns // identity.NANOSECONDS
+    return {
+        "archive": shown(sealed.path),
+        "format_version": FORMAT_VERSION,
+        "size": sealed.size,
+        "content_id": f"{sealed.content:032x}",
+        "mtime": _date(seconds),
+        "mtime_ns": sealed.mtime_ns,
+        "inode": sealed.inode,
+        "etag": {
+            "nginx": identity.nginx_etag(seconds, sealed.size),
+            "caddy 2.7 and older": identity.caddy_etag(seconds, sealed.size),
+            "caddy 2.8 and newer": identity.caddy_etag(sealed.mtime_ns, sealed.size),
+        },
+        "members": [
+            {
+                "name": member.name.decode(),
+                "source": shown(file.source),
+                "offset": layout.header_offset(number),
+                "data_offset": layout.data_offset(number),
+                "size": member.size,
+                "crc32": f"{member.crc32:08x}",
+                "xxh3_128": digest.hex(),
+                "mtime": _date(member.mtime),
+            }
+            for number, (member, file, digest) in enumerate(
+                zip(layout.members, version.files, version.digests, strict=True)
+            )
+        ],
+    }
+
+
+def print_version(version: Version, console: Console) -> None:
+    """The same on *console*, members as a table."""
+    facts = as_json(version)
+    table = Table("offset", "size", "crc-32", "modified", "name", title=None)
+    for column in table.columns[:2]:
+        column.justify = "right"
+    table.columns[-1].overflow = "fold"
+    for member in facts["members"]:
+        table.add_row(
+            str(member["offset"]),
+            str(member["size"]),
+            member["crc32"],
+            member["mtime"],
+            # Text, not markup: a name may hold [brackets].
+            shown(member["name"].encode()).replace("[", r"\["),
+        )
+    console.print(table)
+    lines = {
+        "archive": facts["archive"],
+        "size": f"{facts['size']} bytes",
+        "content id": f"{facts['content_id']} (format version {facts['format_version']})",
+        "mtime": facts["mtime"],
+        **{f"ETag, {server}": etag for server, etag in facts["etag"].items()},
+    }
+    for name, value in lines.items():
+        console.print(f"{name}: {value}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _date(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,302 @@
+"""From a game folder to its archive: looking, checking, putting together.
+
+:meth:`Sealer.examine` says what a game is right now. It is *sealed*, and only
+then has an archive, if the checksums of all members are known for the very states
+they are in, and nothing in the folder changed for the settle time (DESIGN S1).
+
+Everything here may touch the disk: call it from a worker thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from zipfs import identity
+from zipfs.errors import LayoutError
+from zipfs.filestate import Checksums, FileState
+from zipfs.index import Index
+from zipfs.layout import Layout, Piece
+from zipfs.library import Access, GameScan, Library, SourceFile
+from zipfs.names import entry_names
+from zipfs.once import Once, shown
+from zipfs.selection import Policy, Selection, archive_name, detect
+from zipfs.zipformat import Member, archive_time
+
+log = logging.getLogger(__name__)
+
+_NANOSECONDS: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sealed:
+    """A game's archive as it is now, without what only its readers need."""
+
+    path: bytes
+    """Where the archive is in the mount."""
+    content: int
+    """The 128-bit content id."""
+    inode: int
+    size: int
+    mtime_ns: int
+    access: Access
+    count: int
+    """How many members it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of an archive with all that reading it takes; immutable.
+
+    *files* and *digests* (XXH3-128) are in the order of the layout's members.
+    """
+
+    sealed: Sealed
+    layout: Layout
+    files: tuple[SourceFile, ...]
+    digests: tuple[bytes, ...]
+
+    @property
+    def size(self) -> int:
+        return self.layout.size
+
+    def plan(self, offset: int, length: int) -> Iterator[Piece]:
+        return self.layout.plan(offset, length)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that this takes, about."""
+        return self.layout.metadata_size + 1000 * len(self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """There is no such folder, or it can't be listed (*reason*)."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """Fewer than two files: shown as the folder it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """It changed a moment ago; look again in *seconds*."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unhashed:
+    """These files have to be hashed first."""
+
+    missing: tuple[SourceFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Impossible:
+    """It can't be expressed as a ZIP."""
+
+    reason: str
+
+
+Outcome = Absent | Plain | Unsettled | Unhashed | Impossible | Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What a game was at one moment. Times are those of ``time.monotonic``."""
+
+    started: float
+    fingerprint: bytes
+    first_seen: float
+    """Since when the fingerprint is the same, as far as was seen."""
+    outcome: Outcome
+
+
+class Sealer:
+    """Examines games of *library* with the checksums of *index*.
+
+    *globs* say which folders are games; without any, the library's structure is
+    found out (:func:`zipfs.selection.detect`). *settle* is in seconds.
+    """
+
+    def __init__(
+        self, library: Library, index: Index, *, globs: tuple[bytes, ...] = (), settle: float
+    ) -> None:
+        self.library = library
+        self.index = index
+        self._globs = globs
+        self._settle = settle
+        self._once = Once(log)
+        self._lock = threading.Lock()
+        self._unreadable: dict[bytes, FileState] = {}
+        self.policy: Policy = Selection(globs)
+        self.detect()
+
+    def detect(self) -> None:
+        """Find out the library's structure, again if need be."""
+        if self._globs:
+            return
+        try:
+            folders = [
+                name for name, _ in self.library.folder(b"") if self.library.has_folder(name)
+            ]
+        except OSError as error:
+            self._once.warning("can't list the library: %s", error.strerror)
+            return
+        structure = detect(self.library.has_folder, folders)
+        log.debug("the library's games are %s", structure.decode())
+        self.policy = Selection((structure,))
+
+    def mark_unreadable(self, file: SourceFile) -> None:
+        """Leave *file* out while it is in this state: opening it was refused."""
+        with self._lock:
+            self._unreadable[file.source] = file.state
+
+    def archive_path(self, game: bytes, source: bytes) -> bytes:
+        """Where in the mount the archive of the game at path *game* belongs.
+
+        *source* is the game's folder; the archive's name has to be free where
+        the game is shown, beside it.
+        """
+        folder, _, name = game.rpartition(b"/")
+        beside = _parent_source(self.library, folder, game, source)
+        prefix = beside + b"/" if beside else b""
+        found = archive_name(name, lambda other: self.library.exists(prefix + other))
+        return folder + b"/" + found if folder else found
+
+    def examine(
+        self, game: bytes, source: bytes, before: Examination | None = None, *, whole: bool = False
+    ) -> tuple[Examination, Version | None]:
+        """What the game at the path *game*, with its folder at *source*, is now.
+
+        *before* is the last examination of it. A :class:`Version` comes with it
+        if the game is sealed and either *whole* is asked for or it is new.
+        """
+        started = time.monotonic()
+        try:
+            scan = self._scan(source)
+        except (FileNotFoundError, NotADirectoryError):
+            return Examination(started, b"", started, Absent()), None
+        except OSError as error:
+            reason = f"can't be listed: {error.strerror}"
+            self._once.warning("%s %s; left out", shown(game), reason)
+            return Examination(started, b"", started, Absent(reason)), None
+        for path, reason in scan.left_out:
+            self._once.warning("%s is left out: %s", shown(path), reason)
+        archive = self.archive_path(game, source)
+        fingerprint = scan.fingerprint()
+        if before is None or before.fingerprint != fingerprint:
+            before = None
+        first_seen = before.first_seen if before else started
+        version = None
+        outcome: Outcome
+        sealed = before.outcome if before and isinstance(before.outcome, Sealed) else None
+        if sealed and sealed.path == archive and not whole:
+            outcome = sealed
+        elif len(scan.files) < 2:
+            outcome = Plain()
+        elif not sealed and (seconds := self._unsettled(scan, started, first_seen)) > 0:
+            outcome = Unsettled(seconds)
+        else:
+            outcome, version = self._assemble(archive, scan)
+        return Examination(started, fingerprint, first_seen, outcome), version
+
+    def _scan(self, source: bytes) -> GameScan:
+        scan = self.library.scan(source, self.policy)
+        with self._lock:
+            if not self._unreadable:
+                return scan
+            files = tuple(
+                file for file in scan.files if self._unreadable.get(file.source) != file.state
+            )
+        if len(files) == len(scan.files):
+            return scan
+        return GameScan(files, scan.access, scan.changed_ns, scan.left_out)
+
+    def _unsettled(self, scan: GameScan, now: float, first_seen: float) -> float:
+        """Seconds until the folder has been still for the settle time; 0 if it has.
+
+        Either its youngest time is that old by the clock, or it was seen to be
+        the same for that long: a clock that was set back, and dates in the
+        future, only cost the wait.
+        """
+        watched = self._settle - (now - first_seen)
+        age = (time.time_ns() - scan.changed_ns) / _NANOSECONDS
+        aged = self._settle - age if age >= 0 else watched
+        return max(0.0, min(watched, aged))
+
+    def _assemble(self, archive: bytes, scan: GameScan) -> tuple[Outcome, Version | None]:
+        records = self.index.files([file.source for file in scan.files])
+        missing = []
+        known: dict[bytes, Checksums] = {}
+        for file in scan.files:
+            record = records.get(file.source)
+            if record is None or record[0] != file.state:
+                missing.append(file)
+            else:
+                known[file.source] = record[1]
+        if missing:
+            return Unhashed(tuple(missing)), None
+        try:
+            version = self._version(archive, scan, known)
+        except (LayoutError, ValueError) as error:
+            self._once.warning("%s can't be made: %s", shown(archive), error)
+            return Impossible(str(error)), None
+        return version.sealed, version
+
+    def _version(self, archive: bytes, scan: GameScan, known: dict[bytes, Checksums]) -> Version:
+        names = entry_names(file.path for file in scan.files)
+        for path, name in names.items():
+            if path != name:
+                self._once.warning(
+                    "in %s, %s is called %s", shown(archive), shown(path), name.decode()
+                )
+        # DESIGN "The ZIP": by base name, then by path, bytewise.
+        files = tuple(
+            sorted(
+                scan.files,
+                key=lambda file: (names[file.path].rpartition(b"/")[2], names[file.path]),
+            )
+        )
+        layout = Layout(
+            Member(
+                name=names[file.path],
+                size=file.state.size,
+                mtime=archive_time(file.state.mtime_ns // _NANOSECONDS),
+                crc32=known[file.source].crc32,
+            )
+            for file in files
+        )
+        digests = tuple(known[file.source].digest for file in files)
+        content = identity.content_id(layout, digests)
+        newest = identity.date(layout)
+        seconds = self.index.issue(
+            archive, content, lambda taken: identity.resolve_clash(newest, content, taken)
+        )
+        sealed = Sealed(
+            path=archive,
+            content=content,
+            inode=identity.inode(b"archive", archive, content.to_bytes(16)),
+            size=layout.size,
+            mtime_ns=identity.mtime_ns(seconds, content),
+            access=scan.access,
+            count=len(files),
+        )
+        return Version(sealed, layout, files, digests)
+
+
+def _parent_source(library: Library, folder: bytes, game: bytes, source: bytes) -> bytes:
+    """The source of the folder in which the path *game* is."""
+    if game == source:
+        return folder
+    absolute = os.path.realpath(library.absolute(folder))
+    return os.path.relpath(absolute, library.root) if absolute != library.root else b""
