@@ -28,8 +28,8 @@ _Candidate = tuple[bytes, Entry]
 """A game's path, and its folder."""
 _Child = tuple[bytes, File | Folder | _Candidate]
 """A name in a folder, and what it is."""
-_Examined = tuple[bytes, bytes, Examination, Version | None]
-"""A game's path and source, and what was found."""
+_Examined = tuple[bytes, Entry, Examination, Version | None]
+"""A game's path and folder, and what was found."""
 
 
 class Catalog:
@@ -57,14 +57,14 @@ class Catalog:
         path = join(folder.path, name)
         game = self._games.by_archive(path)
         if game and game.is_fresh() and isinstance(game.outcome, Sealed):
-            return archive_node(game.path, game.source, game.outcome)
+            return archive_node(game.path, game.outcome)
         found = await self._in_thread(self._find, folder, name)
         if isinstance(found, File | Folder):
             return found
         for game_path, entry in found:
-            game = await self._games.check(game_path, entry.source, asked=True)
+            game = await self._games.check(game_path, entry, asked=True)
             if isinstance(game.outcome, Sealed) and game.outcome.path == path:
-                return archive_node(game.path, game.source, game.outcome)
+                return archive_node(game.path, game.outcome)
             if isinstance(game.outcome, Plain) and game_path == path:
                 return folder_node(path, entry)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -72,8 +72,8 @@ class Catalog:
     async def children(self, folder: Folder) -> list[tuple[bytes, Node]]:
         """All that is in *folder*, by name in the library."""
         children, examined = await self._in_thread(self._list, folder)
-        for game_path, source, examination, version in examined:
-            self._games.install(game_path, source, examination, version, asked=False)
+        for game_path, entry, examination, version in examined:
+            self._games.install(game_path, entry, examination, version, asked=False)
         nodes: list[tuple[bytes, Node]] = []
         for name, child in children:
             if not isinstance(child, tuple):
@@ -83,12 +83,8 @@ class Catalog:
             game = self._games.get(game_path)
             outcome = game.outcome if game else None
             if game and isinstance(outcome, Sealed):
-                nodes.append(
-                    (
-                        outcome.path.rpartition(b"/")[2],
-                        archive_node(game.path, game.source, outcome),
-                    )
-                )
+                own = outcome.path.rpartition(b"/")[2]
+                nodes.append((own, archive_node(game.path, outcome)))
             elif isinstance(outcome, Plain):
                 nodes.append((name, folder_node(game_path, entry)))
         return nodes
@@ -97,7 +93,7 @@ class Catalog:
         """*node* with attributes as they are now; versions never change."""
         if not isinstance(node, Folder):
             return node
-        entry = await self._in_thread(self._library.entry, node.source)
+        entry = await self._in_thread(self._library.entry, node.source, node.origins)
         if not isinstance(entry, Entry) or not entry.is_folder:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return folder_node(node.path, entry)
@@ -106,10 +102,10 @@ class Catalog:
         """The version that *node* stands for; raises :exc:`StaleError` if it is gone."""
         game = self._games.get(node.game)
         version = self._games.version(node.attributes.inode)
-        if not (game and version and game.is_fresh() and game.outcome == version.sealed):
-            game = await self._games.check(
-                node.game, node.source, asked=True, whole=version is None
-            )
+        if game is None:
+            raise StaleError
+        if not (version and game.is_fresh() and game.outcome == version.sealed):
+            game = await self._games.check(game.path, game.entry, asked=True, whole=version is None)
             version = self._games.version(node.attributes.inode)
             if (
                 version is None
@@ -149,7 +145,7 @@ class Catalog:
         """The node *name* in *folder*, or the games that it may be the archive of."""
         path = join(folder.path, name)
         policy = self._sealer.policy
-        entry = self._library.entry(join(folder.source, name))
+        entry = self._library.entry(join(folder.source, name), folder.origins)
         if isinstance(entry, Entry):
             if entry.is_folder and policy.is_game(path):
                 return [(path, entry)]
@@ -161,7 +157,7 @@ class Catalog:
         for base in folders_of(name):
             game_path = join(folder.path, base)
             if policy.is_game(game_path):
-                found = self._library.entry(join(folder.source, base))
+                found = self._library.entry(join(folder.source, base), folder.origins)
                 if isinstance(found, Entry) and found.is_folder:
                     candidates.append((game_path, found))
         return candidates
@@ -170,18 +166,17 @@ class Catalog:
         """The entries of *folder*, and the games in it that had to be looked at."""
         children: list[_Child] = []
         examined: list[_Examined] = []
-        for name, entry in self._library.folder(folder.source):
+        for name, entry in self._library.folder(folder.source, folder.origins):
             path = join(folder.path, name)
             if isinstance(entry, LeftOut):
                 self._say(entry)
             elif entry.is_folder and self._sealer.policy.is_game(path):
                 children.append((name, (path, entry)))
                 game = self._games.get(path)  # atomic
-                if not game or not game.is_fresh() or game.source != entry.source:
-                    before = game.examination if game and game.source == entry.source else None
-                    examined.append(
-                        (path, entry.source, *self._sealer.examine(path, entry.source, before))
-                    )
+                if not game or not game.is_fresh() or not game.is_at(entry):
+                    before = game.examination if game and game.is_at(entry) else None
+                    found = self._sealer.examine(path, entry.source, before, origins=entry.origins)
+                    examined.append((path, entry, *found))
             else:
                 children.append((name, mirrored(path, entry)))
         return children, examined

@@ -42,7 +42,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _Command = Callable[P, R]
 
-_EPILOG = "Exit status: " + "; ".join(f"{code} {text}" for code, text in EXIT_CODES.items()) + "."
+_EPILOG = "\b\nExit status:\n" + "\n".join(f"{code:5}  {text}" for code, text in EXIT_CODES.items())
 
 
 def _index_option(command: _Command[P, R]) -> _Command[P, R]:
@@ -90,7 +90,7 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(short_help="Mount a library, in the foreground.")
 @click.argument("library", required=False)
 @click.argument("mountpoint", required=False)
 @_index_option
@@ -140,7 +140,7 @@ def mount(**given: Any) -> None:
     daemon.run(settings)
 
 
-@cli.command()
+@cli.command(short_help="Unmount, also a mount whose daemon has died.")
 @click.argument("mountpoint")
 @click.option("--lazy", is_flag=True, help="Unmount even if it is in use; downloads are cut off.")
 def unmount(mountpoint: str, lazy: bool) -> None:
@@ -157,7 +157,7 @@ def _unmount(path: str, *, lazy: bool) -> None:
     mountpoint.unmount(absolute, lazy=lazy or mountpoint.is_dead(absolute))
 
 
-@cli.command()
+@cli.command(short_help="Hash all games of a library now.")
 @click.argument("library")
 @_index_option
 @_games_option
@@ -184,7 +184,7 @@ def index(**given: Any) -> None:
         )
 
 
-@cli.command()
+@cli.command(short_help="Show the members and validators of an archive.")
 @click.argument("library")
 @click.argument("game")
 @_index_option
@@ -199,9 +199,9 @@ def inspect(library: str, game: str, as_json: bool, **given: Any) -> None:
     _log_to_stderr("error")
     sealer = daemon.make_sealer(settings)
     with closing(sealer.index):
-        path, source = _find_game(sealer, os.fsencode(game).strip(b"/"))
+        found = _find_game(sealer, os.fsencode(game).strip(b"/"))
         with _Bar() as bar:
-            examination, version = offline.seal_one(sealer, (path, source), bar)
+            examination, version = offline.seal_one(sealer, found, bar)
     if version is None:
         if isinstance(examination.outcome, Plain):
             raise LibraryError(
@@ -217,8 +217,8 @@ def inspect(library: str, game: str, as_json: bool, **given: Any) -> None:
         report.print_version(version, Console(width=None if terminal else 160))
 
 
-def _find_game(sealer: Sealer, path: bytes) -> tuple[bytes, bytes]:
-    """Path and source of the game that *path*, its folder or its archive, names."""
+def _find_game(sealer: Sealer, path: bytes) -> offline.Game:
+    """The game that *path*, of its folder or its archive, names."""
     folder, _, name = path.rpartition(b"/")
     candidates = [path]
     candidates += [folder + b"/" + base if folder else base for base in folders_of(name)]
@@ -226,7 +226,7 @@ def _find_game(sealer: Sealer, path: bytes) -> tuple[bytes, bytes]:
         entry = sealer.library.entry(candidate)
         if isinstance(entry, Entry) and entry.is_folder:
             if sealer.policy.is_game(candidate):
-                return candidate, entry.source
+                return candidate, entry
             raise LibraryError(
                 f"{os.fsdecode(path)} is no game by its place; see --games in `zipfs index --help`"
             )

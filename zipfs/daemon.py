@@ -17,7 +17,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pyfuse3
 import trio
@@ -25,7 +25,7 @@ import trio
 from zipfs import mountpoint as mp
 from zipfs.catalog import Catalog
 from zipfs.config import Settings, state_folder
-from zipfs.errors import ConfigError, FuseError
+from zipfs.errors import ConfigError, FuseError, ZipfsError
 from zipfs.fs import Operations
 from zipfs.index import Index
 from zipfs.library import Library
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 MAX_REQUESTS = 1000
 """Requests of the kernel worked on at once. Each that waits for a slow disk is one."""
 _STATUS_INTERVAL = 1.0
-_MIN_FILES = 64
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 def index_file(settings: Settings) -> str:
@@ -68,6 +68,10 @@ def run(settings: Settings) -> None:
     Library(settings.library)  # before anything is made or cleared away
     path = mp.prepare(settings.mountpoint, settings.library)
     sealer = make_sealer(settings)
+    # What the receiver in _serve puts back when it is done: somebody who presses
+    # Ctrl-C a second time must not interrupt the unmounting.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     try:
         trio.run(_serve, settings, path, sealer)
     finally:
@@ -77,27 +81,49 @@ def run(settings: Settings) -> None:
 async def _serve(settings: Settings, path: str, sealer: Sealer) -> None:
     catalog = Catalog(sealer)
     reader = Reader(sealer.library.absolute, sealer.index.blocks, Limits.within(_raise_limit()))
-    operations = Operations(catalog, reader, await catalog.root())
     notifier = Notifier()
-    _mount(operations, path, settings)
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_watch_signals, nursery.cancel_scope, catalog)
-            nursery.start_soon(_serve_requests, nursery.cancel_scope)
-            await operations.mounted.wait()
-            if settings.read_ahead and (why := mp.set_read_ahead(path, settings.read_ahead)):
-                log.debug("the kernel's read-ahead stays as it is: %s", why)
-            log.info("mounted %s on %s", settings.library, settings.mountpoint)
-            notifier.ready()
-            nursery.start_soon(catalog.run)
-            nursery.start_soon(reader.tidy)
-            nursery.start_soon(_report, catalog, notifier)
-    finally:
-        notifier.stopping()
-        await _save(catalog)
-        # Lazily, if somebody is in there: downloads under way are cut off.
-        pyfuse3.close(unmount=True)
-        log.info("unmounted %s", settings.mountpoint)
+    # Listening before there is a mount: a signal in between would leave it behind.
+    with trio.open_signal_receiver(*_SIGNALS) as signals:
+        async with _ending_nursery() as nursery:
+            nursery.start_soon(_obey, signals, nursery.cancel_scope, catalog)
+            operations = Operations(catalog, reader, await catalog.root())
+            _mount(operations, path, settings)
+            try:
+                async with trio.open_nursery() as serving:
+                    serving.start_soon(_serve_requests, nursery.cancel_scope)
+                    await operations.mounted.wait()
+                    _announce(settings, path, notifier)
+                    serving.start_soon(catalog.run)
+                    serving.start_soon(reader.tidy)
+                    serving.start_soon(_report, catalog, notifier)
+            finally:
+                notifier.stopping()
+                await _save(catalog)
+                pyfuse3.terminate()
+                # Lazily, if somebody is in there: downloads under way are cut off.
+                pyfuse3.close(unmount=True)
+                log.info("unmounted %s", settings.mountpoint)
+
+
+@contextlib.asynccontextmanager
+async def _ending_nursery() -> AsyncIterator[trio.Nursery]:
+    """A nursery whose body may raise one of our own errors: it comes out as it is."""
+    mine: ZipfsError | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            yield nursery
+        except ZipfsError as error:
+            mine = error
+            nursery.cancel_scope.cancel()
+    if mine:
+        raise mine
+
+
+def _announce(settings: Settings, path: str, notifier: Notifier) -> None:
+    if settings.read_ahead and (why := mp.set_read_ahead(path, settings.read_ahead)):
+        log.debug("the kernel's read-ahead stays as it is: %s", why)
+    log.info("mounted %s on %s", settings.library, settings.mountpoint)
+    notifier.ready()
 
 
 async def _save(catalog: Catalog) -> None:
@@ -112,22 +138,19 @@ async def _serve_requests(scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-async def _watch_signals(scope: trio.CancelScope, catalog: Catalog) -> None:
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-    with trio.open_signal_receiver(*signals) as received:
-        # In C, so that it works with a stuck loop as well; then the receiver's turn.
-        if _has_descriptor(sys.stderr):
-            faulthandler.register(signal.SIGUSR1, all_threads=True, chain=True)
-        async for number in received:
-            if number == signal.SIGHUP:
-                log.info("looking through the library again")
-                catalog.rescan()
-            elif number == signal.SIGUSR1:
-                _dump_tasks()
-            else:
-                log.info("ending: %s", signal.Signals(number).name)
-                pyfuse3.terminate()
-                scope.cancel()
+async def _obey(signals: AsyncIterator[int], scope: trio.CancelScope, catalog: Catalog) -> None:
+    # In C, so that it works with a stuck loop as well; then it is the receiver's turn.
+    if _has_descriptor(sys.stderr):
+        faulthandler.register(signal.SIGUSR1, all_threads=True, chain=True)
+    async for number in signals:
+        if number == signal.SIGHUP:
+            log.info("looking through the library again")
+            catalog.rescan()
+        elif number == signal.SIGUSR1:
+            _dump_tasks()
+        else:
+            log.info("ending: %s", signal.Signals(number).name)
+            scope.cancel()
 
 
 def _has_descriptor(stream: object) -> bool:

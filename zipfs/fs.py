@@ -116,7 +116,9 @@ class Operations(pyfuse3.Operations):
 
     @_handler
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        node = self._nodes[inode] = await self._catalog.refresh(self._node(inode))
+        node = await self._catalog.refresh(self._node(inode))
+        if inode in self._nodes:  # the kernel may have forgotten it meanwhile
+            self._nodes[inode] = node
         return _entry(node.attributes)
 
     @_handler

@@ -22,7 +22,7 @@ import trio
 from zipfs.filestate import Checksums, FileState
 from zipfs.hasher import Hasher
 from zipfs.index import Record
-from zipfs.library import SourceFile
+from zipfs.library import Entry, SourceFile
 from zipfs.once import Once, shown
 from zipfs.sealing import (
     Examination,
@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 FRESH: Final = 1.0
 """Seconds for which what was found out about a game is taken as it is."""
+_SHARE: Final = 5.0
+"""A game that takes long to look at is looked at in a fifth of the time at most."""
 RESCAN: Final = 60.0
 """Seconds, at least, between two walks through the whole library."""
 RETRY: Final = 30.0
@@ -56,11 +58,11 @@ _SURVEY_BATCH: Final = 256
 class Game:
     """What is known of a game. One a game, so small: what isn't open has no more."""
 
-    __slots__ = ("doubted", "examination", "path", "recheck", "retry_at", "source", "waiting")
+    __slots__ = ("doubted", "entry", "examination", "path", "recheck", "retry_at", "waiting")
 
-    def __init__(self, path: bytes, source: bytes) -> None:
+    def __init__(self, path: bytes, entry: Entry) -> None:
         self.path = path
-        self.source = source
+        self.entry = entry
         self.examination: Examination | None = None
         self.waiting: set[tuple[bytes, FileState]] | None = None
         """Files in the hasher's queue."""
@@ -79,8 +81,12 @@ class Game:
         return (
             last is not None
             and last.started >= self.doubted
-            and time.monotonic() - last.started < FRESH
+            and time.monotonic() - last.started < max(FRESH, _SHARE * last.took)
         )
+
+    def is_at(self, entry: Entry) -> bool:
+        """Whether *entry* is the folder that this game was found at."""
+        return (self.entry.source, self.entry.origins) == (entry.source, entry.origins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +116,8 @@ class Games:
         self._fresh: dict[bytes, Record] = {}
         self._saved_at = time.monotonic()
         self._once = Once(log)
+        self._busy: dict[bytes, trio.Event] = {}
+        """Games that are being looked at."""
         self._nursery: trio.Nursery | None = None
         self._rescan = trio.Event()
         self._surveyed = False
@@ -174,10 +182,14 @@ class Games:
 
     async def save(self) -> None:
         """Save the checksums that aren't saved yet."""
-        records, self._fresh = self._fresh, {}
+        records = dict(self._fresh)
         self._saved_at = time.monotonic()
-        if records:
-            await self._in_thread(self._sealer.index.put_files, records)
+        if not records:
+            return
+        await self._in_thread(self._sealer.index.put_files, records)
+        for source, record in records.items():
+            if self._fresh.get(source) is record:
+                del self._fresh[source]
 
     async def _survey(self) -> None:
         started = time.monotonic()
@@ -185,9 +197,9 @@ class Games:
         games = self._library.games(self._sealer.policy)
         seen = set()
         while batch := await self._in_thread(lambda: list(islice(games, _SURVEY_BATCH))):
-            for path, source in batch:
+            for path, entry in batch:
                 seen.add(path)
-                await self.check(path, source, asked=False)
+                await self.check(path, entry, asked=False)
         for path, game in list(self._games.items()):
             if path not in seen and game.examination and game.examination.started < started:
                 self._forget(game)
@@ -206,7 +218,7 @@ class Games:
             await self.save()
         for game in complete:
             game.waiting = None
-            await self.check(game.path, game.source, asked=False, again=True)
+            await self.check(game.path, game.entry, asked=False, again=True)
 
     async def failed(self, file: SourceFile, error: Exception, owners: set[bytes]) -> None:
         refused = isinstance(error, PermissionError)
@@ -224,33 +236,44 @@ class Games:
                 game.waiting = None
                 if isinstance(error, OSError) and not refused:
                     game.retry_at = time.monotonic() + RETRY
-                await self.check(game.path, game.source, asked=False, again=True)
+                await self.check(game.path, game.entry, asked=False, again=True)
 
     # -- Games -----------------------------------------------------------------
 
     async def check(
-        self, path: bytes, source: bytes, *, asked: bool, whole: bool = False, again: bool = False
+        self, path: bytes, entry: Entry, *, asked: bool, whole: bool = False, again: bool = False
     ) -> Game:
-        """The game at *path*, looked at within the last :data:`FRESH` seconds.
+        """The game at *path* and *entry*, looked at a moment ago at most.
 
         *asked* tells that somebody waits for it, *whole* that its version is
         needed, *again* to look in any case.
         """
+        if not (whole or again):
+            if busy := self._busy.get(path):
+                await busy.wait()  # three hundred clients are one look
+            game = self._games.get(path)
+            if game and game.is_fresh() and game.is_at(entry):
+                if asked and isinstance(game.outcome, Unhashed):
+                    self._hurry(game, game.outcome)
+                return game
         game = self._games.get(path)
-        if game and game.is_fresh() and game.source == source and not (whole or again):
-            if asked and isinstance(game.outcome, Unhashed):
-                self._enqueue(game, game.outcome, asked=True)
-            return game
-        before = game.examination if game and game.source == source else None
-        examination, version = await self._in_thread(
-            functools.partial(self._sealer.examine, path, source, before, whole=whole)
+        before = game.examination if game and game.is_at(entry) else None
+        examine = functools.partial(
+            self._sealer.examine, path, entry.source, before, origins=entry.origins, whole=whole
         )
-        return self.install(path, source, examination, version, asked=asked)
+        mine = self._busy.setdefault(path, trio.Event())
+        try:
+            examination, version = await self._in_thread(examine)
+        finally:
+            if self._busy.get(path) is mine:
+                del self._busy[path]
+            mine.set()
+        return self.install(path, entry, examination, version, asked=asked)
 
     def install(
         self,
         path: bytes,
-        source: bytes,
+        entry: Entry,
         examination: Examination,
         version: Version | None,
         *,
@@ -258,8 +281,10 @@ class Games:
     ) -> Game:
         """Take note of *examination*, unless a later one has come in meanwhile."""
         game = self._games.get(path)
-        if game is None or game.source != source:
-            game = Game(path, source)
+        if game is None or not game.is_at(entry):
+            if game:
+                self._forget(game)
+            game = Game(path, entry)
         last = game.examination
         if last and last.started > examination.started:
             return game
@@ -294,9 +319,23 @@ class Games:
         return game
 
     def _enqueue(self, game: Game, outcome: Unhashed, *, asked: bool) -> None:
-        game.waiting = {(file.source, file.state) for file in outcome.missing}
+        """Queue what is missing, save what was hashed since *outcome* was found."""
+        game.waiting = {
+            (file.source, file.state)
+            for file in outcome.missing
+            if file.source not in self._fresh or self._fresh[file.source][0] != file.state
+        }
         for file in outcome.missing:
-            self._hasher.add(file, game.path, asked=asked)
+            if (file.source, file.state) in game.waiting:
+                self._hasher.add(file, game.path, asked=asked)
+        if not game.waiting:
+            self._look_again(game, 0)
+
+    def _hurry(self, game: Game, outcome: Unhashed) -> None:
+        """Somebody waits for *game*: what of it is still in the queue goes to the front."""
+        for file in outcome.missing:
+            if game.waiting and (file.source, file.state) in game.waiting:
+                self._hasher.add(file, game.path, asked=True)
 
     def _look_again(self, game: Game, seconds: float) -> None:
         if self._nursery and not game.recheck:
@@ -307,8 +346,9 @@ class Games:
         await trio.sleep(seconds)
         game.recheck = False
         try:
+            await self.save()
             if self._games.get(game.path) is game:
-                await self.check(game.path, game.source, asked=False, again=True)
+                await self.check(game.path, game.entry, asked=False, again=True)
         except Exception:
             log.exception("unexpected error while looking at %s", shown(game.path))
 

@@ -6,12 +6,13 @@ Rules:
   as what it points to, if that is inside; otherwise it is left out.
 - Devices, sockets and FIFOs are left out, and so is what can't be read. What was
   left out is reported as :class:`LeftOut`; saying it is the caller's.
-- A link to a folder is followed unless it leads back into a folder on the way
-  down, and at most :data:`MAX_LINKED_FOLDERS` deep.
+- A link to a folder is followed unless that folder holds one on the way down, or
+  more than :data:`MAX_LINKED_FOLDERS` are on it already: no path is endless.
 
 Every method may touch a disk: call them from a worker thread. Paths are bytes
 relative to the library, ``b""`` being the library itself; *source* is one without
-links on the way.
+links on the way, and *origins* are the sources of the folders from which links were
+followed to get there.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from zipfs.filestate import FileState
 from zipfs.selection import Policy
 
 MAX_LINKED_FOLDERS: Final = 8
-"""How many links to folders may follow one another on the way down."""
+"""From how many different folders links may be followed on the way down."""
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -42,11 +43,16 @@ class LeftOut(NamedTuple):
     reason: str
 
 
+Origins = frozenset[bytes]
+_NO_LINKS: Final[Origins] = frozenset()
+
+
 class Entry(NamedTuple):
     """What a path of the library leads to, links followed: a folder or a file."""
 
     source: bytes
     status: os.stat_result
+    origins: Origins = _NO_LINKS
 
     @property
     def is_folder(self) -> bool:
@@ -117,17 +123,17 @@ class Library:
     def statvfs(self) -> os.statvfs_result:
         return os.statvfs(self.root)
 
-    def entry(self, source: bytes) -> Entry | LeftOut | None:
+    def entry(self, source: bytes, origins: Origins = _NO_LINKS) -> Entry | LeftOut | None:
         """What *source*, whose parent has no links on the way, leads to; None if nothing."""
         try:
             status = os.lstat(self.absolute(source))
+            return self._entry(source, origins, status)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        if not stat.S_ISLNK(status.st_mode):
-            return _judge(source, source, status)
-        return self._follow(source)
 
-    def folder(self, source: bytes) -> list[tuple[bytes, Entry | LeftOut]]:
+    def folder(
+        self, source: bytes, origins: Origins = _NO_LINKS
+    ) -> list[tuple[bytes, Entry | LeftOut]]:
         """All entries of a folder, by name."""
         children = []
         descriptor = os.open(self.absolute(source), _DIRECTORY)
@@ -135,13 +141,10 @@ class Library:
             with os.scandir(descriptor) as iterator:
                 for found in iterator:
                     name = os.fsencode(found.name)
-                    path = _join(source, name)
                     try:
-                        if found.is_symlink():
-                            entry = self._follow(path)
-                        else:
-                            entry = _judge(path, path, found.stat(follow_symlinks=False))
-                    except (FileNotFoundError, NotADirectoryError):
+                        status = found.stat(follow_symlinks=False)
+                        entry = self._entry(_join(source, name), origins, status)
+                    except FileNotFoundError:
                         continue  # went away meanwhile
                     children.append((name, entry))
         finally:
@@ -158,14 +161,14 @@ class Library:
         """Whether there is anything at *source*, a dangling link included."""
         return os.path.lexists(self.absolute(source))
 
-    def scan(self, source: bytes, policy: Policy) -> GameScan:
+    def scan(self, source: bytes, policy: Policy, origins: Origins = _NO_LINKS) -> GameScan:
         """All files of the game folder at *source* that *policy* takes.
 
         Raises :exc:`OSError` if a folder can't be listed for another reason than
         permission: half a game must not be taken for a whole one.
         """
         walk = _Walk(self, policy)
-        walk.run(source)
+        walk.run(source, origins)
         walk.files.sort(key=lambda file: file.path)
         return GameScan(
             files=tuple(walk.files),
@@ -174,30 +177,34 @@ class Library:
             left_out=tuple(walk.left_out),
         )
 
-    def games(self, policy: Policy) -> Iterator[tuple[bytes, bytes]]:
-        """Path and source of each folder that *policy* takes for a game.
+    def games(self, policy: Policy) -> Iterator[tuple[bytes, Entry]]:
+        """Path and folder of each game, as *policy* takes them.
 
         A folder that can't be listed is passed over here; whoever asks for it is
         told why.
         """
-        todo: list[tuple[bytes, bytes, frozenset[tuple[int, int]]]] = [(b"", b"", frozenset())]
+        todo: list[tuple[bytes, bytes, Origins]] = [(b"", b"", _NO_LINKS)]
         while todo:
-            path, source, above = todo.pop()
+            path, source, origins = todo.pop()
             try:
-                children = self.folder(source)
+                children = self.folder(source, origins)
             except OSError:
                 continue
             for name, entry in children:
                 if not isinstance(entry, Entry) or not entry.is_folder:
                     continue
                 child = _join(path, name)
-                identity = (entry.status.st_dev, entry.status.st_ino)
                 if policy.is_game(child):
-                    yield child, entry.source
-                elif policy.may_hold_games(child) and identity not in above:
-                    todo.append((child, entry.source, above | {identity}))
+                    yield child, entry
+                elif policy.may_hold_games(child):
+                    todo.append((child, entry.source, entry.origins))
 
-    def _follow(self, path: bytes) -> Entry | LeftOut:
+    def _entry(self, path: bytes, origins: Origins, status: os.stat_result) -> Entry | LeftOut:
+        if stat.S_ISLNK(status.st_mode):
+            return self._follow(path, origins)
+        return _judge(path, Entry(path, status, origins))
+
+    def _follow(self, path: bytes, origins: Origins) -> Entry | LeftOut:
         """What the symbolic link at *path* leads to."""
         try:
             target = os.path.realpath(self.absolute(path), strict=True)
@@ -208,7 +215,14 @@ class Library:
             return LeftOut(path, "a symbolic link to nothing that can be reached")
         if target != self.root and not target.startswith(self._prefix):
             return LeftOut(path, "a symbolic link that leaves the library")
-        return _judge(path, target[len(self._prefix) :], status)
+        source = target[len(self._prefix) :]
+        if stat.S_ISDIR(status.st_mode):
+            origins |= {path.rpartition(b"/")[0]}
+            if any(_is_inside(origin, source) for origin in origins):
+                return LeftOut(path, "a symbolic link that leads back to a folder above it")
+            if len(origins) > MAX_LINKED_FOLDERS:
+                return LeftOut(path, "a symbolic link behind too many others")
+        return _judge(path, Entry(source, status, origins))
 
 
 class _Walk:
@@ -225,62 +239,36 @@ class _Walk:
         self.access: list[os.stat_result] = []
         self.changed_ns = 0
 
-    def run(self, source: bytes) -> None:
-        todo = [_Folder(source, b"", frozenset(), 0)]
+    def run(self, source: bytes, origins: Origins) -> None:
+        todo = [(source, b"", origins)]
         while todo:
-            folder = todo.pop()
+            source, path, origins = todo.pop()
             try:
-                status = os.stat(self.library.absolute(folder.source), follow_symlinks=False)
-                children = self.library.folder(folder.source)
+                status = os.stat(self.library.absolute(source), follow_symlinks=False)
+                children = self.library.folder(source, origins)
             except PermissionError:
-                self.left_out.append(LeftOut(folder.source, "a folder that can't be read"))
+                self.left_out.append(LeftOut(source, "a folder that can't be read"))
                 continue
+            except (FileNotFoundError, NotADirectoryError):
+                if path:
+                    continue  # went away meanwhile
+                raise
             self._note(status)
-            folder = folder._replace(above=folder.above | {_identity(status)})
             for name, entry in children:
                 if isinstance(entry, LeftOut):
                     if self.policy.takes_file(name):
                         self.left_out.append(entry)
                 elif not entry.is_folder:
                     if self.policy.takes_file(name):
-                        self._take(entry, _join(folder.path, name))
+                        self._note(entry.status)
+                        state = FileState.of(entry.status)
+                        self.files.append(SourceFile(_join(path, name), entry.source, state))
                 elif self.policy.takes_folder(name):
-                    todo += self._descend(folder, name, entry)
-
-    def _take(self, entry: Entry, path: bytes) -> None:
-        self._note(entry.status)
-        self.files.append(SourceFile(path, entry.source, FileState.of(entry.status)))
-
-    def _descend(self, folder: _Folder, name: bytes, entry: Entry) -> Iterator[_Folder]:
-        at = _join(folder.source, name)
-        linked = entry.source != at
-        if linked and (
-            folder.links == MAX_LINKED_FOLDERS
-            or _identity(entry.status) in folder.above
-            or _is_inside(folder.source, entry.source)
-        ):
-            self.left_out.append(LeftOut(at, "a symbolic link that leads back to itself"))
-            return
-        yield _Folder(entry.source, _join(folder.path, name), folder.above, folder.links + linked)
+                    todo.append((entry.source, _join(path, name), entry.origins))
 
     def _note(self, status: os.stat_result) -> None:
         self.access.append(status)
         self.changed_ns = max(self.changed_ns, FileState.of(status).changed_ns)
-
-
-class _Folder(NamedTuple):
-    """A folder that a walk has yet to enter."""
-
-    source: bytes
-    path: bytes
-    above: frozenset[tuple[int, int]]
-    """Device and inode of each folder on the way down to it."""
-    links: int
-    """How many links to folders are on that way."""
-
-
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
 
 
 def _join(folder: bytes, name: bytes) -> bytes:
@@ -291,15 +279,15 @@ def _is_inside(path: bytes, folder: bytes) -> bool:
     return not folder or path == folder or path.startswith(folder + b"/")
 
 
-def _judge(path: bytes, source: bytes, status: os.stat_result) -> Entry | LeftOut:
-    """An entry out of *status*, if it is something that can be shown."""
-    if stat.S_ISDIR(status.st_mode):
-        return Entry(source, status)
-    if not stat.S_ISREG(status.st_mode):
+def _judge(path: bytes, entry: Entry) -> Entry | LeftOut:
+    """*entry*, if it is something that can be shown at *path*."""
+    if entry.is_folder:
+        return entry
+    if not stat.S_ISREG(entry.status.st_mode):
         return LeftOut(path, "not a file or folder but a device, socket or FIFO")
-    if not may_read(status):
+    if not may_read(entry.status):
         return LeftOut(path, "a file that can't be read")
-    return Entry(source, status)
+    return entry
 
 
 def may_read(status: os.stat_result) -> bool:

@@ -89,7 +89,7 @@ def prepare(mountpoint: str, library: str) -> str:
     if os.path.islink(path):
         path = os.path.realpath(path)
     if mount := mounted_at(path):
-        if not (mount.kind.startswith("fuse") and is_dead(path)):
+        if mount.kind != f"fuse.{SUBTYPE}" or not is_dead(path):
             raise MountpointError(
                 f"something is mounted on {mountpoint} already; take it away first:"
                 f" zipfs unmount {mountpoint}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from zipfs import identity
 from zipfs.filestate import FileState
 from zipfs.layout import Data, Piece
-from zipfs.library import Entry, SourceFile
+from zipfs.library import Entry, Origins, SourceFile
 from zipfs.sealing import Sealed
 
 
@@ -36,6 +36,7 @@ class Folder:
 
     path: bytes
     source: bytes
+    origins: Origins
     attributes: Attributes
 
 
@@ -67,11 +68,10 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """One version of a game's archive. *game* is the path of its folder."""
+    """One version of the archive of the game at the path *game*."""
 
     path: bytes
     game: bytes
-    source: bytes
     attributes: Attributes
 
 
@@ -110,10 +110,10 @@ def folder_node(path: bytes, entry: Entry) -> Folder:
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,
     )
-    return Folder(path, entry.source, attributes)
+    return Folder(path, entry.source, entry.origins, attributes)
 
 
-def archive_node(game: bytes, source: bytes, sealed: Sealed) -> Archive:
+def archive_node(game: bytes, sealed: Sealed) -> Archive:
     attributes = Attributes(
         inode=sealed.inode,
         mode=stat.S_IFREG | sealed.access.mode,
@@ -122,4 +122,4 @@ def archive_node(game: bytes, source: bytes, sealed: Sealed) -> Archive:
         size=sealed.size,
         mtime_ns=sealed.mtime_ns,
     )
-    return Archive(sealed.path, game, source, attributes)
+    return Archive(sealed.path, game, attributes)

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from zipfs.errors import ChangedError
 from zipfs.hasher import hash_file
 from zipfs.index import Record
-from zipfs.library import SourceFile
+from zipfs.library import Entry, SourceFile
 from zipfs.once import shown
 from zipfs.sealing import (
     Absent,
@@ -32,8 +32,8 @@ _SAVE_SECONDS: Final = 2.0
 _TRIES: Final = 5
 """How often a game that keeps changing is tried again."""
 
-Game = tuple[bytes, bytes]
-"""A game's path, and the source of its folder."""
+Game = tuple[bytes, Entry]
+"""A game's path, and its folder."""
 
 
 class Progress(Protocol):
@@ -79,13 +79,14 @@ def seal_all(
     """Hash whatever isn't hashed yet of *games*, the smallest files first."""
     progress = progress or Silent()
     summary = Summary()
-    before: dict[Game, Examination | None] = dict.fromkeys(games)
+    folders = dict(games)
+    before: dict[bytes, Examination] = {}
     for _ in range(_TRIES):
         wait = 0.0
         missing: dict[bytes, SourceFile] = {}
-        for game, last in before.items():
-            before[game], _version = sealer.examine(*game, last)
-            outcome = _outcome(last)
+        for path, entry in folders.items():
+            before[path], _version = _examine(sealer, path, entry, before.get(path))
+            outcome = before[path].outcome
             if isinstance(outcome, Unsettled):
                 wait = max(wait, outcome.seconds)
             elif isinstance(outcome, Unhashed):
@@ -96,8 +97,8 @@ def seal_all(
             break
         if wait:
             sleep(wait)
-    for (path, _), examination in before.items():
-        outcome = _outcome(examination)
+    for path, examination in before.items():
+        outcome = examination.outcome
         if isinstance(outcome, Sealed):
             summary.archives += 1
             summary.members += outcome.count
@@ -114,11 +115,13 @@ def seal_one(
 ) -> tuple[Examination, Version | None]:
     """The game as it is once it has been hashed, with its version if it is sealed."""
     seal_all(sealer, [game], progress)
-    return sealer.examine(*game, whole=True)
+    return _examine(sealer, *game, None, whole=True)
 
 
-def _outcome(examination: Examination | None) -> object:
-    return examination.outcome if examination else None
+def _examine(
+    sealer: Sealer, path: bytes, entry: Entry, before: Examination | None, *, whole: bool = False
+) -> tuple[Examination, Version | None]:
+    return sealer.examine(path, entry.source, before, origins=entry.origins, whole=whole)
 
 
 def _hash(

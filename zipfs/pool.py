@@ -121,16 +121,14 @@ class Pool:
         self.touch(key, file)
         return file
 
-    def evict(self) -> None:
-        """Close the files not used for longest, unpinned ones first, until all fit."""
+    def take_excess(self) -> list[int]:
+        """Descriptors to be closed so that all fit: unpinned ones first, the oldest first."""
         excess = len(self._files) - self.limit
         if excess <= 0:
-            return
+            return []
         idle = [(key, file) for key, file in self._files.items() if not file.users]
-        idle.sort(key=lambda item: item[1].pins > 0)  # stable: oldest first within
-        for key, file in idle[:excess]:
-            del self._files[key]
-            os.close(file.descriptor)
+        idle.sort(key=lambda item: item[1].pins > 0)  # stable
+        return [self._files.pop(key).descriptor for key, _ in idle[:excess]]
 
     def take_idle(self, seconds: float) -> list[int]:
         """Descriptors to be closed: of files that nobody has used for so long."""

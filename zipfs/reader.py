@@ -117,10 +117,14 @@ class Reader:
                     file = self._pool.adopt(key, descriptor)
                     file.pins += 1
                     handle.pinned.append(file)
-                self._pool.evict()
         handle.opened += 1
         self._lingering.pop(handle, None)
+        await self._make_room()
         return handle
+
+    async def _make_room(self) -> None:
+        if excess := self._pool.take_excess():
+            await self._in_thread(close_all, excess)
 
     def _shared(self, node: int, content: Content) -> Handle | None:
         """The handle that is there already, if its files are in the same states.
@@ -193,7 +197,7 @@ class Reader:
                 file.users -= 1
         if opened:
             self._pool.adopt(*opened)
-            self._pool.evict()
+            await self._make_room()
         self._give_buffer(buffer)
         return buffer[:length]
 

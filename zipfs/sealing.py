@@ -22,7 +22,7 @@ from zipfs.errors import LayoutError
 from zipfs.filestate import Checksums, FileState
 from zipfs.index import Index
 from zipfs.layout import Layout, Piece
-from zipfs.library import Access, GameScan, Library, SourceFile
+from zipfs.library import Access, GameScan, Library, Origins, SourceFile
 from zipfs.names import entry_names
 from zipfs.once import Once, shown
 from zipfs.selection import Policy, Selection, archive_name, detect
@@ -119,6 +119,8 @@ class Examination:
     first_seen: float
     """Since when the fingerprint is the same, as far as was seen."""
     outcome: Outcome
+    took: float = 0.0
+    """Seconds that it took."""
 
 
 class Sealer:
@@ -174,16 +176,23 @@ class Sealer:
         return folder + b"/" + found if folder else found
 
     def examine(
-        self, game: bytes, source: bytes, before: Examination | None = None, *, whole: bool = False
+        self,
+        game: bytes,
+        source: bytes,
+        before: Examination | None = None,
+        *,
+        origins: Origins = frozenset(),
+        whole: bool = False,
     ) -> tuple[Examination, Version | None]:
         """What the game at the path *game*, with its folder at *source*, is now.
 
-        *before* is the last examination of it. A :class:`Version` comes with it
-        if the game is sealed and either *whole* is asked for or it is new.
+        *before* is the last examination of it, *origins* are those of the folder.
+        A :class:`Version` comes with it if the game is sealed and either *whole* is
+        asked for or it is new.
         """
         started = time.monotonic()
         try:
-            scan = self._scan(source)
+            scan = self._scan(source, origins)
         except (FileNotFoundError, NotADirectoryError):
             return Examination(started, b"", started, Absent()), None
         except OSError as error:
@@ -208,10 +217,11 @@ class Sealer:
             outcome = Unsettled(seconds)
         else:
             outcome, version = self._assemble(archive, scan)
-        return Examination(started, fingerprint, first_seen, outcome), version
+        took = time.monotonic() - started
+        return Examination(started, fingerprint, first_seen, outcome, took), version
 
-    def _scan(self, source: bytes) -> GameScan:
-        scan = self.library.scan(source, self.policy)
+    def _scan(self, source: bytes, origins: Origins) -> GameScan:
+        scan = self.library.scan(source, self.policy, origins)
         with self._lock:
             if not self._unreadable:
                 return scan
