@@ -249,7 +249,7 @@ class Games:
         needed, *again* to look in any case.
         """
         if not (whole or again):
-            if busy := self._busy.get(path):
+            if (busy := self._busy.get(path)) is not None:  # an event has no truth value
                 await busy.wait()  # three hundred clients are one look
             game = self._games.get(path)
             if game and game.is_fresh() and game.is_at(entry):

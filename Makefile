@@ -1,0 +1,51 @@
+# `make` lists the targets. Everything that Python needs lives in .venv/.
+#
+#   PYTHON=/path/to/python3   make .venv/ with this interpreter (3.11 or later)
+#   PYTEST_ARGS='-k range'    further arguments for pytest
+#   LIBRARY=… PORT=8080       for `make demo`
+
+BIN := .venv/bin
+export PYTHON LIBRARY PORT
+
+.DEFAULT_GOAL := help
+.PHONY: help venv system lint test demo bench fmt clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+
+system: ## install the system packages that are missing (apt-get; sudo if not root)
+	@.ci/system-packages test
+
+venv: ## make .venv/ with zipfs and its tools, if it isn't up to date
+	@.ci/system-packages build
+	@.ci/venv
+
+lint: venv ## ruff, mypy and the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# One after the other also under `make -j`: hence no list of prerequisites.
+test: ## system packages, .venv/, lint and all tests
+	@.ci/system-packages test
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+demo: ## mount and serve free games, or LIBRARY=/path, on 127.0.0.1:8080 (or PORT=)
+	@.ci/system-packages demo
+	@.ci/venv
+	@$(BIN)/python -m bench.demo
+
+bench: ## downloads and random ranges, as ratios to nginx with a stored file
+	@.ci/system-packages bench
+	@.ci/venv
+	@$(BIN)/python -m bench
+
+fmt: venv ## format, and fix what can be fixed by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove .venv/ and all caches
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -path ./.git -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,212 @@
+"""`make bench`: how fast nginx sends an archive out of the mount, beside the same one stored.
+
+Downloads and random ranges, in the mount's cache and at first touch, each measured just after
+the same of the plain file: what counts is the ratio. Ctrl-C ends it and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import BenchError
+from bench.load import CONNECTIONS, Clients
+from bench.measure import Bench, Result, Spread, cases
+from bench.mount import Mount, mounted, wait_ready
+from bench.process import find_program
+from bench.session import Stop, StoppedError, temporary_folder
+from bench.synthetic import MIB, Archive, build, check_room, copy_out, read_through
+from bench.web import nginx
+
+ROUNDS: Final = 7
+SIZE_MIB: Final = 2048
+SEAL_SECONDS: Final = 300.0
+GB: Final = 1e9
+
+
+def _run(size: int, rounds: int, console: Console, stop: Stop) -> dict[str, Any]:
+    """Measure, and return all that is known of it."""
+    # Before minutes of work: whether everything is here.
+    clients = Clients.find()
+    find_program("nginx", package="nginx")
+    with temporary_folder("zipfs-bench-", "www/mount") as folder, console.status("") as status:
+        check_room(folder, size)
+        library, root = folder / "library", folder / "www"
+        mountpoint = root / "mount"
+        status.update("Making the games …")
+        archives = build(library, size, stop)
+        options = ["--index", str(folder / "index.sqlite"), "--log-level", "warning"]
+        with mounted(library, mountpoint, workdir=folder, options=options) as mount:
+            wait_ready(mount, check=stop.check)
+            status.update("Waiting for the checksums …")
+            _wait_until_sealed(mount, [mountpoint / path for path in archives], stop)
+            status.update("Copying the archives out of the mount, and comparing …")
+            big, small = (
+                copy_out(mountpoint / path, root / "plain" / Path(path).name, stop)
+                for path in archives
+            )
+            read_through(library, stop)
+            # One server for both: the same workers, the same settings. It goes first at the
+            # end, as it holds files of the mount open.
+            with nginx(root, workdir=folder) as server:
+                bench = Bench(
+                    clients=clients,
+                    stop=stop,
+                    url=lambda path: server.url_of(path.relative_to(root)),
+                    daemon=mount.process.pid,
+                )
+                todo = cases(big, small)
+                results = [Result(case=case) for case in todo]
+                for number, case in bench.rounds(todo, rounds, results):
+                    mount.check()
+                    label = f"Round {number} of {rounds}" if number else "Warming up"
+                    status.update(f"{label}: {case.what} …")
+                settings = _settings(mountpoint, rounds, (big, small), stop)
+    return {**settings, "results": [_as_dict(result) for result in results]}
+
+
+def _wait_until_sealed(mount: Mount, archives: Sequence[Path], stop: Stop) -> None:
+    deadline = time.monotonic() + SEAL_SECONDS
+    while missing := [path for path in archives if not path.exists()]:
+        stop.check()
+        mount.check()
+        if time.monotonic() > deadline:
+            names = ", ".join(path.name for path in missing)
+            raise BenchError(f"not sealed after {SEAL_SECONDS:.0f} s: {names}")
+        mount.wait(0.1)
+
+
+def _settings(
+    mountpoint: Path, rounds: int, archives: Sequence[Archive], stop: Stop
+) -> dict[str, Any]:
+    device = mountpoint.stat().st_dev
+    read_ahead = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+    # nginx tells its version on standard error only.
+    nginx_version = stop.run(
+        ["sh", "-c", 'exec "$0" -v 2>&1', find_program("nginx", package="nginx")]
+    )
+    return {
+        "versions": {
+            "zipfs": version("zipfs"),
+            "python": platform.python_version(),
+            "pyfuse3": version("pyfuse3"),
+            "nginx": nginx_version.strip().rpartition("/")[2],
+            "linux": platform.release(),
+        },
+        "cpus": len(os.sched_getaffinity(0)),
+        "rounds": rounds,
+        "connections": CONNECTIONS,
+        "read_ahead_kib": int(read_ahead.read_text()),
+        "archives": {archive.name: archive.size for archive in archives},
+    }
+
+
+def _as_dict(result: Result) -> dict[str, Any]:
+    case = result.case
+    return {
+        "key": case.key,
+        "what": case.what,
+        "archive": case.archive.name,
+        "first_touch": case.first_touch,
+        "unit": case.unit,
+        "ratio": _spread(result.ratio),
+        "zipfs": _spread(Spread(samples=tuple(result.zipfs))),
+        "plain": _spread(Spread(samples=tuple(result.plain))),
+        "cpu_seconds_per_gb": _spread(Spread(samples=tuple(result.cpu))),
+    }
+
+
+def _spread(spread: Spread) -> dict[str, Any]:
+    return {
+        "median": spread.median,
+        "min": spread.low,
+        "max": spread.high,
+        "samples": spread.samples,
+    }
+
+
+def _table(measured: dict[str, Any]) -> Table:
+    versions = ", ".join(f"{name} {number}" for name, number in measured["versions"].items())
+    sizes = " and ".join(f"{size / GB:.1f} GB" for size in measured["archives"].values())
+    table = Table(
+        title="nginx sending an archive: out of the mount, and stored as a plain file",
+        caption=f"Medians of {measured['rounds']} rounds, archives of {sizes},"
+        f" {measured['cpus']} CPUs, read-ahead {measured['read_ahead_kib']} KiB; {versions}",
+    )
+    table.add_column("what")
+    table.add_column("zipfs / plain", justify="right")
+    table.add_column("min – max", justify="right")
+    table.add_column("zipfs", justify="right")
+    table.add_column("plain", justify="right")
+    table.add_column("unit")
+    table.add_column("daemon's CPU s/GB", justify="right")
+    for row in measured["results"]:
+        ratio, cpu = row["ratio"], row["cpu_seconds_per_gb"]["median"]
+        table.add_row(
+            row["what"],
+            f"{ratio['median']:.2f}",
+            f"{ratio['min']:.2f} – {ratio['max']:.2f}",
+            f"{row['zipfs']['median']:,.0f}",
+            f"{row['plain']['median']:,.0f}",
+            row["unit"],
+            f"{cpu:.2f}" if row["first_touch"] else "–",
+        )
+    return table
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument(
+        "--rounds", type=_positive, default=ROUNDS, help=f"how often (default: {ROUNDS})"
+    )
+    parser.add_argument(
+        "--size",
+        type=_positive,
+        default=SIZE_MIB,
+        metavar="MIB",
+        help=f"size of the big archive (default: {SIZE_MIB})",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to it as well")
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = _arguments()
+    stop = Stop()
+    console = Console()
+    try:
+        measured = _run(arguments.size * MIB, arguments.rounds, console, stop)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(measured, indent=2) + "\n")
+        console.print(_table(measured))
+    except StoppedError as stopped:
+        return 128 + stopped.number
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"bench: {error.filename or 'error'}: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
