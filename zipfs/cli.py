@@ -70,7 +70,8 @@ def _settings(config: str | None = None, **given: Any) -> Settings:
     return Settings.load(
         config,
         {
-            name.replace("_", "-"): None if value in ((), False) else value
+            # Not `in`: 0 equals False, and is a value.
+            name.replace("_", "-"): None if value is False or value == () else value
             for name, value in given.items()
         },
     )
@@ -142,7 +143,12 @@ def mount(**given: Any) -> None:
 
 @cli.command(short_help="Unmount, also a mount whose daemon has died.")
 @click.argument("mountpoint")
-@click.option("--lazy", is_flag=True, help="Unmount even if it is in use; downloads are cut off.")
+@click.option(
+    "--lazy",
+    is_flag=True,
+    help="Unmount even if it is in use: downloads under way go on to their end, which is the"
+    " daemon's end as well.",
+)
 def unmount(mountpoint: str, lazy: bool) -> None:
     """Unmount MOUNTPOINT, also one whose daemon has died."""
     _unmount(mountpoint, lazy=lazy)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from zipfs.errors import ConfigError
 
@@ -27,6 +27,16 @@ def _kebab(name: str) -> str:
     return name.replace("_", "-")
 
 
+def _not_empty(value: str) -> str:
+    if not value:
+        raise ValueError("it is empty")
+    return value
+
+
+# Not `min_length`: it refuses paths that aren't UTF-8, which Python gives as surrogates.
+Path = Annotated[str, AfterValidator(_not_empty)]
+
+
 class Settings(BaseModel):
     """All that `zipfs mount` can be told; the other commands take a part of it."""
 
@@ -34,11 +44,11 @@ class Settings(BaseModel):
         alias_generator=_kebab, extra="forbid", frozen=True, populate_by_name=False, strict=True
     )
 
-    library: str = Field(min_length=1)
+    library: Path
     """Folder to show."""
-    mountpoint: str | None = Field(None, min_length=1)
+    mountpoint: Path | None = None
     """Empty folder to mount on."""
-    index: str | None = Field(None, min_length=1)
+    index: Path | None = None
     """SQLite file that keeps the checksums; None: one a library in the state folder."""
     games: tuple[str, ...] = ()
     """Which folders are games, relative to the library; empty: found out."""
@@ -77,7 +87,7 @@ class Settings(BaseModel):
     @field_validator("options")
     @classmethod
     def _harmless(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for option in ",".join(value).split(","):
+        for option in map(str.strip, ",".join(value).split(",")):
             if option in ("rw", "max_read") or option.startswith("max_read="):
                 raise ValueError(
                     f"the mount option {option!r} can't be had with zipfs; leave it out"
@@ -105,6 +115,8 @@ def _read_toml(file: str) -> dict[str, Any]:
             return tomllib.load(stream)
     except OSError as error:
         raise ConfigError(f"can't read the config file {file}: {error.strerror}") from None
+    except RecursionError:
+        raise ConfigError(f"the config file {file} isn't valid TOML: too deeply nested") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"the config file {file} isn't valid TOML: {error}") from None
 

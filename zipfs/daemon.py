@@ -47,7 +47,8 @@ def index_file(settings: Settings) -> str:
     if settings.index:
         return settings.index
     library = os.path.realpath(settings.library)
-    name = "".join(c if c.isalnum() else "-" for c in os.path.basename(library)) or "root"
+    # Only for people, and a file's name has at most 255 bytes.
+    name = "".join(c if c.isalnum() else "-" for c in os.path.basename(library))[:40] or "root"
     digest = hashlib.sha256(os.fsencode(library)).hexdigest()[:12]
     return os.path.join(state_folder(), f"{name}-{digest}.sqlite3")
 
@@ -69,8 +70,8 @@ def run(settings: Settings) -> None:
     path = mp.prepare(settings.mountpoint, settings.library)
     sealer = make_sealer(settings)
     # What the receiver in _serve puts back when it is done: somebody who presses
-    # Ctrl-C a second time must not interrupt the unmounting.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # Ctrl-C a second time, or closes the terminal, must not interrupt the unmounting.
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     try:
         trio.run(_serve, settings, path, sealer)

@@ -21,7 +21,9 @@ class FileState(NamedTuple):
 
     @classmethod
     def of(cls, status: os.stat_result) -> FileState:
-        return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return cls(
+            status.st_ino, status.st_size, _int64(status.st_mtime_ns), _int64(status.st_ctime_ns)
+        )
 
     @property
     def changed_ns(self) -> int:
@@ -39,6 +41,11 @@ class FileState(NamedTuple):
         content alone; and so does a rewrite that puts the old ``mtime`` back.
         """
         return self != other and self[:3] == other[:3]
+
+
+def _int64(nanoseconds: int) -> int:
+    """What 64 bits hold: the years 1678 to 2261. File systems know dates beyond."""
+    return max(-(1 << 63), min(nanoseconds, (1 << 63) - 1))
 
 
 BLOCK: int = 1 << 20

@@ -49,6 +49,9 @@ def to_errno(error: Exception) -> int | None:
     if isinstance(error, ChangedError):
         # R1: not this version's bytes any more, so none at all.
         return errno.EIO
+    if isinstance(error, OSError) and error.errno == errno.ENOSYS:
+        # To the kernel it means "never ask this again", of the whole mount.
+        return errno.EIO
     if isinstance(error, OSError) and error.errno:
         # What the source says of itself: ENOENT, EACCES, EIO, ENOTCONN, ...
         return error.errno

@@ -58,7 +58,16 @@ _SURVEY_BATCH: Final = 256
 class Game:
     """What is known of a game. One a game, so small: what isn't open has no more."""
 
-    __slots__ = ("doubted", "entry", "examination", "path", "recheck", "retry_at", "waiting")
+    __slots__ = (
+        "doubted",
+        "entry",
+        "examination",
+        "hurried",
+        "path",
+        "recheck",
+        "retry_at",
+        "waiting",
+    )
 
     def __init__(self, path: bytes, entry: Entry) -> None:
         self.path = path
@@ -66,9 +75,12 @@ class Game:
         self.examination: Examination | None = None
         self.waiting: set[tuple[bytes, FileState]] | None = None
         """Files in the hasher's queue."""
-        self.recheck = False
-        """Whether somebody waits to look again."""
+        self.hurried = False
+        """Whether they are at its front."""
+        self.recheck: float | None = None
+        """When it will be looked at again."""
         self.retry_at = 0.0
+        """Not before is a file to be read again that couldn't be."""
         self.doubted = 0.0
         """When a reader last found that the examination isn't true any more."""
 
@@ -199,7 +211,11 @@ class Games:
         while batch := await self._in_thread(lambda: list(islice(games, _SURVEY_BATCH))):
             for path, entry in batch:
                 seen.add(path)
-                await self.check(path, entry, asked=False)
+                try:
+                    await self.check(path, entry, asked=False)
+                except Exception:
+                    # H4, and the other games still have to be found.
+                    log.exception("unexpected error while looking at %s", shown(path))
         for path, game in list(self._games.items()):
             if path not in seen and game.examination and game.examination.started < started:
                 self._forget(game)
@@ -234,7 +250,9 @@ class Games:
         for owner in owners:
             if game := self._games.get(owner):
                 game.waiting = None
-                if isinstance(error, OSError) and not refused:
+                # What says that it changed, and yet is as before, would be hashed for ever.
+                still = isinstance(game.outcome, Unhashed) and file in game.outcome.missing
+                if still and not refused:
                     game.retry_at = time.monotonic() + RETRY
                 await self.check(game.path, game.entry, asked=False, again=True)
 
@@ -289,6 +307,8 @@ class Games:
         if last and last.started > examination.started:
             return game
         outcome = examination.outcome
+        if last and last.fingerprint != examination.fingerprint:
+            game.retry_at = 0.0
         game.examination = examination
         self._games[path] = game
         if last and isinstance(last.outcome, Sealed) and last.outcome != outcome:
@@ -325,6 +345,7 @@ class Games:
             for file in outcome.missing
             if file.source not in self._fresh or self._fresh[file.source][0] != file.state
         }
+        game.hurried = asked
         for file in outcome.missing:
             if (file.source, file.state) in game.waiting:
                 self._hasher.add(file, game.path, asked=asked)
@@ -333,18 +354,24 @@ class Games:
 
     def _hurry(self, game: Game, outcome: Unhashed) -> None:
         """Somebody waits for *game*: what of it is still in the queue goes to the front."""
+        if game.hurried or not game.waiting:
+            return
+        game.hurried = True
         for file in outcome.missing:
-            if game.waiting and (file.source, file.state) in game.waiting:
+            if (file.source, file.state) in game.waiting:
                 self._hasher.add(file, game.path, asked=True)
 
     def _look_again(self, game: Game, seconds: float) -> None:
-        if self._nursery and not game.recheck:
-            game.recheck = True
-            self._nursery.start_soon(self._recheck, game, seconds)
+        due = time.monotonic() + seconds
+        if self._nursery and (game.recheck is None or due < game.recheck):
+            game.recheck = due
+            self._nursery.start_soon(self._recheck, game, due)
 
-    async def _recheck(self, game: Game, seconds: float) -> None:
-        await trio.sleep(seconds)
-        game.recheck = False
+    async def _recheck(self, game: Game, due: float) -> None:
+        await trio.sleep(max(0.0, due - time.monotonic()))
+        if game.recheck != due:
+            return  # it was to be sooner
+        game.recheck = None
         try:
             await self.save()
             if self._games.get(game.path) is game:

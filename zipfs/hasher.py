@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import heapq
 import itertools
 import logging
@@ -74,7 +75,8 @@ class FileHasher:
 
     def close(self) -> None:
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            with contextlib.suppress(OSError):  # read only: there is nothing to lose
+                os.close(self._descriptor)
             self._descriptor = -1
 
     def advance(self, limit: int) -> Checksums | None:
@@ -221,10 +223,7 @@ class Hasher:
                     log.exception("unexpected error while hashing a file")
                     self._drop(job)
         finally:
-            worker.stop()
-            for job in self._jobs.values():
-                if job.hasher and not worker.busy:
-                    job.hasher.close()
+            worker.stop(functools.partial(_close_all, list(self._jobs.values())))
 
     def _next(self) -> _Job | None:
         while self._heap:
@@ -264,8 +263,16 @@ class Hasher:
             job.offset = job.hasher.offset
 
     def _drop(self, job: _Job) -> None:
-        if self._jobs.pop((job.file.source, job.file.state), None):
+        key = (job.file.source, job.file.state)
+        if self._jobs.get(key) is job:  # and not another one that was queued meanwhile
+            del self._jobs[key]
             self.pending_bytes -= job.file.state.size - job.offset
+
+
+def _close_all(jobs: list[_Job]) -> None:
+    for job in jobs:
+        if job.hasher:
+            job.hasher.close()
 
 
 class _Worker:
@@ -276,10 +283,11 @@ class _Worker:
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self.busy = False
         threading.Thread(target=self._run, name="zipfs-hasher", daemon=True).start()
 
-    def stop(self) -> None:
+    def stop(self, last: Callable[[], None]) -> None:
+        """End after one more call, *last*; what is under way is not waited for."""
+        self._calls.put(last)
         self._calls.put(None)
 
     async def call(self, function: Callable[[], T]) -> T:
@@ -293,10 +301,8 @@ class _Worker:
             with contextlib.suppress(trio.RunFinishedError):
                 token.run_sync_soon(done.set)
 
-        self.busy = True
         self._calls.put(call)
         await done.wait()
-        self.busy = False
         return result.unwrap()
 
     def _run(self) -> None:

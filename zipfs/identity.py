@@ -99,6 +99,8 @@ def caddy_etag(mtime: int, size: int) -> str:
 
 
 def _base36(number: int) -> str:
+    if number < 0:
+        raise ValueError(f"{number} is no time or size of ours")
     digits = ""
     while True:
         number, digit = divmod(number, 36)

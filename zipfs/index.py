@@ -16,6 +16,7 @@ called from several at once.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sqlite3
@@ -59,7 +60,31 @@ CREATE TABLE issued (
 
 Record = tuple[FileState, Checksums]
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 _Bind = bytes | int
+
+_FAILURES: Final = (sqlite3.Error, OSError, UnicodeDecodeError)
+"""What a damaged, full or vanished file may cause; the last where sqlite3 puts damaged
+bytes into its message."""
+
+
+def _code(error: Exception) -> int | None:
+    """SQLite's error code, https://www.sqlite.org/rescode.html, without its extension."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return code if code is None else code & 0xFF
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether only a new file helps."""
+    if isinstance(error, sqlite3.OperationalError):
+        # ERROR: the schema or the format isn't ours. READONLY without an extension: not the
+        # system but the file's own header forbids writing.
+        extended = getattr(error, "sqlite_errorcode", None)
+        return extended in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY)
+    if isinstance(error, sqlite3.ProgrammingError):
+        return False  # a mistake of ours
+    return isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError)
 
 
 def _seal(*values: _Bind) -> int:
@@ -71,6 +96,14 @@ def _seal(*values: _Bind) -> int:
         else:
             hasher.update(struct.pack("<Q", len(value)) + value)
     return _signed(hasher.intdigest())
+
+
+def _verifies(row: tuple[_Bind, ...]) -> bool:
+    *values, seal = row
+    try:
+        return _seal(*values) == seal
+    except (TypeError, struct.error):
+        return False  # not even of the right type
 
 
 def _signed(number: int) -> int:
@@ -86,6 +119,7 @@ class _Store:
             file, timeout=_BUSY_TIMEOUT, check_same_thread=False, isolation_level=None
         )
         try:
+            self._db.text_factory = bytes  # a damaged row may hold text, of no encoding
             self._db.execute("PRAGMA journal_mode = WAL")
             # In WAL mode NORMAL can lose the last commits in a power cut, and
             # never the file's consistency: exactly what an index may lose.
@@ -120,10 +154,13 @@ class _Store:
         iterator = iter(paths)
         while batch := list(islice(iterator, _BATCH)):
             marks = ",".join("?" * len(batch))
-            for row in self._db.execute(f"SELECT * FROM files WHERE path IN ({marks})", batch):  # noqa: S608 - only question marks are put in
-                *values, seal = row
-                if _seal(*values) == seal:
-                    path, inode, size, mtime_ns, ctime_ns, crc32, digest = values
+            for row in self._db.execute(
+                "SELECT path, inode, size, mtime_ns, ctime_ns, crc32, digest, seal"  # noqa: S608 - only question marks are put in
+                f" FROM files WHERE path IN ({marks})",
+                batch,
+            ):
+                if _verifies(row):
+                    path, inode, size, mtime_ns, ctime_ns, crc32, digest, _ = row
                     state = FileState(inode % (1 << 64), size, mtime_ns, ctime_ns)
                     yield path, (state, Checksums(crc32, digest))
 
@@ -142,12 +179,17 @@ class _Store:
                         _seal(checksums.digest, checksums.blocks),
                     ),
                 )
+        found = dict(self.files(records))
+        for path, (state, checksums) in records.items():
+            if found.get(path) != (state, checksums._replace(blocks=b"")):
+                # A tree out of order takes rows and doesn't find them: to be hashed for ever.
+                raise sqlite3.DatabaseError("what was just written isn't found")
 
     def blocks(self, digest: bytes) -> bytes | None:
         for hashes, seal in self._db.execute(
             "SELECT hashes, seal FROM blocks WHERE digest = ?", (digest,)
         ):
-            if _seal(digest, hashes) == seal:
+            if _verifies((digest, hashes, seal)):
                 return bytes(hashes)
         return None
 
@@ -157,7 +199,7 @@ class _Store:
             for content, seconds, seal in self._db.execute(
                 "SELECT content, seconds, seal FROM issued WHERE path = ?", (path,)
             )
-            if _seal(path, content, seconds) == seal
+            if _verifies((path, content, seconds, seal))
         }
 
     def put_issued(self, path: bytes, content: int, seconds: int) -> None:
@@ -210,36 +252,45 @@ class Index:
     def __init__(self, file: str) -> None:
         self.file = file
         self._lock = threading.Lock()
+        self._closed = False
+        self._disk: _Store | None = None
         self._memory: _Store | None = None
+        """What couldn't be saved."""
         self._retry_at = 0.0
         try:
             os.makedirs(os.path.dirname(os.path.abspath(file)), mode=0o700, exist_ok=True)
             # Made here so that it is the owner's alone: paths are private.
             os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                self._do_without(error)
+                return
             raise IndexFileError(
                 f"can't write the index {file}: {error.strerror}; name another with --index FILE"
             ) from None
         try:
             self._disk = self._open()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
+            if _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                self._do_without(error)
+                return
             raise IndexFileError(
                 f"can't open the index {file}: {error}; name another with --index FILE"
             ) from None
 
     def close(self) -> None:
+        """No more is read or saved. Calls from threads that were left behind find nothing."""
         with self._lock:
-            self._disk.close()
-            if self._memory:
-                self._memory.close()
+            self._closed = True
+            for store in (self._disk, self._memory):
+                if store:
+                    store.close()
+            self._disk = self._memory = None
 
     def files(self, paths: Sequence[bytes]) -> dict[bytes, Record]:
         """What is known of those of *paths* that are known, :attr:`blocks` left empty."""
         with self._lock:
-            known = self._reading(lambda store: dict(store.files(paths))) or {}
-            if self._memory:
-                known.update(self._memory.files(paths))
-            return known
+            return self._merged(lambda store: dict(store.files(paths)))
 
     def put_files(self, records: Mapping[bytes, Record]) -> None:
         """Keep *records*, replacing what was known of the same paths."""
@@ -249,10 +300,7 @@ class Index:
     def blocks(self, digest: bytes) -> bytes | None:
         """The checksums of blocks of the content *digest*, if they are known."""
         with self._lock:
-            found = self._reading(lambda store: store.blocks(digest))
-            if found is None and self._memory:
-                found = self._memory.blocks(digest)
-            return found
+            return next(filter(None, self._reading(lambda store: store.blocks(digest))), None)
 
     def issue(
         self, path: bytes, content: int, choose: Callable[[Callable[[int], bool]], int]
@@ -263,77 +311,99 @@ class Index:
         *taken* tells whether a time belongs to another content of *path*.
         """
         with self._lock:
-            known = self._reading(lambda store: store.issued(path)) or {}
-            if self._memory:
-                known.update(self._memory.issued(path))
+            known = self._merged(lambda store: store.issued(path))
             if content in known:
                 return known[content]
-            seconds = choose(frozenset(known.values()).__contains__)
-            self._writing(lambda store: store.put_issued(path, content, seconds))
-            return seconds
+
+            def give(store: _Store) -> None:
+                # Once more, now that nobody else can write: another process may do the same.
+                known.update(store.issued(path))
+                if content not in known:
+                    known[content] = choose(frozenset(known.values()).__contains__)
+                store.put_issued(path, content, known[content])
+
+            self._writing(give)
+            if content not in known:
+                known[content] = choose(frozenset(known.values()).__contains__)
+            return known[content]
 
     def _open(self) -> _Store:
         try:
             return _Store(self.file)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+        except _FAILURES as error:
+            if not _is_damage(error):
                 raise
-            log.warning("can't save to the index %s: %s; going on without saving", self.file, error)
-            return _Store(":memory:")
-        except sqlite3.DatabaseError as error:
             self._set_aside(error)
             return _Store(self.file)
 
-    def _reading(self, read: Callable[[_Store], T]) -> T | None:
-        try:
-            return read(self._disk)
-        except sqlite3.OperationalError as error:
-            # What is hashed now has to be found again, or it is hashed for ever.
-            log.warning("can't read the index %s: %s; going on without it", self.file, error)
-            self._disk.close()
-            self._disk = _Store(":memory:")
-        except (sqlite3.DatabaseError, OverflowError, ValueError, TypeError, struct.error) as error:
-            self._replace(error)
-        return None
+    def _merged(self, read: Callable[[_Store], dict[K, V]]) -> dict[K, V]:
+        merged: dict[K, V] = {}
+        for found in self._reading(read):
+            merged.update(found)
+        return merged
+
+    def _reading(self, read: Callable[[_Store], T]) -> Iterator[T]:
+        """What *read* finds on disk, and then what it finds in memory."""
+        if self._disk:
+            try:
+                yield read(self._disk)
+            except _FAILURES as error:
+                self._give_up(error)
+        if self._memory:
+            yield read(self._memory)
 
     def _writing(self, write: Callable[[_Store], None]) -> None:
-        now = time.monotonic()
-        memory = self._memory
-        if memory is None or now >= self._retry_at:
+        if self._closed:
+            return
+        if self._memory is None or time.monotonic() >= self._retry_at:
             try:
-                with self._disk.transaction():
-                    if memory:
-                        memory.copy_to(self._disk)
-                    write(self._disk)
-            except sqlite3.OperationalError as error:
-                if memory is None:
-                    log.warning(
-                        "can't save to the index %s: %s; going on without saving", self.file, error
-                    )
-                    memory = self._memory = _Store(":memory:")
-                self._retry_at = now + _RETRY_SAVING
-            except sqlite3.DatabaseError as error:
-                self._replace(error)
-                with self._disk.transaction():
-                    write(self._disk)
-                return
-            else:
-                if memory:
-                    memory.close()
-                    self._memory = None
-                    log.info("the index %s is being saved again", self.file)
-                return
-        write(memory)
+                self._save(write)
+            except _FAILURES as error:
+                self._give_up(error)
+                # A new file in place of a damaged one; or else memory.
+                if self._disk and not self._memory:
+                    try:
+                        self._save(write)
+                    except _FAILURES as again:
+                        self._do_without(again)
+        if self._memory:
+            write(self._memory)
 
-    def _replace(self, error: Exception) -> None:
-        """Set a damaged file aside while running."""
-        self._disk.close()
-        self._set_aside(error)
-        self._disk = _Store(self.file)
+    def _save(self, write: Callable[[_Store], None]) -> None:
+        self._disk = self._disk or self._open()
+        with self._disk.transaction():
+            if self._memory:
+                self._memory.copy_to(self._disk)
+            write(self._disk)
+        if self._memory:
+            self._memory.close()
+            self._memory = None
+            log.info("the index %s is being saved again", self.file)
+
+    def _give_up(self, error: Exception) -> None:
+        """The file failed: make it anew if it is damaged, else go on without it for now."""
+        if not _is_damage(error):
+            self._do_without(error)
+            return
+        if self._disk:
+            self._disk.close()
+            self._disk = None
+        try:
+            self._set_aside(error)
+            self._disk = _Store(self.file)
+        except _FAILURES as again:
+            self._do_without(again)
+
+    def _do_without(self, error: Exception) -> None:
+        """Keep in memory what is to be saved: it has to be found, or it is hashed for ever."""
+        if self._memory is None:
+            log.warning("can't save to the index %s: %s; going on without saving", self.file, error)
+            self._memory = _Store(":memory:")
+        self._retry_at = time.monotonic() + _RETRY_SAVING
 
     def _set_aside(self, error: Exception) -> None:
         aside = self.file + ".bad"  # the last one only, so that they don't pile up
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", "-wal", "-shm", "-journal"):
             if os.path.lexists(self.file + suffix):
                 os.replace(self.file + suffix, aside + suffix)
             elif os.path.lexists(aside + suffix):

@@ -20,6 +20,9 @@ from dataclasses import dataclass
 from zipfs.errors import LayoutError
 from zipfs.zipformat import Member, central_header, end_records, local_header
 
+_MAX_DATA = 1 << 62
+"""Bytes: off_t(3type) ends at 2**63, and there is room for headers then."""
+
 
 @dataclass(frozen=True, slots=True)
 class Data:
@@ -37,8 +40,8 @@ Piece = memoryview | Data
 class Layout:
     """The archive of *members*, in their order; immutable.
 
-    Raises :exc:`LayoutError` if two members have the same name: readers differ
-    in which of the two they show.
+    Raises :exc:`LayoutError` if two members have the same name, since readers differ
+    in which of the two they show, or if the archive is larger than a file can be.
     """
 
     __slots__ = ("_directory", "_headers", "_starts", "members", "size")
@@ -51,6 +54,8 @@ class Layout:
         headers = []
         directory = []
         offset = 0
+        if sum(member.size for member in self.members) >= _MAX_DATA:
+            raise LayoutError("the archive is larger than a file can be")
         for member in self.members:
             header = local_header(member)
             headers.append(header)

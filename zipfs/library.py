@@ -153,8 +153,11 @@ class Library:
         return children
 
     def has_folder(self, source: bytes) -> bool:
-        """Whether there is a folder at *source*, links followed."""
-        entry = self.entry(source)
+        """Whether there is a folder at *source*, links followed, as far as can be seen."""
+        try:
+            entry = self.entry(source)
+        except OSError:  # in a folder that may not be entered, for one
+            return False
         return isinstance(entry, Entry) and entry.is_folder
 
     def exists(self, source: bytes) -> bool:
@@ -247,6 +250,8 @@ class _Walk:
                 status = os.stat(self.library.absolute(source), follow_symlinks=False)
                 children = self.library.folder(source, origins)
             except PermissionError:
+                if not path:
+                    raise  # nothing of the game is left to show
                 self.left_out.append(LeftOut(source, "a folder that can't be read"))
                 continue
             except (FileNotFoundError, NotADirectoryError):
@@ -305,8 +310,8 @@ def _common_access(parts: list[os.stat_result]) -> Access:
     """The access that every one of *parts* grants (DESIGN H3).
 
     A folder grants reading what is in it if it can be listed and entered. Where
-    the parts have several owners (or groups), no single one of them is granted
-    more than everybody: root stands for the owner then.
+    the parts have several owners (or groups), root stands for them, and anybody may
+    be the owner of a part: for him its owner's bits count, and no others.
     """
     granted = 0o444
     for status in parts:
@@ -316,13 +321,14 @@ def _common_access(parts: list[os.stat_result]) -> Access:
         granted &= mode
     uids = {status.st_uid for status in parts}
     gids = {status.st_gid for status in parts}
-    others = granted & stat.S_IROTH
+    owner, group, others = granted >> 6 & 4, granted >> 3 & 4, granted & 4
+    if len(gids) != 1:
+        group = others = group & others
     if len(uids) != 1:
-        granted = granted & ~stat.S_IRUSR | others << 6
-    if len(gids) != 1 or len(uids) != 1:
-        granted = granted & ~stat.S_IRGRP | others << 3
+        group &= owner
+        owner = others = others & owner
     return Access(
-        granted,
+        owner << 6 | group << 3 | others,
         uids.pop() if len(uids) == 1 else 0,
         gids.pop() if len(gids) == 1 else 0,
     )

@@ -74,6 +74,11 @@ def entry_names(paths: Iterable[bytes]) -> dict[bytes, bytes]:
     return names
 
 
+def archive_order(name: bytes) -> tuple[bytes, bytes]:
+    """The key by which members are sorted: base name, then the whole name, bytewise."""
+    return name.rpartition(b"/")[2], name
+
+
 def _is_plain(path: bytes) -> bool:
     """Whether *path* needs no mapping; nearly all are this, and told so at once."""
     return (

@@ -3,16 +3,26 @@
 A file is known by its source and the state it was recorded in; whoever opens it
 makes sure that it is in that state. Pinned files are the last to be closed when
 room is needed; files in use are never closed.
+
+Closing may block (the last descriptor of a deleted file frees its blocks, a network
+file system asks its server), so it is never waited for: a share of the limit is kept
+free ahead of need, and what is closed to that end counts until it is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+
+import trio
 
 from zipfs.errors import ChangedError
 from zipfs.filestate import FileState
@@ -54,8 +64,13 @@ class Limits:
         return cls(files=max(4, min(8192, free - 2 * threads)), threads=threads)
 
 
-def open_file(absolute: Callable[[bytes], bytes], source: SourceFile) -> int:
-    """Open *source*, if it is in its recorded state or only ctime tells otherwise."""
+def open_file(
+    absolute: Callable[[bytes], bytes], source: SourceFile, *, provable: bool = True
+) -> int:
+    """Open *source*, if it is in its recorded state.
+
+    If it is *provable* (there are checksums of it), ctime alone may tell otherwise.
+    """
     # O_NONBLOCK: should the path have become a FIFO, the open must not wait.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
@@ -66,21 +81,23 @@ def open_file(absolute: Callable[[bytes], bytes], source: SourceFile) -> int:
         raise
     try:
         state = FileState.of(os.fstat(descriptor))
-        if state != source.state and not state.differs_in_ctime_only(source.state):
+        if state != source.state and not (provable and state.differs_in_ctime_only(source.state)):
             raise ChangedError
     except BaseException:
-        os.close(descriptor)
+        close_all([descriptor])
         raise
     return descriptor
 
 
-def open_files(absolute: Callable[[bytes], bytes], sources: Sequence[SourceFile]) -> dict[Key, int]:
+def open_files(
+    absolute: Callable[[bytes], bytes], sources: Sequence[SourceFile], *, provable: bool = True
+) -> dict[Key, int]:
     """Descriptors of all *sources*, or none and an exception (see :func:`open_file`)."""
     opened: dict[Key, int] = {}
     try:
         for source in sources:
             if key_of(source) not in opened:
-                opened[key_of(source)] = open_file(absolute, source)
+                opened[key_of(source)] = open_file(absolute, source, provable=provable)
     except BaseException:
         close_all(opened.values())
         raise
@@ -88,9 +105,12 @@ def open_files(absolute: Callable[[bytes], bytes], sources: Sequence[SourceFile]
 
 
 def close_all(descriptors: Iterable[int]) -> None:
-    """Close *descriptors*; the last one of a deleted file frees its blocks, so in a thread."""
+    """Close *descriptors*; in a worker thread."""
     for descriptor in descriptors:
-        os.close(descriptor)
+        # Closed it is in any case, and nothing was written that could be lost. A source
+        # that has died (FUSE, NFS) says so here, too.
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
 
 
 class Pool:
@@ -98,7 +118,12 @@ class Pool:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.share = max(min(4, limit // 2), limit // 16)
+        """How many files one archive may hold open from the start, and are kept free for it."""
         self._files: OrderedDict[Key, OpenFile] = OrderedDict()
+        self._reserved = 0
+        self._closing = 0
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._files)
@@ -111,31 +136,65 @@ class Pool:
         file.used_at = time.monotonic()
         self._files.move_to_end(key)
 
+    def reserve(self, wanted: int) -> int:
+        """Room for files about to be opened, *wanted* if there is so much.
+
+        It is given back by :meth:`release`, before the files are adopted.
+        """
+        room = self.limit - len(self._files) - self._reserved - self._closing
+        left = room + self._closing - wanted
+        if left <= self.share // 2:
+            self._evict(self.share - left)
+        granted = max(0, min(wanted, room))
+        self._reserved += granted
+        return granted
+
+    def release(self, granted: int) -> None:
+        self._reserved -= granted
+
     def adopt(self, key: Key, descriptor: int) -> OpenFile:
         """Put an open file into the pool, unless it has the same one already."""
         file = self._files.get(key)
         if file is None:
             file = self._files[key] = OpenFile(descriptor)
         else:
-            os.close(descriptor)
+            self.close([descriptor])
         self.touch(key, file)
         return file
 
-    def take_excess(self) -> list[int]:
-        """Descriptors to be closed so that all fit: unpinned ones first, the oldest first."""
-        excess = len(self._files) - self.limit
-        if excess <= 0:
-            return []
-        idle = [(key, file) for key, file in self._files.items() if not file.users]
-        idle.sort(key=lambda item: item[1].pins > 0)  # stable
-        return [self._files.pop(key).descriptor for key, _ in idle[:excess]]
+    def close(self, descriptors: Sequence[int]) -> None:
+        """Close *descriptors* in a thread, and don't wait for it."""
+        if not descriptors:
+            return
+        with self._lock:
+            self._closing += len(descriptors)
+        trio.lowlevel.start_thread_soon(
+            functools.partial(close_all, descriptors),
+            functools.partial(self._closed, len(descriptors)),
+        )
 
-    def take_idle(self, seconds: float) -> list[int]:
-        """Descriptors to be closed: of files that nobody has used for so long."""
+    def _closed(self, count: int, _result: object) -> None:
+        with self._lock:
+            self._closing -= count
+
+    def _evict(self, count: int) -> None:
+        """Close the files not used for longest, unpinned ones first."""
+        keys: list[Key] = []
+        for pinned in (False, True):
+            idle = (
+                key
+                for key, file in self._files.items()
+                if not file.users and (file.pins > 0) == pinned
+            )
+            keys += islice(idle, count - len(keys))
+        self.close([self._files.pop(key).descriptor for key in keys])
+
+    def close_idle(self, seconds: float) -> None:
+        """Close the files that nobody has used for so long."""
         until = time.monotonic() - seconds
-        idle = [
+        keys = [
             key
             for key, file in self._files.items()
             if not file.users and not file.pins and file.used_at <= until
         ]
-        return [self._files.pop(key).descriptor for key in idle]
+        self.close([self._files.pop(key).descriptor for key in keys])

@@ -20,6 +20,7 @@ Open files are kept in a pool of limited size (R4).
 
 from __future__ import annotations
 
+import functools
 import heapq
 import logging
 import os
@@ -45,8 +46,6 @@ BUFFER: Final = 1 << 20
 LINGER: Final = 5.0
 """Seconds for which files stay open after the last reader left: a web server opens
 and closes an archive for each request."""
-PINNED_SHARE: Final = 16
-"""One archive holds at most this fraction of the pool open from the start."""
 _SPARE_BUFFERS: Final = 16
 
 
@@ -90,6 +89,8 @@ class Reader:
         self._absolute = absolute
         self._blocks = blocks
         self._in_thread = Threads(limits.threads).run
+        # Whoever has a slot finds a thread free. What is opened in between is so bounded.
+        self._slots = trio.Semaphore(limits.threads)
         self._pool = Pool(limits.files)
         self._handles: dict[int, Handle] = {}
         self._lingering: OrderedDict[Handle, float] = OrderedDict()
@@ -107,10 +108,10 @@ class Reader:
         """
         handle = self._shared(node, content)
         if handle is None:
-            opened = await self._in_thread(open_files, self._absolute, self._to_pin(content.files))
+            opened = await self._open_some(content)
             handle = self._shared(node, content)
             if handle:  # somebody else was quicker
-                close_all(opened.values())
+                self._pool.close(list(opened.values()))
             else:
                 handle = self._handles[node] = Handle(node, content)
                 for key, descriptor in opened.items():
@@ -119,12 +120,20 @@ class Reader:
                     handle.pinned.append(file)
         handle.opened += 1
         self._lingering.pop(handle, None)
-        await self._make_room()
         return handle
 
-    async def _make_room(self) -> None:
-        if excess := self._pool.take_excess():
-            await self._in_thread(close_all, excess)
+    async def _open_some(self, content: Content) -> dict[Key, int]:
+        """The largest files of *content*, open; as many as there is room for."""
+        async with self._slots:
+            granted = self._pool.reserve(min(len(content.files), self._pool.share))
+            sources = heapq.nlargest(granted, content.files, key=lambda file: file.state.size)
+            open_them = functools.partial(
+                open_files, self._absolute, sources, provable=bool(content.digests)
+            )
+            try:
+                return await self._in_thread(open_them)
+            finally:
+                self._pool.release(granted)
 
     def _shared(self, node: int, content: Content) -> Handle | None:
         """The handle that is there already, if its files are in the same states.
@@ -137,12 +146,6 @@ class Reader:
                 return None
             handle.content = content  # equal, and recognised at once the next time
         return handle
-
-    def _to_pin(self, files: Sequence[SourceFile]) -> Sequence[SourceFile]:
-        share = max(4, self._pool.limit // PINNED_SHARE)
-        if len(files) <= share:
-            return files
-        return heapq.nlargest(share, files, key=lambda file: file.state.size)
 
     def release(self, handle: Handle) -> None:
         """One less has the content open; its files stay open for a moment."""
@@ -161,8 +164,7 @@ class Reader:
                     file.pins -= 1
                 if self._handles.get(handle.node) is handle:
                     del self._handles[handle.node]
-            if idle := self._pool.take_idle(LINGER):
-                await self._in_thread(close_all, idle)
+            self._pool.close_idle(LINGER)
 
     @property
     def open_files(self) -> int:
@@ -182,24 +184,32 @@ class Reader:
         length = max(0, min(length, content.size - offset))
         if length <= BUFFER and self._read_now(content, pieces, self._buffer):
             return self._buffer[:length]
-        buffer = self._take_buffer(length)
+        async with self._slots:
+            buffer = self._take_buffer(length)
+            await self._read_in_thread(content, pieces, buffer)
+        self._give_buffer(buffer)
+        return buffer[:length]
+
+    async def _read_in_thread(
+        self, content: Content, pieces: Sequence[Piece], buffer: memoryview
+    ) -> None:
         files: dict[int, OpenFile] = {}
-        for piece in pieces:
-            if isinstance(piece, Data) and piece.member not in files:
-                key = key_of(content.files[piece.member])
-                if file := self._pool.get(key):
-                    file.users += 1
-                    files[piece.member] = file
+        members = {piece.member for piece in pieces if isinstance(piece, Data)}
+        for member in members:
+            if file := self._pool.get(key_of(content.files[member])):
+                file.users += 1
+                files[member] = file
+        granted = self._pool.reserve(1) if len(files) < len(members) else 0
         try:
-            opened = await self._in_thread(self._read_blocking, content, pieces, files, buffer)
+            opened = await self._in_thread(
+                self._read_blocking, content, pieces, files, buffer, bool(granted)
+            )
         finally:
+            self._pool.release(granted)
             for file in files.values():
                 file.users -= 1
         if opened:
             self._pool.adopt(*opened)
-            await self._make_room()
-        self._give_buffer(buffer)
-        return buffer[:length]
 
     def _read_now(self, content: Content, pieces: Sequence[Piece], buffer: memoryview) -> bool:
         """Fill *buffer* without touching a disk; False if that can't be done."""
@@ -236,11 +246,12 @@ class Reader:
         pieces: Sequence[Piece],
         files: dict[int, OpenFile],
         buffer: memoryview,
+        keep: bool,
     ) -> tuple[Key, int] | None:
         """Fill *buffer*, in a worker thread; *files* are those open, by member.
 
-        The last file that had to be opened is returned for the pool: the next
-        read probably continues in it.
+        The last file that had to be opened is returned for the pool, if there is
+        room to *keep* it: the next read probably continues in it.
         """
         at = 0
         last: tuple[Key, int] | None = None
@@ -255,7 +266,7 @@ class Reader:
                     descriptor = file.descriptor
                 else:
                     if last:
-                        os.close(last[1])
+                        close_all([last[1]])
                         last = None
                     descriptor = open_file(self._absolute, source)
                     last = (key_of(source), descriptor)
@@ -266,8 +277,11 @@ class Reader:
                 at += piece.length
         except BaseException:
             if last:
-                os.close(last[1])
+                close_all([last[1]])
             raise
+        if last and not keep:
+            close_all([last[1]])
+            return None
         return last
 
     def _verify(

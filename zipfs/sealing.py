@@ -23,7 +23,7 @@ from zipfs.filestate import Checksums, FileState
 from zipfs.index import Index
 from zipfs.layout import Layout, Piece
 from zipfs.library import Access, GameScan, Library, Origins, SourceFile
-from zipfs.names import entry_names
+from zipfs.names import archive_order, entry_names
 from zipfs.once import Once, shown
 from zipfs.selection import Policy, Selection, archive_name, detect
 from zipfs.zipformat import Member, archive_time
@@ -270,13 +270,7 @@ class Sealer:
                 self._once.warning(
                     "in %s, %s is called %s", shown(archive), shown(path), name.decode()
                 )
-        # DESIGN "The ZIP": by base name, then by path, bytewise.
-        files = tuple(
-            sorted(
-                scan.files,
-                key=lambda file: (names[file.path].rpartition(b"/")[2], names[file.path]),
-            )
-        )
+        files = tuple(sorted(scan.files, key=lambda file: archive_order(names[file.path])))
         layout = Layout(
             Member(
                 name=names[file.path],

@@ -89,13 +89,14 @@ def detect(has: Callable[[bytes], bool], folders: Iterable[bytes]) -> bytes:
 
 
 def _text(raw: bytes) -> str:
-    # Latin-1 maps each byte to one character, so any bytes can be matched.
-    return raw.decode("latin-1")
+    # One character each, as a person counts them, so that ``?`` and ``[...]`` match
+    # a letter beyond ASCII; what isn't UTF-8 is one a byte, so any bytes can be matched.
+    return raw.decode("utf-8", "surrogateescape")
 
 
-def _any_of(patterns: Iterable[str], *, ignore_case: bool) -> re.Pattern[str]:
-    joined = "|".join(translate(_text(pattern.encode())) for pattern in patterns)
-    return re.compile(joined, re.IGNORECASE if ignore_case else 0)
+def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
+    # ASCII: otherwise a long s (U+017F) is an "s" whose case was ignored.
+    return re.compile("|".join(map(translate, patterns)), re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -141,11 +142,11 @@ class Selection:
 
     @cached_property
     def _litter_folders(self) -> re.Pattern[str]:
-        return _any_of(LITTER_FOLDERS, ignore_case=True)
+        return _any_of(LITTER_FOLDERS)
 
     @cached_property
     def _litter_files(self) -> re.Pattern[str]:
-        return _any_of(LITTER_FILES, ignore_case=True)
+        return _any_of(LITTER_FILES)
 
 
 def _matches(glob: Sequence[re.Pattern[str] | None], components: Sequence[bytes]) -> bool:

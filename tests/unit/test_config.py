@@ -1,0 +1,211 @@
+"""Settings: what the file and the command line say, and one line for each mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from zipfs.config import Settings, state_folder
+from zipfs.errors import ConfigError
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "zipfs.toml"
+
+
+FULL = """
+library = "/srv/library"
+mountpoint = "/mnt/library"
+index = "/var/lib/zipfs/index"
+games = ["roms/*/*", "more/**"]
+allow-other = true
+settle = 5
+read-ahead = 0
+options = ["noatime,nodev", "fsname=games"]
+log-level = "debug"
+"""
+
+
+def test_defaults() -> None:
+    settings = Settings.load(None, {"library": "lib"})
+    assert settings.model_dump() == {
+        "library": "lib",
+        "mountpoint": None,
+        "index": None,
+        "games": (),
+        "allow_other": False,
+        "settle": 2.0,
+        "read_ahead": 1024,
+        "options": (),
+        "log_level": "info",
+    }
+
+
+def test_file_says_all(file: Path) -> None:
+    file.write_text(FULL)
+    assert Settings.load(str(file), {}).model_dump() == {
+        "library": "/srv/library",
+        "mountpoint": "/mnt/library",
+        "index": "/var/lib/zipfs/index",
+        "games": ("roms/*/*", "more/**"),
+        "allow_other": True,
+        "settle": 5.0,
+        "read_ahead": 0,
+        "options": ("noatime,nodev", "fsname=games"),
+        "log_level": "debug",
+    }
+
+
+def test_command_line_wins(file: Path) -> None:
+    file.write_text(FULL)
+    given = {
+        "library": "other",
+        "games": ("*",),
+        "allow-other": False,
+        "settle": 0.5,
+        "read-ahead": None,  # says nothing
+        "log-level": None,
+    }
+    settings = Settings.load(str(file), given)
+    assert settings.library == "other"
+    assert settings.games == ("*",)
+    assert settings.allow_other is False
+    assert settings.settle == 0.5
+    assert settings.read_ahead == 0
+    assert settings.log_level == "debug"
+    assert settings.mountpoint == "/mnt/library"
+
+
+def test_frozen() -> None:
+    settings = Settings.load(None, {"library": "lib"})
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.settle = 1.0  # type: ignore[misc]
+
+
+BASE = 'library = "lib"\n'
+WRONG: list[tuple[str, str]] = [
+    # TOML below `library`, and what the line says; {file} is the file's path
+    (
+        "colour = 1",
+        "unknown key 'colour' in {file}; the known ones are allow-other, games, index, ",
+    ),
+    ("allow_other = true", "unknown key 'allow_other' in {file}; the known ones are allow-other"),
+    ('"a\\nb" = 1', r"unknown key 'a\nb' in {file}"),
+    ("[mount]\nsettle = 1", "unknown key 'mount' in {file}"),
+    ("mountpoint = 1", "bad value for 'mountpoint' in {file}: Input should be a valid string"),
+    ('mountpoint = ""', "bad value for 'mountpoint' in {file}: it is empty"),
+    ('index = ""', "bad value for 'index' in {file}: "),
+    ("index = false", "bad value for 'index' in {file}: "),
+    ('allow-other = "yes"', "bad value for 'allow-other' in {file}: "),
+    ("allow-other = 1", "bad value for 'allow-other' in {file}: "),
+    ('settle = "2"', "bad value for 'settle' in {file}: "),
+    ("settle = true", "bad value for 'settle' in {file}: "),
+    ("settle = 0", "bad value for 'settle' in {file}: Input should be greater than or equal to"),
+    ("settle = 0.049", "bad value for 'settle' in {file}: "),
+    ("settle = -1", "bad value for 'settle' in {file}: "),
+    ("settle = 86401", "bad value for 'settle' in {file}: "),
+    ("settle = nan", "bad value for 'settle' in {file}: "),
+    ("settle = inf", "bad value for 'settle' in {file}: "),
+    ("read-ahead = -1", "bad value for 'read-ahead' in {file}: "),
+    ("read-ahead = 1048577", "bad value for 'read-ahead' in {file}: "),
+    ("read-ahead = 1.5", "bad value for 'read-ahead' in {file}: "),
+    ("read-ahead = true", "bad value for 'read-ahead' in {file}: "),
+    ('log-level = "loud"', "bad value for 'log-level' in {file}: Input should be 'debug', "),
+    ('log-level = "INFO"', "bad value for 'log-level' in {file}: "),
+    ('games = "*/*"', "bad value for 'games' in {file}: "),
+    ("games = [1]", "bad value for 'games' in {file}: "),
+    ('games = ["/roms/*"]', "bad value for 'games' in {file}: '/roms/*' isn't a pattern relative "),
+    ('games = [""]', "bad value for 'games' in {file}: '' isn't a pattern"),
+    ('games = ["a//b"]', "bad value for 'games' in {file}: 'a//b' isn't a pattern"),
+    ('games = ["*", "../x"]', "bad value for 'games' in {file}: '../x' isn't a pattern"),
+    ('games = ["./x"]', "bad value for 'games' in {file}: './x' isn't a pattern"),
+    ('options = "ro"', "bad value for 'options' in {file}: "),
+    ('options = ["rw"]', "bad value for 'options' in {file}: the mount option 'rw' can't be had"),
+    ('options = ["noatime, rw"]', "bad value for 'options' in {file}: the mount option 'rw'"),
+    ("a = " + "[" * 5000, "the config file {file} isn't valid TOML: too deeply nested"),
+    ('options = ["noatime,rw"]', "bad value for 'options' in {file}: the mount option 'rw'"),
+    ('options = ["max_read=1"]', "bad value for 'options' in {file}: the mount option 'max_read=1"),
+    ("settle = ", "the config file {file} isn't valid TOML: "),
+    ("settle = 1\nsettle = 2", "the config file {file} isn't valid TOML: "),
+    ('library = "again"', "the config file {file} isn't valid TOML: "),
+]
+
+
+@pytest.mark.parametrize(("toml", "message"), WRONG, ids=[toml for toml, _ in WRONG])
+def test_a_mistake_is_one_line(toml: str, message: str, file: Path) -> None:
+    file.write_text(BASE + toml + "\n")
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(str(file), {})
+    assert str(caught.value).startswith(message.format(file=file))
+    assert len(str(caught.value).splitlines()) == 1
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "no library given; name it on the command line or in a config file"),
+        ({"library": None}, "no library given; name it on the command line or in a config file"),
+        ({"library": ""}, "bad value for 'library' on the command line: "),
+        ({"library": "a", "settle": 0.0}, "bad value for 'settle' on the command line: "),
+        ({"library": "a", "games": ("/",)}, "bad value for 'games' on the command line: '/' "),
+        ({"library": "a", "options": ("rw",)}, "bad value for 'options' on the command line: "),
+        ({"library": "a", "log-level": "x"}, "bad value for 'log-level' on the command line: "),
+    ],
+)
+def test_a_mistake_on_the_command_line(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(None, given)
+    assert str(caught.value).startswith(message)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_mistake_is_said_to_be_where_it_is(file: Path) -> None:
+    file.write_text(BASE + "settle = 0\n")
+    with pytest.raises(ConfigError, match=f"'settle' in {file}: "):
+        Settings.load(str(file), {"settle": None, "read-ahead": 1})
+    with pytest.raises(ConfigError, match="'settle' on the command line: "):
+        Settings.load(str(file), {"settle": 0.01})
+    assert Settings.load(str(file), {"settle": 1.0}).settle == 1.0
+
+
+def test_file_that_isnt_there(tmp_path: Path) -> None:
+    for path, reason in ((tmp_path / "none", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(ConfigError, match=f"can't read the config file {path}: {reason}"):
+            Settings.load(str(path), {"library": "lib"})
+
+
+def test_file_that_isnt_text(file: Path) -> None:
+    file.write_bytes(b"library = '\xff'")
+    with pytest.raises(ConfigError, match=f"the config file {file} isn't valid TOML: "):
+        Settings.load(str(file), {})
+
+
+@pytest.mark.parametrize("key", ["library", "mountpoint", "index"])
+def test_a_path_may_be_any_bytes(key: str) -> None:
+    """Linux' paths needn't be UTF-8; Python hands them over with surrogates."""
+    settings = Settings.load(None, {"library": "lib", key: "/srv/caf\udce9"})
+    assert getattr(settings, key) == "/srv/caf\udce9"
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"STATE_DIRECTORY": "/var/lib/zipfs"}, "/var/lib/zipfs"),
+        ({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "/var/lib/a"),
+    ],
+)
+def test_state_folder_is_systemds(environment: dict[str, str], expected: str) -> None:
+    assert state_folder(environment) == expected
+
+
+@pytest.mark.parametrize("environment", [{}, {"STATE_DIRECTORY": ""}])
+def test_state_folder_is_the_users(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/home/somebody/state")
+    assert state_folder(environment) == "/home/somebody/state/zipfs"
