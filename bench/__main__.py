@@ -12,25 +12,26 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from bench import BenchError
 from bench.load import CONNECTIONS, Clients
-from bench.measure import Bench, Result, Spread, cases
+from bench.measure import RATE, Bench, Result, Spread, cases
 from bench.mount import Mount, mounted, wait_ready
 from bench.process import find_program
 from bench.session import Stop, StoppedError, temporary_folder
-from bench.synthetic import MIB, Archive, build, check_room, copy_out, read_through
+from bench.synthetic import MIB, Archive, build, check_room, copy_out
 from bench.web import nginx
 
-ROUNDS: Final = 7
-SIZE_MIB: Final = 2048
+ROUNDS: Final = 5
+SIZE_MIB: Final = 1024
 SEAL_SECONDS: Final = 300.0
 GB: Final = 1e9
 
@@ -38,6 +39,7 @@ GB: Final = 1e9
 def _run(size: int, rounds: int, console: Console, stop: Stop) -> dict[str, Any]:
     """Measure, and return all that is known of it."""
     # Before minutes of work: whether everything is here.
+    load = os.getloadavg()[0]
     clients = Clients.find()
     find_program("nginx", package="nginx")
     with temporary_folder("zipfs-bench-", "www/mount") as folder, console.status("") as status:
@@ -52,11 +54,7 @@ def _run(size: int, rounds: int, console: Console, stop: Stop) -> dict[str, Any]
             status.update("Waiting for the checksums …")
             _wait_until_sealed(mount, [mountpoint / path for path in archives], stop)
             status.update("Copying the archives out of the mount, and comparing …")
-            big, small = (
-                copy_out(mountpoint / path, root / "plain" / Path(path).name, stop)
-                for path in archives
-            )
-            read_through(library, stop)
+            big, small = (copy_out(library, path, root, mountpoint, stop) for path in archives)
             # One server for both: the same workers, the same settings. It goes first at the
             # end, as it holds files of the mount open.
             with nginx(root, workdir=folder) as server:
@@ -73,6 +71,7 @@ def _run(size: int, rounds: int, console: Console, stop: Stop) -> dict[str, Any]
                     label = f"Round {number} of {rounds}" if number else "Warming up"
                     status.update(f"{label}: {case.what} …")
                 settings = _settings(mountpoint, rounds, (big, small), stop)
+    settings["load_before"] = load
     return {**settings, "results": [_as_dict(result) for result in results]}
 
 
@@ -94,7 +93,7 @@ def _settings(
     read_ahead = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
     # nginx tells its version on standard error only.
     nginx_version = stop.run(
-        ["sh", "-c", 'exec "$0" -v 2>&1', find_program("nginx", package="nginx")]
+        "sh", "-c", 'exec "$0" -v 2>&1', find_program("nginx", package="nginx")
     )
     return {
         "versions": {
@@ -136,33 +135,45 @@ def _spread(spread: Spread) -> dict[str, Any]:
     }
 
 
-def _table(measured: dict[str, Any]) -> Table:
-    versions = ", ".join(f"{name} {number}" for name, number in measured["versions"].items())
-    sizes = " and ".join(f"{size / GB:.1f} GB" for size in measured["archives"].values())
-    table = Table(
-        title="nginx sending an archive: out of the mount, and stored as a plain file",
-        caption=f"Medians of {measured['rounds']} rounds, archives of {sizes},"
-        f" {measured['cpus']} CPUs, read-ahead {measured['read_ahead_kib']} KiB; {versions}",
-    )
-    table.add_column("what")
-    table.add_column("zipfs / plain", justify="right")
-    table.add_column("min – max", justify="right")
-    table.add_column("zipfs", justify="right")
-    table.add_column("plain", justify="right")
-    table.add_column("unit")
-    table.add_column("daemon's CPU s/GB", justify="right")
+def _tables(measured: dict[str, Any]) -> Iterator[Table | str]:
+    table = Table(box=SIMPLE, pad_edge=False)
+    table.add_column("nginx sends", no_wrap=True)
+    for name in ("ratio", "min-max", "zipfs", "stored"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for row in measured["results"]:
-        ratio, cpu = row["ratio"], row["cpu_seconds_per_gb"]["median"]
+        ratio = row["ratio"]
         table.add_row(
             row["what"],
             f"{ratio['median']:.2f}",
-            f"{ratio['min']:.2f} – {ratio['max']:.2f}",
+            f"{ratio['min']:.2f}-{ratio['max']:.2f}",
             f"{row['zipfs']['median']:,.0f}",
             f"{row['plain']['median']:,.0f}",
             row["unit"],
-            f"{cpu:.2f}" if row["first_touch"] else "–",
         )
-    return table
+    for row in measured["results"]:
+        # Per range it would be a multiple that nobody can compare with anything.
+        if row["first_touch"] and row["unit"] == RATE:
+            cpu = row["cpu_seconds_per_gb"]
+            table.add_row(
+                f"{row['what']}, CPU",
+                "",
+                f"{cpu['min']:.2f}-{cpu['max']:.2f}",
+                f"{cpu['median']:.2f}",
+                "",
+                "s/GB",
+            )
+    yield table
+    sizes = " and ".join(f"{size / GB:.1f} GB" for size in measured["archives"].values())
+    yield (
+        f"ratio: zipfs to the same archive stored as a plain file, by the same nginx, one\n"
+        f"just after the other; medians of {measured['rounds']} rounds. Archives of {sizes},\n"
+        f"{measured['connections']} connections for ranges, {measured['cpus']} CPUs,"
+        f" read-ahead {measured['read_ahead_kib']} KiB."
+    )
+    yield ", ".join(f"{name} {number}" for name, number in measured["versions"].items())
+    if measured["load_before"] > measured["cpus"] / 2:
+        yield f"The machine had other work (load {measured['load_before']:.1f}): look at the spread."
 
 
 def _positive(text: str) -> int:
@@ -194,9 +205,10 @@ def main() -> int:
     console = Console()
     try:
         measured = _run(arguments.size * MIB, arguments.rounds, console, stop)
+        for part in _tables(measured):
+            console.print(part, highlight=False, soft_wrap=isinstance(part, str))
         if arguments.json:
             arguments.json.write_text(json.dumps(measured, indent=2) + "\n")
-        console.print(_table(measured))
     except StoppedError as stopped:
         return 128 + stopped.number
     except BenchError as error:

@@ -36,8 +36,8 @@ class Clients:
 def download(clients: Clients, stop: Stop, url: str, size: int) -> float:
     """Bytes per second of a whole download."""
     said = stop.run(
-        [clients.curl, "-sS", "--fail", "-o", "/dev/null"]
-        + ["-w", "%{size_download} %{time_total}", url]
+        *(clients.curl, "-sS", "--fail", "-o", "/dev/null"),
+        *("-w", "%{size_download} %{time_total}", url),
     )
     received, seconds = said.split()
     if int(received) != size:
@@ -57,8 +57,8 @@ def ranges(clients: Clients, stop: Stop, url: str, size: int, length: int) -> An
     """Ask for *length* bytes at random places, as fast as answers come."""
     # One thread: wrk's work is small, and it shares the machine with the server.
     said = stop.run(
-        [clients.wrk, "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "-s", SCRIPT, url, "--"]
-        + [str(size), str(length), str(random.getrandbits(30))]
+        *(clients.wrk, "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "-s", str(SCRIPT), url),
+        *("--", str(size), str(length), str(random.getrandbits(30))),
     )
     line = next((line for line in said.splitlines() if line.startswith("= ")), None)
     if line is None:

@@ -16,11 +16,12 @@ from typing import Final
 from bench import BenchError
 from bench.load import Clients, download, ranges
 from bench.session import Stop
-from bench.synthetic import Archive, drop_cache, read_through
+from bench.synthetic import SMALL_MEMBERS, Archive, drop_cache, read_through, warm_memory
 
 CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
 # So much may be read where nothing should be: the reader of the counters isn't alone.
 SLACK: Final = 0.05
+RATE: Final = "MB/s"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +37,7 @@ class Case:
 
     @property
     def unit(self) -> str:
-        return "ranges/s" if self.length else "MB/s"
+        return "/s" if self.length else RATE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,19 +126,13 @@ def cases(big: Archive, small: Archive) -> list[Case]:
         *found,
         Case(
             key="small-first",
-            what="first download, many members",
+            what=f"{SMALL_MEMBERS} files, first download",
             archive=small,
             first_touch=True,
         ),
         Case(
-            key="small-cached",
-            what="download, many members, cached",
-            archive=small,
-            first_touch=False,
-        ),
-        Case(
             key="small-ranges-4k-first",
-            what="4 KiB ranges, many members, first touch",
+            what=f"{SMALL_MEMBERS} files, 4 KiB, first touch",
             archive=small,
             length=4 << 10,
             first_touch=True,
@@ -173,9 +168,14 @@ class Bench:
 
     def _pair(self, case: Case) -> tuple[float, float, float]:
         """The plain file's rate, zipfs' rate, and the daemon's CPU seconds per GB."""
+        # Read again each time: memory that nobody uses for a while may be taken away, by a balloon
+        # driver or a kernel that gives back what is idle.
+        read_through(case.archive.plain, self.stop)
         plain, _ = self._rate(case, case.archive.plain)
         if case.first_touch:
+            read_through(case.archive.sources, self.stop)
             drop_cache(case.archive.mounted)
+            warm_memory(case.archive.size)
         else:
             read_through(case.archive.mounted, self.stop)
         before = Usage.of(self.daemon)
@@ -198,6 +198,5 @@ class Bench:
             raise BenchError(f"{case.what}: the sources left the memory; give a smaller --size")
         if not case.first_touch and used.read > SLACK * sent:
             raise BenchError(f"{case.what}: it left the memory; give a smaller --size")
-        # Ranges may meet, and then the second one is cached.
-        if case.first_touch and used.read < (0.5 if case.length else 1) * sent:
-            raise BenchError(f"{case.what}: part of it was cached, for a reason unknown")
+        if case.first_touch and used.read < (1 - SLACK) * sent:
+            raise BenchError(f"{case.what}: part of it was cached; give a larger --size")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -44,7 +44,7 @@ class Stop:
         if self._number:
             raise StoppedError(self._number)
 
-    def run(self, command: Sequence[str | Path]) -> str:
+    def run(self, *command: str) -> str:
         """What a program writes to its standard output; ends it if the end is wanted.
 
         Raises :exc:`BenchError` with its last words if it fails.

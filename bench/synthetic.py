@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import random
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ class Archive:
     """One archive, in the mount and as a plain file with the same bytes."""
 
     name: str
+    sources: Path
     mounted: Path
     plain: Path
     size: int
@@ -86,8 +88,13 @@ def _write(path: Path, size: int, data: random.Random, stop: Stop) -> None:
             file.write(data.randbytes(min(CHUNK, size - offset)))
 
 
-def copy_out(mounted: Path, plain: Path, stop: Stop) -> Archive:
-    """Copy an archive out of the mount; raises :exc:`BenchError` unless they are the same."""
+def copy_out(library: Path, path: str, root: Path, mountpoint: Path, stop: Stop) -> Archive:
+    """Copy the archive at *path* out of the mount, to be served from *root*.
+
+    Raises :exc:`BenchError` unless the two are the same.
+    """
+    mounted = mountpoint / path
+    plain = root / "plain" / mounted.name
     plain.parent.mkdir(parents=True, exist_ok=True)
     with plain.open("wb") as file:
         for chunk in _chunks(mounted, stop):
@@ -99,7 +106,8 @@ def copy_out(mounted: Path, plain: Path, stop: Stop) -> Archive:
     drop_cache(mounted)
     if mounted.stat().st_size != size or _sha256(mounted, stop) != _sha256(plain, stop):
         raise BenchError(f"{plain.name}: the copy is not what is in the mount: a defect of zipfs")
-    return Archive(name=plain.stem, mounted=mounted, plain=plain, size=size)
+    sources = (library / path).with_suffix("")
+    return Archive(name=plain.stem, sources=sources, mounted=mounted, plain=plain, size=size)
 
 
 def read_through(path: Path, stop: Stop) -> None:
@@ -114,6 +122,16 @@ def drop_cache(path: Path) -> None:
     """Let the kernel forget what it has cached of a file, and of no other."""
     with path.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def warm_memory(size: int) -> None:
+    """Make sure that the next *size* bytes that the kernel takes are really there.
+
+    A virtual machine may have given them back to its host, and to find them again costs more
+    than to read a file (seen: the daemon's CPU time four times as high).
+    """
+    # Unmapped at once: it is now what the kernel takes first.
+    mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
 
 
 def _chunks(path: Path, stop: Stop) -> Iterator[memoryview]:

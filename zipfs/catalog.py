@@ -11,7 +11,7 @@ import os
 from typing import Final
 
 from zipfs.errors import StaleError
-from zipfs.games import Games, Totals
+from zipfs.games import Game, Games, Totals
 from zipfs.library import Entry, LeftOut
 from zipfs.nodes import Archive, File, Folder, Node, archive_node, folder_node, join, mirrored
 from zipfs.once import Once, shown
@@ -56,7 +56,7 @@ class Catalog:
         """The node called *name* in *folder*; raises :exc:`FileNotFoundError`."""
         path = join(folder.path, name)
         game = self._games.by_archive(path)
-        if game and game.is_fresh() and isinstance(game.outcome, Sealed):
+        if game and game.is_fresh() and _is_in(folder, game) and isinstance(game.outcome, Sealed):
             return archive_node(game.path, game.outcome)
         found = await self._in_thread(self._find, folder, name)
         if isinstance(found, File | Folder):
@@ -183,3 +183,9 @@ class Catalog:
 
     def _say(self, left_out: LeftOut) -> None:
         self._once.warning("%s is left out: %s", shown(left_out.path), left_out.reason)
+
+
+def _is_in(folder: Folder, game: Game) -> bool:
+    """Whether *game* is in *folder* as such, and not behind a link that may lead elsewhere."""
+    source = join(folder.source, game.path.rpartition(b"/")[2])
+    return (game.entry.source, game.entry.origins) == (source, folder.origins)

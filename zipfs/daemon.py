@@ -16,6 +16,7 @@ import resource
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -25,7 +26,7 @@ import trio
 from zipfs import mountpoint as mp
 from zipfs.catalog import Catalog
 from zipfs.config import Settings, state_folder
-from zipfs.errors import ConfigError, FuseError, ZipfsError
+from zipfs.errors import ConfigError, FuseError, IndexFileError, ZipfsError
 from zipfs.fs import Operations
 from zipfs.index import Index
 from zipfs.library import Library
@@ -39,7 +40,8 @@ log = logging.getLogger(__name__)
 MAX_REQUESTS = 1000
 """Requests of the kernel worked on at once. Each that waits for a slow disk is one."""
 _STATUS_INTERVAL = 1.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_DUMP = signal.SIGUSR1
 
 
 def index_file(settings: Settings) -> str:
@@ -56,7 +58,13 @@ def index_file(settings: Settings) -> str:
 def make_sealer(settings: Settings) -> Sealer:
     """The sealer for *settings*, its index open; close that in the end."""
     library = Library(settings.library)
-    index = Index(index_file(settings))
+    file = index_file(settings)
+    if os.path.commonpath([os.path.realpath(os.fsencode(file)), library.root]) == library.root:
+        raise IndexFileError(
+            f"the index {file} would lie in the library, where zipfs writes nothing;"
+            " name another place with --index"
+        )
+    index = Index(file)
     globs = tuple(os.fsencode(glob) for glob in settings.games)
     return Sealer(library, index, globs=globs, settle=settings.settle)
 
@@ -73,6 +81,7 @@ def run(settings: Settings) -> None:
     # Ctrl-C a second time, or closes the terminal, must not interrupt the unmounting.
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {_DUMP})  # _dump waits for it
     try:
         trio.run(_serve, settings, path, sealer)
     finally:
@@ -85,6 +94,9 @@ async def _serve(settings: Settings, path: str, sealer: Sealer) -> None:
     notifier = Notifier()
     # Listening before there is a mount: a signal in between would leave it behind.
     with trio.open_signal_receiver(*_SIGNALS) as signals:
+        threading.Thread(
+            target=_dump, args=[trio.lowlevel.current_trio_token()], daemon=True
+        ).start()
         async with _ending_nursery() as nursery:
             nursery.start_soon(_obey, signals, nursery.cancel_scope, catalog)
             operations = Operations(catalog, reader, await catalog.root())
@@ -140,18 +152,27 @@ async def _serve_requests(scope: trio.CancelScope) -> None:
 
 
 async def _obey(signals: AsyncIterator[int], scope: trio.CancelScope, catalog: Catalog) -> None:
-    # In C, so that it works with a stuck loop as well; then it is the receiver's turn.
-    if _has_descriptor(sys.stderr):
-        faulthandler.register(signal.SIGUSR1, all_threads=True, chain=True)
     async for number in signals:
         if number == signal.SIGHUP:
             log.info("looking through the library again")
             catalog.rescan()
-        elif number == signal.SIGUSR1:
-            _dump_tasks()
         else:
             log.info("ending: %s", signal.Signals(number).name)
             scope.cancel()
+
+
+def _dump(token: trio.lowlevel.TrioToken) -> None:
+    """Dump all stacks at each SIGUSR1, for ever: a thread, so that a stuck loop is no hindrance.
+
+    Not ``faulthandler.register``: that looks at the frames of other threads while they run, and
+    on a busy mount one dump in a hundred ended in a segmentation fault. Here we hold the GIL.
+    """
+    while True:
+        signal.sigwait({_DUMP})
+        if _has_descriptor(sys.stderr):
+            faulthandler.dump_traceback(all_threads=True)
+        with contextlib.suppress(trio.RunFinishedError):
+            token.run_sync_soon(_dump_tasks)
 
 
 def _has_descriptor(stream: object) -> bool:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import functools
 import logging
-import os
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -25,7 +24,7 @@ from zipfs.catalog import Catalog
 from zipfs.errors import ChangedError, StaleError
 from zipfs.identity import ROOT_INODE
 from zipfs.nodes import Archive, Attributes, Folder, Node
-from zipfs.once import Once
+from zipfs.once import Once, shown
 from zipfs.reader import Handle, Reader
 
 log = logging.getLogger(__name__)
@@ -166,8 +165,10 @@ class Operations(pyfuse3.Operations):
         try:
             return await self._reader.read(handle, off, size)
         except (ChangedError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "a file of it has changed"
-            _once.warning("reading %s ended in an error: %s", os.fsdecode(node.path), reason)
+            reason = "a file of it has changed"
+            if isinstance(error, OSError):
+                reason = error.strerror or repr(error)
+            _once.warning("reading %s ended in an error: %s", shown(node.path), reason)
             self._catalog.doubt(node)
             raise pyfuse3.FUSEError(errno.EIO) from None
 
@@ -210,7 +211,7 @@ class Operations(pyfuse3.Operations):
         other = self._nodes.get(inode)
         if other is not None and (type(other), other.path) != (type(node), node.path):
             # Two nodes, one 64-bit number: rather none than the wrong one.
-            log.error("inode %d is taken; %s isn't shown", inode, os.fsdecode(node.path))
+            log.error("inode %d is taken; %s isn't shown", inode, shown(node.path))
             raise pyfuse3.FUSEError(errno.EIO)
         self._nodes[inode] = node
         self._lookups[inode] = self._lookups.get(inode, 0) + 1

@@ -19,6 +19,7 @@ import itertools
 import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -39,8 +40,10 @@ SLICE: Final = 64 << 20
 """Bytes hashed between two looks at the queue: 5 ms from the page cache, half a
 second from a slow disk."""
 _WINDOW: Final = 8 << 20
-"""Bytes for which the page cache is looked at, and emptied, at once. Larger than
-the kernel's read-ahead, so that the probe at its end isn't fooled by it."""
+"""Bytes for which the page cache is looked at, and emptied, at once."""
+_PROBED: Final = 8
+"""How many windows are looked at ahead of need: further than the kernel reads ahead
+(8 MiB on some disks), so that what it brings in for us isn't taken for others'."""
 
 T = TypeVar("T")
 
@@ -59,6 +62,8 @@ class FileHasher:
         self._digest = xxhash.xxh3_128()
         self._blocks = bytearray()
         self._buffer = memoryview(bytearray(min(BLOCK, max(state.size, 1))))
+        self._cached: deque[bool] = deque()
+        """Whether the next windows were in the page cache before we came near."""
         # O_NONBLOCK: should the path have become a FIFO, the open must not wait.
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
@@ -92,8 +97,12 @@ class FileHasher:
 
     def _window(self, length: int) -> None:
         start = self.offset
-        cached = _is_cached(self._descriptor, start + length - 1)
         end = start + length
+        ahead = start + _WINDOW * len(self._cached)
+        while len(self._cached) < _PROBED and ahead < self._state.size:
+            ahead = min(ahead + _WINDOW, self._state.size)
+            self._cached.append(_is_cached(self._descriptor, ahead - 1))
+        cached = self._cached.popleft()
         while self.offset < end:
             self._block(self._buffer[: min(BLOCK, end - self.offset)])
         if not cached:
@@ -118,7 +127,7 @@ class FileHasher:
 
 
 def _is_cached(descriptor: int, offset: int) -> bool:
-    """Whether the page cache has the byte at *offset*; asking brings nothing in.
+    """Whether the page cache has the byte at *offset*; asking brings in its page at most.
 
     ``preadv2(2)``, ``RWF_NOWAIT``. mincore(2) would do as well, but tells the
     truth only to those who may write the file.

@@ -1,0 +1,49 @@
+"""Web servers in front of mounts, and what the readers of archives need."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.web import Server
+from tests.e2e.programs import environment, run
+from tests.e2e.site import SERVERS, Serve, Site
+from tests.support.mounting import MARKER
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _marked() -> Iterator[None]:
+    """Web servers inherit our environment: let them be known as ours, like the mounts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(MARKER, str(os.getpid()))
+        yield
+
+
+@pytest.fixture
+def serve(mount: object, place: Path) -> Iterator[Serve]:
+    """``serve(mounted, "nginx")``: a web server in front of a mount, ended before it."""
+    with contextlib.ExitStack() as servers:
+        yield lambda mounted, name: servers.enter_context(
+            SERVERS[name](mounted.path, workdir=place)
+        )
+
+
+@pytest.fixture(params=SERVERS)
+def url(request: pytest.FixtureRequest, site: Site) -> str:
+    """The archive of the module's *site*, behind each of the servers."""
+    server: Server = getattr(site, request.param)
+    return server.url_of(site.archive)
+
+
+@pytest.fixture(scope="session")
+def java_reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where ReadZip.class is."""
+    folder = tmp_path_factory.mktemp("java")
+    source = Path(__file__).with_name("ReadZip.java")
+    # Without "perf data" no Java leaves a file in /tmp.
+    run("javac", "-J-XX:-UsePerfData", "-d", folder, source, env=environment())
+    return folder

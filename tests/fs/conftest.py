@@ -1,0 +1,52 @@
+"""A library with a sealer over it, in a time that the test can move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.fs.lab import FakeTime
+from zipfs import sealing
+from zipfs.hasher import hash_file
+from zipfs.index import Index
+from zipfs.library import Library
+from zipfs.sealing import Examination, Sealer, Unhashed, Version
+
+SETTLE = 2.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    """The time by which games settle; an hour ahead, so that all have."""
+    clock = FakeTime()
+    clock.ahead_ns = 3600 * 10**9
+    monkeypatch.setattr(sealing, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def index(place: Path) -> Iterator[Index]:
+    with closing(Index(str(place / "index.sqlite3"))) as index:
+        yield index
+
+
+@pytest.fixture
+def sealer(library: Path, index: Index, clock: FakeTime) -> Sealer:
+    """Sees games in ``roms/*``, what is in the library by then and what comes later."""
+    return Sealer(Library(str(library)), index, globs=(b"roms/*",), settle=SETTLE)
+
+
+def sealed(
+    sealer: Sealer, game: bytes, before: Examination | None = None
+) -> tuple[Examination, Version | None]:
+    """The game as it is once all that was missing is hashed."""
+    examination, version = sealer.examine(game, game, before)
+    if isinstance(examination.outcome, Unhashed):
+        for file in examination.outcome.missing:
+            path = sealer.library.absolute(file.source)
+            sealer.index.put_files({file.source: (file.state, hash_file(path, file.state))})
+        examination, version = sealer.examine(game, game, examination)
+    return examination, version

@@ -1,0 +1,166 @@
+"""``zipfs index`` and ``inspect`` without their command lines: sealing here and now (S3)."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.fs.conftest import SETTLE
+from tests.fs.lab import FakeTime
+from tests.support.libraries import content, expected, make_file, make_game
+from zipfs import offline
+from zipfs.index import Index
+from zipfs.offline import Game, Summary, seal_all, seal_one
+from zipfs.sealing import Plain, Sealed, Sealer, Unhashed
+
+
+class Bar:
+    """What a progress bar would show."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.done = 0
+
+    def total(self, size: int) -> None:
+        self.size = size
+
+    def advance(self, size: int) -> None:
+        self.done += size
+
+
+def games(sealer: Sealer) -> list[Game]:
+    return list(sealer.library.games(sealer.policy))
+
+
+def test_all_games_are_sealed(library: Path, sealer: Sealer) -> None:
+    wanted = []
+    for number in range(5):
+        game = make_game(library, f"roms/{number}", {"1": content(number * 9999), "2": b"2"})
+        wanted.append(expected(game))
+    make_game(library, "roms/plain", {"1": b"1"})
+    bar = Bar()
+    summary = seal_all(sealer, games(sealer), bar)
+    size = sum(number * 9999 + 1 for number in range(5))
+    assert summary == Summary(
+        archives=5, members=10, size=sum(archive.size for archive in wanted), hashed=size
+    )
+    assert (bar.size, bar.done) == (size, size)
+    again = seal_all(sealer, games(sealer))
+    assert (again.archives, again.hashed) == (5, 0)
+
+
+def test_one_game(library: Path, sealer: Sealer) -> None:
+    game = make_game(library, "roms/game", {"1": b"1", "2": b"2"})
+    make_game(library, "roms/plain", {"1": b"1"})
+    found, plain = games(sealer)
+    examination, version = seal_one(sealer, found)
+    assert isinstance(examination.outcome, Sealed)
+    assert version
+    assert version.sealed.content == expected(game).content_id
+    examination, version = seal_one(sealer, plain)
+    assert (examination.outcome, version) == (Plain(), None)
+
+
+def test_an_interrupted_run_is_carried_on(
+    library: Path, sealer: Sealer, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_game(library, "roms/game", {"small": b"1", "medium": b"22", "large": b"333"})
+    hash_file = offline.hash_file
+
+    def interrupted(path: bytes, *rest: object) -> object:
+        if path.endswith(b"/large"):
+            raise KeyboardInterrupt
+        return hash_file(path, *rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(offline, "hash_file", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            seal_all(sealer, games(sealer))
+    names = [b"roms/game/" + name for name in (b"small", b"medium", b"large")]
+    assert set(index.files(names)) == set(names[:2])
+    assert seal_all(sealer, games(sealer)).hashed == 3
+
+
+def test_it_waits_for_what_has_to_settle(library: Path, sealer: Sealer, clock: FakeTime) -> None:
+    make_game(library, "roms/game", {"1": b"1", "2": b"2"})
+    clock.ahead_ns = -(10**15)
+    slept = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock.ahead += seconds
+
+    summary = seal_all(sealer, games(sealer), sleep=sleep)
+    assert summary.archives == 1
+    assert 0 < sum(slept) <= 2 * SETTLE
+
+
+def test_a_game_that_never_holds_still(
+    library: Path, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    game = make_game(library, "roms/game", {"1": b"1", "2": b"2"})
+    make_game(library, "roms/still", {"1": b"11", "2": b"22"})
+    hash_file = offline.hash_file
+
+    def changing(path: bytes, *rest: object) -> object:
+        if path.endswith(b"game/1"):
+            make_file(game / "1", os.urandom(1), mtime=int.from_bytes(os.urandom(3)))
+        return hash_file(path, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(offline, "hash_file", changing)
+    summary = seal_all(sealer, games(sealer))
+    assert summary.changing == [b"roms/game"]
+    assert summary.archives == 1
+    assert summary.problems == []
+
+
+def refused() -> OSError:
+    return PermissionError(errno.EACCES, "Permission denied")
+
+
+def broken() -> OSError:
+    return OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize("error", [refused, broken])
+def test_problems_are_told_once(
+    error: Callable[[], OSError],
+    library: Path,
+    sealer: Sealer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_game(library, "roms/game", {"1": b"1", "2": b"2", "bad": b"3"})
+    hash_file = offline.hash_file
+
+    def bad(path: bytes, *rest: object) -> object:
+        if path.endswith(b"/bad"):
+            raise error()
+        return hash_file(path, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(offline, "hash_file", bad)
+    summary = seal_all(sealer, games(sealer))
+    assert len(summary.problems) == 1
+    assert "roms/game/bad" in summary.problems[0]
+    if error is refused:  # the rest is an archive
+        assert (summary.archives, summary.members, summary.changing) == (1, 2, [])
+    else:
+        assert (summary.archives, summary.changing) == (0, [b"roms/game"])
+        examination, version = seal_one(sealer, games(sealer)[0])
+        assert isinstance(examination.outcome, Unhashed)
+        assert version is None
+
+
+def test_what_was_hashed_in_one_place_counts_in_another(
+    library: Path, sealer: Sealer, place: Path
+) -> None:
+    """A second process at the same index: the mount, after ``zipfs index``."""
+    make_game(library, "roms/game", {"1": b"1", "2": b"2"})
+    with closing(Index(str(place / "index.sqlite3"))) as other:
+        hashing = Sealer(sealer.library, other, globs=(b"roms/*",), settle=SETTLE)
+        assert seal_all(hashing, games(hashing)).hashed == 2
+    assert seal_all(sealer, games(sealer)).hashed == 0

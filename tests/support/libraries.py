@@ -1,0 +1,215 @@
+"""Libraries for tests: games of any content, and the archives that are expected of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import stat
+import zlib
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import AnyStr, Final
+
+import xxhash
+
+from zipfs import identity
+from zipfs.layout import Data, Layout
+from zipfs.names import entry_names
+from zipfs.zipformat import Member, archive_time
+
+MTIME: Final = 1_600_000_000
+"""What files are dated, if not told otherwise: 2020-09-13 12:26:40 UTC."""
+_CHUNK: Final = 1 << 20
+
+
+def content(size: int, seed: int | str = 0) -> bytes:
+    """*size* bytes that look random and are always the same for the same *seed*."""
+    return random.Random(f"{seed}").randbytes(size)
+
+
+def make_file(path: Path | bytes, data: bytes | int, *, mtime: float = MTIME) -> None:
+    """A file with *data*, or sparse with so many zero bytes, dated *mtime* (Unix seconds)."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        if isinstance(data, int):
+            file.truncate(data)
+        else:
+            file.write(data)
+    os.utime(path, ns=(round(mtime * 1e9), round(mtime * 1e9)))
+
+
+def make_game(
+    root: Path,
+    game: str | bytes,
+    files: Mapping[AnyStr, bytes | int],
+    *,
+    mtime: float = MTIME,
+) -> Path:
+    """The folder of a *game* in the library *root*, with *files* (see :func:`make_file`)."""
+    folder = os.path.join(os.fsencode(root), os.fsencode(game))
+    os.makedirs(folder, exist_ok=True)
+    for name, data in files.items():
+        make_file(os.path.join(folder, os.fsencode(name)), data, mtime=mtime)
+    return Path(os.fsdecode(folder))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """The archive that is expected of a folder: computed from its files, by no mount."""
+
+    layout: Layout
+    files: tuple[bytes, ...]
+    """Absolute paths of the members."""
+    digests: tuple[bytes, ...]
+
+    @property
+    def size(self) -> int:
+        return self.layout.size
+
+    @property
+    def content_id(self) -> int:
+        return identity.content_id(self.layout, self.digests)
+
+    @property
+    def mtime_ns(self) -> int:
+        """Of a path that has shown no other content with the same time."""
+        newest = identity.date(self.layout)
+        return identity.mtime_ns(identity.first_mtime(newest, self.content_id), self.content_id)
+
+    def inode(self, path: str | bytes) -> int:
+        """The inode of the archive at *path* in the mount."""
+        return identity.inode(b"archive", os.fsencode(path), self.content_id.to_bytes(16))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes *offset* to *offset + length*, less at the end."""
+        return b"".join(self.chunks(offset, length))
+
+    def chunks(self, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The same in pieces of at most 1 MiB."""
+        for piece in self.layout.plan(offset, self.size if length is None else length):
+            if not isinstance(piece, Data):
+                yield bytes(piece)
+                continue
+            with open(self.files[piece.member], "rb") as file:
+                file.seek(piece.offset)
+                left = piece.length
+                while left:
+                    chunk = file.read(min(left, _CHUNK))
+                    assert chunk, f"{self.files[piece.member]!r} has become shorter"
+                    yield chunk
+                    left -= len(chunk)
+
+    def sha256(self) -> str:
+        return _sha256(self.chunks())
+
+
+def expected(folder: Path | bytes, *, leave_out: Container[str] = ()) -> Expected:
+    """The archive that is expected of *folder* with all that is in it, links followed.
+
+    *leave_out* are paths relative to it that don't belong. The files are looked at now, and
+    once more when they are read.
+    """
+    root = os.fsencode(folder)
+    sources = {}
+    for parent, _, names in os.walk(root, followlinks=True):
+        for name in names:
+            relative = os.path.relpath(os.path.join(parent, name), root)
+            if os.fsdecode(relative) not in leave_out:
+                sources[relative] = os.path.join(parent, name)
+    names_of = entry_names(sources)
+    order = sorted(sources, key=lambda path: (os.path.basename(names_of[path]), names_of[path]))
+    members = []
+    digests = []
+    for path in order:
+        status = os.stat(sources[path])
+        crc32, digest = _checksums(sources[path])
+        members.append(
+            Member(
+                name=names_of[path],
+                size=status.st_size,
+                mtime=archive_time(status.st_mtime_ns // 1_000_000_000),
+                crc32=crc32,
+            )
+        )
+        digests.append(digest)
+    return Expected(
+        layout=Layout(members),
+        files=tuple(sources[path] for path in order),
+        digests=tuple(digests),
+    )
+
+
+def expected_archive(folder: Path | bytes, *, leave_out: Container[str] = ()) -> bytes:
+    """All bytes of :func:`expected`."""
+    return b"".join(expected(folder, leave_out=leave_out).chunks())
+
+
+def _checksums(path: bytes) -> tuple[int, bytes]:
+    crc32 = 0
+    digest = xxhash.xxh3_128()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            crc32 = zlib.crc32(chunk, crc32)
+            digest.update(chunk)
+    return crc32, digest.digest()
+
+
+def _sha256(chunks: Iterator[bytes]) -> str:
+    hasher = hashlib.sha256()
+    for chunk in chunks:
+        hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+def sha256(path: Path | bytes) -> str:
+    """Of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What there was to know of one file or folder."""
+
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    data: str
+    """SHA-256 of a file's content, or a link's target."""
+
+
+def tree(folder: Path | bytes, *, contents: bool = True) -> dict[bytes, Snapshot]:
+    """All that is in *folder*, itself included, to be compared with the same at another time.
+
+    Without *contents* no file is read, for sparse ones of many gigabytes.
+    """
+    root = os.fsencode(folder)
+    found = {b".": _snapshot(root, contents=contents)}
+    for parent, folders, files in os.walk(root):
+        for name in folders + files:
+            path = os.path.join(parent, name)
+            found[os.path.relpath(path, root)] = _snapshot(path, contents=contents)
+    return found
+
+
+def _snapshot(path: bytes, *, contents: bool) -> Snapshot:
+    status = os.lstat(path)
+    data = ""
+    if stat.S_ISLNK(status.st_mode):
+        data = os.fsdecode(os.readlink(path))
+    elif stat.S_ISREG(status.st_mode) and contents:
+        data = sha256(path)
+    return Snapshot(
+        status.st_mode,
+        status.st_uid,
+        status.st_gid,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        data,
+    )

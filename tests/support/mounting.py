@@ -1,0 +1,526 @@
+"""Mounts for tests: a daemon as a child process, watched from its start to its end.
+
+Whatever happens, nothing is left: a :class:`Mounted` ends by being unmounted or stopped, and
+that it ended as it should (status 0, nothing mounted, no descriptor or process leaked, no
+surprise in its log) is asserted. Force comes only after that has failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from bench.mount import is_mounted, zipfs_program
+from bench.process import start
+
+PREFIX: Final = "zipfs-test-"
+"""How our temporary folders are called; then the process that owns one, and something random."""
+MARKER: Final = "ZIPFS_TEST_PROCESS"
+"""Environment variable by which the processes that a test started are known."""
+SECONDS: Final = 30.0
+"""How long to wait for what should take a moment; only a defect takes all of it."""
+
+_PROBLEM: Final = re.compile(
+    r"\b(WARNING|ERROR|CRITICAL):|Traceback \(most recent call last\)|Fatal Python error"
+    r"|\w+Warning: |Exception ignored"
+)
+_SEALED: Final = re.compile(r"everything is sealed: (\d+) archives")
+
+
+def poll(what: str, condition: Callable[[], bool], seconds: float = SECONDS) -> None:
+    """Wait until *condition* holds; fails if it doesn't within *seconds*."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for {what}"
+        time.sleep(0.01)
+
+
+def fuse_missing() -> str | None:
+    """Why nothing can be mounted here; None if it can."""
+    if not os.path.exists("/dev/fuse"):
+        return "there is no /dev/fuse"
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR))
+    except OSError as error:
+        return f"/dev/fuse can't be opened: {error.strerror}"
+    if shutil.which("fusermount3") is None:
+        return "fusermount3 is not installed"
+    return None
+
+
+def as_user(user: int) -> list[str]:
+    """The start of a command that is to run as the unprivileged user (and group) *user*."""
+    # A change of user clears the signal that bench.process asked for, so ask again. setpriv
+    # itself still finds programs with root's permissions; env doesn't.
+    identity = ["--reuid", str(user), "--regid", str(user), "--clear-groups"]
+    return ["setpriv", *identity, "--pdeathsig", "TERM", "--", "env", "--"]
+
+
+def environment(changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """Ours, for a child, with *changes*; None takes a variable away."""
+    # No service manager's or user's settings take part; Python's own warnings are to be seen.
+    names = ("NOTIFY_SOCKET", "JOURNAL_STREAM", "STATE_DIRECTORY")
+    ours = {name: value for name, value in os.environ.items() if name not in names}
+    ours |= {"PYTHONWARNINGS": "default", MARKER: str(os.getpid())}
+    for name, value in (changes or {}).items():
+        ours.pop(name, None)
+        if value is not None:
+            ours[name] = value
+    return ours
+
+
+def run_zipfs(
+    *arguments: str | bytes | Path,
+    env: Mapping[str, str | None] | None = None,
+    user: int | None = None,
+    program: Sequence[str] | None = None,
+    cwd: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run ``zipfs`` with *arguments* to its end; its status is the caller's to look at."""
+    command = [*(as_user(user) if user is not None else []), *(program or [zipfs_program()])]
+    return subprocess.run(
+        [*command, *arguments],
+        env=environment(env),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        timeout=60,
+        check=False,
+    )
+
+
+class Notifications:
+    """The receiving end of sd_notify(3). An abstract socket: no path, so none too long."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind("")  # autobind, unix(7)
+        self._socket.setblocking(False)
+        self.address = "@" + self._socket.getsockname()[1:].decode()
+        self.seen: list[str] = []
+        """All states so far, such as ``READY=1``."""
+
+    def update(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.seen += self._socket.recv(65536).decode().splitlines()
+
+    @property
+    def status(self) -> str:
+        """The latest ``STATUS=``."""
+        self.update()
+        texts = [text.removeprefix("STATUS=") for text in self.seen if text.startswith("STATUS=")]
+        return texts[-1] if texts else ""
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Mounted:
+    """A running ``zipfs mount``; made by :class:`Mounts`."""
+
+    def __init__(
+        self,
+        *,
+        library: Path,
+        path: Path,
+        index: Path,
+        log: Path,
+        process: subprocess.Popen[bytes],
+        notifications: Notifications,
+    ) -> None:
+        self.library = library
+        self.path = path
+        """The mount point."""
+        self.index = index
+        self.log = log
+        """The daemon's standard error."""
+        self.process = process
+        self.notifications = notifications
+        self.ended = False
+        """Whether it was stopped, unmounted or killed, and looked at afterwards."""
+        self._expected: list[re.Pattern[str]] = []
+        self._descriptors = 0
+
+    # -- While it runs ---------------------------------------------------------
+
+    def wait_ready(self, seconds: float = SECONDS) -> None:
+        """Wait for its own ``READY=1``."""
+
+        def ready() -> bool:
+            self.check_runs()
+            self.notifications.update()
+            return "READY=1" in self.notifications.seen
+
+        poll("READY=1", ready, seconds)
+        self._descriptors = self._count_descriptors()
+
+    def check_runs(self) -> None:
+        """Fail, with its log, if the daemon has ended."""
+        status = self.process.poll()
+        assert status is None, f"zipfs ended with status {status}:\n{self.log_text()}"
+
+    def wait_sealed(self, archives: int | None = None, timeout: float = 60) -> None:
+        """Wait until it says that everything is sealed (and *archives* are there altogether).
+
+        Without a number any such line will do, also an old one: after a change say how many
+        you expect, or wait for the change itself.
+        """
+
+        def sealed() -> bool:
+            self.check_runs()
+            said = _SEALED.findall(self.log_text())
+            return bool(said) and (archives is None or int(said[-1]) == archives)
+
+        what = "all" if archives is None else f"{archives}"
+        poll(f"{what} archives to be sealed", sealed, timeout)
+
+    def archive(self, relative: str) -> Path:
+        """Where the archive of the game folder at *relative* is, or will be."""
+        return self.path / f"{relative}.zip"
+
+    def wait_for(self, relative: str | bytes, timeout: float = SECONDS) -> Path:
+        """Wait until there is something at *relative*, and say where."""
+        found = Path(os.fsdecode(os.path.join(os.fsencode(self.path), os.fsencode(relative))))
+
+        def there() -> bool:
+            self.check_runs()
+            return found.exists()
+
+        poll(f"{found} to be there", there, timeout)
+        return found
+
+    def wait_archive(self, relative: str, timeout: float = SECONDS) -> Path:
+        """Wait until the archive of the game folder at *relative* is there."""
+        return self.wait_for(f"{relative}.zip", timeout)
+
+    def wait_gone(self, relative: str | bytes, timeout: float = SECONDS) -> None:
+        """Wait until there is nothing at *relative* any more."""
+        path = os.path.join(os.fsencode(self.path), os.fsencode(relative))
+
+        def gone() -> bool:
+            self.check_runs()
+            return not os.path.lexists(path)
+
+        poll(f"{os.fsdecode(path)} to be gone", gone, timeout)
+
+    def wait_log(self, pattern: str, timeout: float = SECONDS) -> re.Match[str]:
+        """Wait until *pattern*, a regular expression, is in the log."""
+
+        def said() -> bool:
+            if re.search(pattern, self.log_text(), re.MULTILINE):
+                return True
+            self.check_runs()
+            return False
+
+        poll(f"the log to say {pattern!r}", said, timeout)
+        match = re.search(pattern, self.log_text(), re.MULTILINE)
+        assert match
+        return match
+
+    def expect_log(self, pattern: str) -> None:
+        """Take lines of the log with *pattern*, a regular expression, for no surprise."""
+        self._expected.append(re.compile(pattern))
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def problems(self) -> list[str]:
+        """Lines of the log that tell of something unexpected."""
+        return [
+            line
+            for line in self.log_text().splitlines()
+            if _PROBLEM.search(line) and not any(p.search(line) for p in self._expected)
+        ]
+
+    # -- Its descriptors -------------------------------------------------------
+
+    def descriptors(self) -> dict[int, str]:
+        """What the daemon has open: descriptor numbers and what they lead to."""
+        found = {}
+        folder = f"/proc/{self.process.pid}/fd"
+        for name in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found[int(name)] = os.readlink(f"{folder}/{name}")
+        return found
+
+    def library_descriptors(self) -> dict[int, str]:
+        """Those of them that lead into the library."""
+        prefix = os.path.realpath(self.library) + "/"
+        return {
+            number: path
+            for number, path in self.descriptors().items()
+            if (path + "/").startswith(prefix)
+        }
+
+    def own_descriptors(self) -> dict[int, str]:
+        """Those that the daemon has for itself."""
+        library = self.library_descriptors()
+        return {n: path for n, path in self.descriptors().items() if n not in library}
+
+    def _count_descriptors(self) -> int:
+        paths = list(self.own_descriptors().values())
+        # Not counted: the pipe for splice(2), which libfuse makes when it first needs it, and
+        # SQLite's three files, which it opens anew if they were damaged.
+        pipes = sum(path.startswith("pipe:") for path in paths)
+        index = sum(path.startswith(str(self.index)) for path in paths)
+        return len(paths) - min(2, pipes) - min(3, index)
+
+    def check_descriptors(self) -> None:
+        """Fail if the daemon has leaked descriptors.
+
+        For its own needs it never holds more than when it was ready. Files of the library stay
+        open for a few seconds after their last reader, each but once.
+        """
+        try:
+            poll(
+                "the daemon's descriptors to be no more than at its start",
+                lambda: self._count_descriptors() <= self._descriptors,
+                10,
+            )
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.own_descriptors()}") from None
+        poll("all folders of the library to be closed", lambda: not self._open_often(folders=True))
+        # A file in an older state may linger, and hashing or reading one may be under way.
+        often = self._open_often(folders=False)
+        assert not often or often.most_common(1)[0][1] <= 3, f"leaked: {often}"
+
+    def _open_often(self, *, folders: bool) -> Counter[str]:
+        """How often each file, or folder, of the library is open."""
+        found: Counter[str] = Counter()
+        for number, path in self.library_descriptors().items():
+            with contextlib.suppress(FileNotFoundError):
+                status = os.stat(f"/proc/{self.process.pid}/fd/{number}")
+                if stat.S_ISDIR(status.st_mode) == folders:
+                    found[path] += 1
+        return found
+
+    # -- Its end ---------------------------------------------------------------
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send the signal *number* and see it end as it should; its exit status, which is 0."""
+        self.check_runs()
+        self.check_descriptors()
+        self.process.send_signal(number)
+        return self.see_end()
+
+    def unmount(self) -> int:
+        """Unmount it, which fails as long as somebody is in there, and see it end."""
+        self.check_runs()
+        self.check_descriptors()
+        command = ["fusermount3", "-u", str(self.path)]
+        if os.geteuid() == 0:  # any user's mount
+            command = ["umount", str(self.path)]
+        said = ""
+
+        def unmounted() -> bool:
+            nonlocal said
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            said = done.stderr.strip()
+            return done.returncode == 0 or not is_mounted(self.path)
+
+        try:
+            poll(f"{self.path} to be free", unmounted, 10)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {said}; did the test leave something open?") from None
+        return self.see_end()
+
+    def see_end(self) -> int:
+        """Wait for the daemon's end, and assert that it is a good one."""
+        try:
+            status = self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            raise AssertionError("the daemon doesn't end") from None
+        self.ended = True
+        self.notifications.update()
+        self.notifications.close()
+        assert not is_mounted(self.path), f"{self.path} is still mounted"
+        assert status == 0, f"zipfs ended with status {status}:\n{self.log_text()}"
+        assert not self.problems(), "unexpected in the log:\n" + self.log_text()
+        return status
+
+    def kill(self) -> None:
+        """SIGKILL: what it has mounted stays there, dead."""
+        self.process.kill()
+        self.process.wait(20)
+        self.ended = True
+        self.notifications.close()
+
+    def force(self) -> None:
+        """End it by any means."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(20)
+        self.ended = True
+        self.notifications.close()
+        unmount_lazily(self.path)
+
+
+class Mounts:
+    """Makes the mounts of one test, and sees all of them end. *place* is for their files."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.all: list[Mounted] = []
+        self._indexes: dict[Path, Path] = {}
+
+    def __call__(
+        self,
+        library: Path,
+        *options: str | Path,
+        mountpoint: Path | None = None,
+        index: Path | None = None,
+        settle: float = 0.2,
+        env: Mapping[str, str | None] | None = None,
+        user: int | None = None,
+        program: Sequence[str] | None = None,
+        ready: bool = True,
+    ) -> Mounted:
+        """Mount *library*; ready if not told otherwise.
+
+        The mount point is a new folder, and the index a file that all mounts of one library
+        share, unless they are given. *program* is what to run instead of our ``zipfs``.
+        """
+        number = len(self.all)
+        if mountpoint is None:
+            mountpoint = self.place / f"mount-{number}"
+            mountpoint.mkdir()
+            if user is not None:
+                os.chown(mountpoint, user, user)
+        if index is None:
+            folder = self.place / f"index-{len(self._indexes)}"
+            index = self._indexes.setdefault(library, folder / "index.sqlite3")
+            if not index.parent.exists():
+                index.parent.mkdir()
+                if user is not None:
+                    os.chown(index.parent, user, user)
+        log = self.place / f"log-{number}"
+        notifications = Notifications()
+        command = as_user(user) if user is not None else []
+        command += [*(program or [zipfs_program()]), "mount", f"--settle={settle}"]
+        with log.open("wb") as stderr:
+            process = start(
+                [*command, "--index", index, *options, library, mountpoint],
+                stderr=stderr,
+                env=environment({"NOTIFY_SOCKET": notifications.address, **(env or {})}),
+            )
+        mounted = Mounted(
+            library=library.absolute(),  # the test may go elsewhere
+            path=mountpoint.absolute(),
+            index=index.absolute(),
+            log=log,
+            process=process,
+            notifications=notifications,
+        )
+        self.all.append(mounted)
+        if ready:
+            mounted.wait_ready()
+        return mounted
+
+    def end(self) -> None:
+        """End whatever runs, the latest first; fails if one didn't end as it should."""
+        failures = []
+        for mounted in reversed(self.all):
+            if mounted.ended:
+                continue
+            try:
+                mounted.unmount()
+            except (AssertionError, OSError, subprocess.SubprocessError) as error:
+                failures.append(str(error))
+                mounted.force()
+        for mounted in self.all:
+            unmount_lazily(mounted.path)  # what a killed one has left
+        assert not failures, "\n".join(failures)
+
+    def dump(self) -> None:
+        """Have all daemons write their stacks to their logs."""
+        for mounted in self.all:
+            if mounted.process.poll() is None:
+                before = mounted.log.stat().st_size
+                mounted.process.send_signal(signal.SIGUSR1)
+                with contextlib.suppress(AssertionError):
+                    poll("stacks", lambda m=mounted, b=before: m.log.stat().st_size > b, 2)  # type: ignore[misc]
+
+    def break_off(self) -> None:
+        """For a test that hangs: kill the daemons, so that whoever waits for them goes on."""
+        self.dump()
+        for mounted in self.all:
+            if mounted.process.poll() is None:
+                mounted.process.kill()
+
+
+# -- What tests leave behind ---------------------------------------------------------
+
+
+def unmount_lazily(path: Path) -> None:
+    """Take away what is mounted at *path*, in whatever state it is; nothing if nothing is."""
+    while is_mounted(path):
+        command = ["fusermount3", "-u", "-z", str(path)]
+        if os.geteuid() == 0:
+            command = ["umount", "--lazy", str(path)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            return
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that everybody may enter, unlike pytest's own ones; it is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")).resolve()
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, onerror=_try_harder)
+
+
+def _try_harder(function: Callable[[str], object], path: str, _error: object) -> None:
+    # Folders without permissions are part of some tests, and not every tester is root.
+    os.chmod(os.path.dirname(path), 0o700)
+    os.chmod(path, 0o700)
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+def sweep() -> None:
+    """Take away mounts and folders of test runs that were killed."""
+    root = Path(tempfile.gettempdir()).resolve()
+    for folder in root.glob(f"{PREFIX}*"):
+        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if not owner.isdecimal() or os.path.exists(f"/proc/{owner}"):
+            continue
+        for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+            path = Path(line.split(" ")[4].encode("latin-1", "replace").decode("unicode_escape"))
+            if path.is_relative_to(folder):
+                unmount_lazily(path)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def marked_processes() -> dict[tuple[int, str], str]:
+    """Processes that our tests started: process and start time, and what it is."""
+    mark = f"{MARKER}={os.getpid()}".encode()
+    found = {}
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if mark not in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
+                continue
+            fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
+            if fields[0] != "Z":
+                command = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
+                found[int(name), fields[19]] = b" ".join(command).decode(errors="replace")
+    return found
