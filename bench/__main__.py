@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 
 from bench import BenchError
@@ -44,35 +45,53 @@ def _run(size: int, rounds: int, console: Console, stop: Stop) -> dict[str, Any]
     find_program("nginx", package="nginx")
     with temporary_folder("zipfs-bench-", "www/mount") as folder, console.status("") as status:
         check_room(folder, size)
-        library, root = folder / "library", folder / "www"
-        mountpoint = root / "mount"
+        library = folder / "library"
         status.update("Making the games …")
         archives = build(library, size, stop)
         options = ["--index", str(folder / "index.sqlite"), "--log-level", "warning"]
+        mountpoint = folder / "www/mount"
         with mounted(library, mountpoint, workdir=folder, options=options) as mount:
-            wait_ready(mount, check=stop.check)
-            status.update("Waiting for the checksums …")
-            _wait_until_sealed(mount, [mountpoint / path for path in archives], stop)
-            status.update("Copying the archives out of the mount, and comparing …")
-            big, small = (copy_out(library, path, root, mountpoint, stop) for path in archives)
-            # One server for both: the same workers, the same settings. It goes first at the
-            # end, as it holds files of the mount open.
-            with nginx(root, workdir=folder) as server:
-                bench = Bench(
-                    clients=clients,
-                    stop=stop,
-                    url=lambda path: server.url_of(path.relative_to(root)),
-                    daemon=mount.process.pid,
-                )
-                todo = cases(big, small)
-                results = [Result(case=case) for case in todo]
-                for number, case in bench.rounds(todo, rounds, results):
-                    mount.check()
-                    label = f"Round {number} of {rounds}" if number else "Warming up"
-                    status.update(f"{label}: {case.what} …")
-                settings = _settings(mountpoint, rounds, (big, small), stop)
+            try:
+                wait_ready(mount, check=stop.check)
+                status.update("Waiting for the checksums …")
+                _wait_until_sealed(mount, [mountpoint / path for path in archives], stop)
+                status.update("Copying the archives out of the mount, and comparing …")
+                copied = [copy_out(library, path, mountpoint, stop) for path in archives]
+                results = _measure(mount, copied, rounds, clients, status, stop)
+                settings = _settings(mountpoint, rounds, copied, stop)
+            except (BenchError, OSError):
+                mount.check()  # if it has ended, that is the reason
+                raise
     settings["load_before"] = load
     return {**settings, "results": [_as_dict(result) for result in results]}
+
+
+def _measure(
+    mount: Mount,
+    archives: Sequence[Archive],
+    rounds: int,
+    clients: Clients,
+    status: Status,
+    stop: Stop,
+) -> list[Result]:
+    big, small = archives
+    root = mount.mountpoint.parent
+    # One server for both: the same workers, the same settings. It ends before the mount, as it
+    # holds files of it open.
+    with nginx(root, workdir=root.parent) as server:
+        bench = Bench(
+            clients=clients,
+            stop=stop,
+            url=lambda path: server.url_of(path.relative_to(root)),
+            daemon=mount.process.pid,
+        )
+        todo = cases(big, small)
+        results = [Result(case=case) for case in todo]
+        for number, case in bench.rounds(todo, rounds, results):
+            mount.check()
+            label = f"Round {number} of {rounds}" if number else "Warming up"
+            status.update(f"{label}: {case.what} …")
+    return results
 
 
 def _wait_until_sealed(mount: Mount, archives: Sequence[Path], stop: Stop) -> None:
@@ -173,14 +192,14 @@ def _tables(measured: dict[str, Any]) -> Iterator[Table | str]:
     )
     yield ", ".join(f"{name} {number}" for name, number in measured["versions"].items())
     if measured["load_before"] > measured["cpus"] / 2:
-        yield f"The machine had other work (load {measured['load_before']:.1f}): look at the spread."
+        load = measured["load_before"]
+        yield f"The machine had other work (load {load:.1f} at the start): look at the spread."
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
 
 
 def _arguments() -> argparse.Namespace:

@@ -1,7 +1,7 @@
 """zipfs beside the limit, the same server sending the same archive as a plain file.
 
-Absolute figures drift with the machine's mood, so each of zipfs' has its own of the plain file's,
-taken just before it, and what counts is the ratio of the two.
+Absolute figures drift with whatever else a machine does, so each of zipfs' has one of the plain
+file's beside it, taken just before, and what counts is the ratio of the two.
 """
 
 from __future__ import annotations

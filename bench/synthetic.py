@@ -88,13 +88,13 @@ def _write(path: Path, size: int, data: random.Random, stop: Stop) -> None:
             file.write(data.randbytes(min(CHUNK, size - offset)))
 
 
-def copy_out(library: Path, path: str, root: Path, mountpoint: Path, stop: Stop) -> Archive:
-    """Copy the archive at *path* out of the mount, to be served from *root*.
+def copy_out(library: Path, path: str, mountpoint: Path, stop: Stop) -> Archive:
+    """Copy the archive at *path* out of the mount, into a folder beside that.
 
     Raises :exc:`BenchError` unless the two are the same.
     """
     mounted = mountpoint / path
-    plain = root / "plain" / mounted.name
+    plain = mountpoint.with_name("plain") / mounted.name
     plain.parent.mkdir(parents=True, exist_ok=True)
     with plain.open("wb") as file:
         for chunk in _chunks(mounted, stop):

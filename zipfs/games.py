@@ -248,13 +248,20 @@ class Games:
                 error.strerror,
             )
         for owner in owners:
-            if game := self._games.get(owner):
-                game.waiting = None
+            game = self._games.get(owner)
+            key = (file.source, file.state)
+            if game is None or not game.waiting or key not in game.waiting:
+                continue  # it has been looked at since
+            if refused:
+                game.waiting.discard(key)
+                if game.waiting:
+                    continue  # once for all of them is enough
+                await self.save()
+            elif isinstance(game.outcome, Unhashed):
                 # What says that it changed, and yet is as before, would be hashed for ever.
-                still = isinstance(game.outcome, Unhashed) and file in game.outcome.missing
-                if still and not refused:
-                    game.retry_at = time.monotonic() + RETRY
-                await self.check(game.path, game.entry, asked=False, again=True)
+                game.retry_at = time.monotonic() + RETRY
+            game.waiting = None
+            await self.check(game.path, game.entry, asked=False, again=True)
 
     # -- Games -----------------------------------------------------------------
 

@@ -205,7 +205,7 @@ class Library:
     def _entry(self, path: bytes, origins: Origins, status: os.stat_result) -> Entry | LeftOut:
         if stat.S_ISLNK(status.st_mode):
             return self._follow(path, origins)
-        return _judge(path, Entry(path, status, origins))
+        return self._judge(path, Entry(path, status, origins))
 
     def _follow(self, path: bytes, origins: Origins) -> Entry | LeftOut:
         """What the symbolic link at *path* leads to."""
@@ -225,7 +225,22 @@ class Library:
                 return LeftOut(path, "a symbolic link that leads back to a folder above it")
             if len(origins) > MAX_LINKED_FOLDERS:
                 return LeftOut(path, "a symbolic link behind too many others")
-        return _judge(path, Entry(source, status, origins))
+        return self._judge(path, Entry(source, status, origins))
+
+    def _judge(self, path: bytes, entry: Entry) -> Entry | LeftOut:
+        """*entry*, if it is something that can be shown at *path*."""
+        if entry.is_folder:
+            return entry
+        if not stat.S_ISREG(entry.status.st_mode):
+            return LeftOut(path, "not a file or folder but a device, socket or FIFO")
+        if not may_read(entry.status) and not os.access(
+            # Asked only now, because it takes time: an access control list may grant it.
+            self.absolute(entry.source),
+            os.R_OK,
+            effective_ids=True,
+        ):
+            return LeftOut(path, "a file that can't be read")
+        return entry
 
 
 class _Walk:
@@ -282,17 +297,6 @@ def _join(folder: bytes, name: bytes) -> bytes:
 
 def _is_inside(path: bytes, folder: bytes) -> bool:
     return not folder or path == folder or path.startswith(folder + b"/")
-
-
-def _judge(path: bytes, entry: Entry) -> Entry | LeftOut:
-    """*entry*, if it is something that can be shown at *path*."""
-    if entry.is_folder:
-        return entry
-    if not stat.S_ISREG(entry.status.st_mode):
-        return LeftOut(path, "not a file or folder but a device, socket or FIFO")
-    if not may_read(entry.status):
-        return LeftOut(path, "a file that can't be read")
-    return entry
 
 
 def may_read(status: os.stat_result) -> bool:

@@ -81,6 +81,7 @@ def seal_all(
     summary = Summary()
     folders = dict(games)
     before: dict[bytes, Examination] = {}
+    given_up: set[SourceFile] = set()
     for _ in range(_TRIES):
         wait = 0.0
         missing: dict[bytes, SourceFile] = {}
@@ -90,9 +91,11 @@ def seal_all(
             if isinstance(outcome, Unsettled):
                 wait = max(wait, outcome.seconds)
             elif isinstance(outcome, Unhashed):
-                missing.update((file.source, file) for file in outcome.missing)
+                missing.update(
+                    (file.source, file) for file in outcome.missing if file not in given_up
+                )
         progress.total(summary.hashed + sum(file.state.size for file in missing.values()))
-        _hash(sealer, missing.values(), progress, summary)
+        given_up |= _hash(sealer, missing.values(), progress, summary)
         if not missing and not wait:
             break
         if wait:
@@ -126,7 +129,9 @@ def _examine(
 
 def _hash(
     sealer: Sealer, files: Iterable[SourceFile], progress: Progress, summary: Summary
-) -> None:
+) -> set[SourceFile]:
+    """Hash *files*; those that the disk won't give are returned."""
+    failed = set()
     records: dict[bytes, Record] = {}
     saved = time.monotonic()
     try:
@@ -140,6 +145,7 @@ def _hash(
                 sealer.mark_unreadable(file)
                 summary.problems.append(f"{shown(file.source)} is left out: it can't be read")
             except OSError as error:
+                failed.add(file)
                 summary.problems.append(f"can't read {shown(file.source)}: {error.strerror}")
             else:
                 summary.hashed += file.state.size
@@ -149,3 +155,4 @@ def _hash(
                 saved = time.monotonic()
     finally:
         sealer.index.put_files(records)
+    return failed

@@ -56,10 +56,11 @@ class Limits:
     def within(cls, descriptors: int) -> Limits:
         """What fits into a process's limit on *descriptors* (RLIMIT_NOFILE).
 
-        Some are left for the index, the log, and the loop; each thread may have
-        one file open beyond the pool.
+        Some are left for the index, the log, the loop, and those who look at the
+        library (64 threads with two folders open each); each thread that reads
+        may have one file open beyond the pool.
         """
-        free = max(16, descriptors - 40)
+        free = max(16, descriptors - max(40, min(200, descriptors // 4)))
         threads = max(4, min(64, free // 4))
         return cls(files=max(4, min(8192, free - 2 * threads)), threads=threads)
 
@@ -168,10 +169,13 @@ class Pool:
             return
         with self._lock:
             self._closing += len(descriptors)
-        trio.lowlevel.start_thread_soon(
-            functools.partial(close_all, descriptors),
-            functools.partial(self._closed, len(descriptors)),
-        )
+        close = functools.partial(close_all, descriptors)
+        closed = functools.partial(self._closed, len(descriptors))
+        try:
+            trio.lowlevel.start_thread_soon(close, closed)
+        except RuntimeError:  # no thread to be had
+            close()
+            closed(None)
 
     def _closed(self, count: int, _result: object) -> None:
         with self._lock:

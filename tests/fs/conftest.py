@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fs.lab import FakeTime
+from tests.fs.lab import FakeTime, in_memory
 from zipfs import sealing
 from zipfs.hasher import hash_file
 from zipfs.index import Index
@@ -28,8 +28,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
 
 
 @pytest.fixture
-def index(place: Path) -> Iterator[Index]:
-    with closing(Index(str(place / "index.sqlite3"))) as index:
+def index() -> Iterator[Index]:
+    with in_memory() as folder, closing(Index(f"{folder}/index.sqlite3")) as index:
         yield index
 
 

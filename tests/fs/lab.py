@@ -7,6 +7,7 @@ import ctypes.util
 import mmap
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,6 +76,14 @@ def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
         yield resize
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@contextmanager
+def in_memory() -> Iterator[str]:
+    """A temporary folder in memory: SQLite waits for a disk, and other tests keep that busy."""
+    memory = "/dev/shm"  # noqa: S108 - a new folder in it
+    with tempfile.TemporaryDirectory(dir=memory if os.path.isdir(memory) else None) as folder:
+        yield folder
 
 
 def open_below(folder: Path | bytes) -> list[str]:

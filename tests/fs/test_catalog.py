@@ -669,6 +669,37 @@ async def test_a_file_that_is_refused_is_left_out(
     assert caplog.messages == ["roms/game/refused is left out: a file that can't be read"]
 
 
+@pytest.mark.parametrize("refused", [True, False])
+async def test_many_files_that_fail_are_few_looks(
+    refused: bool,
+    library: Path,
+    running: Tree,
+    looks: Looks,
+    reads: Counter[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A look takes as long as the game is large; one for each file of a dead disk has no end."""
+    open_it = os.open
+
+    def failing(path: bytes, *rest: int, **keywords: int) -> int:
+        if os.fsencode(path).endswith(b".bad"):
+            raise OSError(errno.EACCES if refused else errno.EIO, "no")
+        return open_it(path, *rest, **keywords)
+
+    monkeypatch.setattr(os, "open", failing)
+    files = {f"{number}.bad": b"x" for number in range(200)}
+    make_game(library, "roms/game", files | {"good": b"x" * 10, "fine": b"x" * 5})
+    running.catalog.rescan()
+    await until(lambda: len(reads) == 202)
+    await a_moment()
+    assert looks.total < 10
+    assert set(reads.values()) == {1}
+    assert await running.is_there("roms/game.zip") == refused
+    if refused:
+        node = await running.archive("roms/game.zip")
+        assert (await running.catalog.open(node)).sealed.count == 2
+
+
 async def test_a_file_that_keeps_changing(
     library: Path,
     index: Index,

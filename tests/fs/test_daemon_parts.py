@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from tests.fs.lab import root_only, small_disk
 from zipfs import daemon, mountpoint
@@ -309,7 +310,7 @@ async def test_the_stacks_of_all_tasks(capsys: pytest.CaptureFixture[str]) -> No
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(a_task_of_this_test)
-        await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()
         daemon._dump_tasks()
         nursery.cancel_scope.cancel()
     said = capsys.readouterr().err

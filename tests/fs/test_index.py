@@ -10,17 +10,16 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fs.lab import FakeTime, root_only, small_disk, unprivileged
+from tests.fs.lab import FakeTime, in_memory, root_only, small_disk, unprivileged
 from zipfs import identity
 from zipfs import index as index_module
 from zipfs.errors import IndexFileError
@@ -61,17 +60,10 @@ def plain(found: Record) -> Record:
     return found[0], found[1]._replace(blocks=b"")
 
 
-@contextmanager
-def scratch() -> Iterator[str]:
-    """A folder of its own for each example; in memory, because there are many."""
-    memory = "/dev/shm"  # noqa: S108 - a new folder in it
-    with tempfile.TemporaryDirectory(dir=memory if os.path.isdir(memory) else None) as folder:
-        yield folder
-
-
 @pytest.fixture
-def file(tmp_path: Path) -> str:
-    return str(tmp_path / "index.sqlite3")
+def file() -> Iterator[str]:
+    with in_memory() as folder:
+        yield f"{folder}/index.sqlite3"
 
 
 @pytest.fixture
@@ -93,7 +85,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 @quick
 @given(RECORDS)
 def test_what_is_put_is_found_again_by_the_next_start(kept: dict[bytes, Record]) -> None:
-    with scratch() as folder:
+    with in_memory() as folder:
         for _ in range(2):
             with closing(Index(f"{folder}/i")) as index:
                 index.put_files(kept)
@@ -166,7 +158,7 @@ def test_times_are_distinct_for_distinct_contents(contents: list[int], range_of:
     # Few remainders, so that most clash.
     contents = [content * identity.DAY + content % range_of for content in contents]
     contents = [content % (1 << 128) for content in contents]
-    with scratch() as folder, closing(Index(f"{folder}/i")) as index:
+    with in_memory() as folder, closing(Index(f"{folder}/i")) as index:
         first = {content: issue(index, content) for content in contents}
         assert len(set(first.values())) == len(first)
         assert {content: issue(index, content) for content in contents} == first
@@ -238,7 +230,7 @@ def flip(file: str, changes: dict[int, int]) -> None:
     st.booleans(),
 )
 def test_a_flipped_byte_never_gives_a_wrong_checksum(changes: dict[int, int], clean: bool) -> None:
-    with scratch() as folder:
+    with in_memory() as folder:
         file = damaged(folder, clean=clean)
         flip(file if clean else f"{file}-wal", changes)
         exercise(file)
@@ -247,7 +239,7 @@ def test_a_flipped_byte_never_gives_a_wrong_checksum(changes: dict[int, int], cl
 @pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
 def test_each_byte_of_the_header(mask: int) -> None:
     """100 bytes on which SQLite decides whether, and how, it reads the rest."""
-    with scratch() as folder:
+    with in_memory() as folder:
         sound = damaged(folder, clean=True)
         for place in range(100):
             file = f"{folder}/{place}"

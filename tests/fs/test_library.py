@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -380,6 +381,26 @@ def test_who_may_read(mode: int, uid: int, gid: int, may: bool) -> None:
     assert may_read(found)  # root may
     with unprivileged():
         assert may_read(found) == may
+
+
+@root_only
+def test_a_file_that_an_access_control_list_grants(library: Path) -> None:
+    """As on many a NAS: the permission bits alone say no."""
+    game = make_game(library, "roms/game", {"1": b"1", "2": b"2"})
+    for name in ("1", "2"):
+        (game / name).chmod(0o640)
+    # acl(5): the owner rw, one more user r, the group nothing, at most r, others nothing.
+    nobody = 0xFFFFFFFF
+    entries = [(1, 6, nobody), (2, 4, NOBODY), (4, 0, nobody), (16, 4, nobody), (32, 0, nobody)]
+    value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(game / "1", "system.posix_acl_access", value)
+    except OSError as error:
+        pytest.skip(f"no access control lists on this file system: {error.strerror}")
+    with unprivileged():
+        scan = Library(str(library)).scan(b"roms/game", ALL)
+    assert paths(scan) == [b"1"]
+    assert reasons(scan) == {b"roms/game/2": "a file that can't be read"}
 
 
 # -- Access (H3) ---------------------------------------------------------------------

@@ -14,6 +14,7 @@ from tests.fs.conftest import SETTLE
 from tests.fs.lab import FakeTime
 from tests.support.libraries import content, expected, make_file, make_game
 from zipfs import offline
+from zipfs.hasher import hash_file
 from zipfs.index import Index
 from zipfs.offline import Game, Summary, seal_all, seal_one
 from zipfs.sealing import Plain, Sealed, Sealer, Unhashed
@@ -70,7 +71,6 @@ def test_an_interrupted_run_is_carried_on(
     library: Path, sealer: Sealer, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_game(library, "roms/game", {"small": b"1", "medium": b"22", "large": b"333"})
-    hash_file = offline.hash_file
 
     def interrupted(path: bytes, *rest: object) -> object:
         if path.endswith(b"/large"):
@@ -105,7 +105,6 @@ def test_a_game_that_never_holds_still(
 ) -> None:
     game = make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     make_game(library, "roms/still", {"1": b"11", "2": b"22"})
-    hash_file = offline.hash_file
 
     def changing(path: bytes, *rest: object) -> object:
         if path.endswith(b"game/1"):
@@ -135,7 +134,6 @@ def test_problems_are_told_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make_game(library, "roms/game", {"1": b"1", "2": b"2", "bad": b"3"})
-    hash_file = offline.hash_file
 
     def bad(path: bytes, *rest: object) -> object:
         if path.endswith(b"/bad"):
@@ -155,12 +153,10 @@ def test_problems_are_told_once(
         assert version is None
 
 
-def test_what_was_hashed_in_one_place_counts_in_another(
-    library: Path, sealer: Sealer, place: Path
-) -> None:
+def test_what_was_hashed_in_one_place_counts_in_another(library: Path, sealer: Sealer) -> None:
     """A second process at the same index: the mount, after ``zipfs index``."""
     make_game(library, "roms/game", {"1": b"1", "2": b"2"})
-    with closing(Index(str(place / "index.sqlite3"))) as other:
+    with closing(Index(sealer.index.file)) as other:
         hashing = Sealer(sealer.library, other, globs=(b"roms/*",), settle=SETTLE)
         assert seal_all(hashing, games(hashing)).hashed == 2
     assert seal_all(sealer, games(sealer)).hashed == 0

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -62,9 +63,12 @@ def test_the_limits_fit_into_the_process(descriptors: int) -> None:
     assert limits.threads >= 4
     assert limits.files <= 8192
     assert limits.threads <= 64
-    # Each thread may have one open beyond the pool; the index, the log and the loop need some.
+    # Each thread may have one open beyond the pool; the index, the log and the loop need some,
+    # and the threads that look at the library.
     if descriptors >= 64:
         assert limits.files + limits.threads + 40 <= descriptors
+    if descriptors >= 800:
+        assert limits.files + limits.threads + 64 * 2 + 40 <= descriptors
 
 
 @pytest.mark.parametrize("limit", range(1, 70))
@@ -152,6 +156,21 @@ def test_closing_is_not_waited_for_and_counts_until_it_is_done(
         go_on.set()
         wait_for(lambda: not pool._closing)
     assert len(open_below(tmp_path)) == len(pool) < 16
+
+
+def test_closing_when_no_thread_can_be_had(
+    pool: Pool, files: list[Key], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service has a limit on them (TasksMax); what was to be closed must not be lost."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool.adopt(files[0], opened(tmp_path, files[0]))
+    with monkeypatch.context() as patch:
+        patch.setattr(trio.lowlevel, "start_thread_soon", refuse)
+        pool.close_idle(0)
+    assert (open_below(tmp_path), len(pool), pool._closing) == ([], 0, 0)
 
 
 @settings(

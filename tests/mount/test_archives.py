@@ -183,3 +183,21 @@ def test_large_folder_is_listed_whole(library: Path, mount: Mounts) -> None:
         make_file(library / "roms/gb" / f"{name}.gb", b"x")
     mounted = mount(library)
     assert sorted(os.listdir(mounted.path / "roms/gb")) == [f"{name}.gb" for name in names]
+
+
+def test_page_cache_is_kept(library: Path, mount: Mounts) -> None:
+    """What was read once, the kernel has for the next who opens the same version."""
+    wanted = expected(make_game(library, "roms/psx/Game", FILES))
+    mounted = mount(library)
+    archive = mounted.wait_archive("roms/psx/Game")
+
+    def read_by_daemon() -> int:
+        """Bytes that it has read from anything so far."""
+        lines = Path(f"/proc/{mounted.process.pid}/io").read_text().splitlines()
+        return int(lines[0].removeprefix("rchar: "))
+
+    assert archive.read_bytes() == wanted.read(0, wanted.size)
+    before = read_by_daemon()
+    for _ in range(5):
+        assert archive.read_bytes() == wanted.read(0, wanted.size)
+    assert read_by_daemon() - before < wanted.size

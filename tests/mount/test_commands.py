@@ -66,7 +66,7 @@ def test_index_of_chosen_games(game: Path, library: Path, index: Path) -> None:
 def test_index_interrupted_and_carried_on(library: Path, index: Path) -> None:
     """Ctrl-C: status 130, and what was hashed stays hashed."""
     make_game(library, "roms/psx/Small", {"a": content(1000), "b": content(1000)})
-    make_game(library, "roms/ps3/Big", {"a": 20 << 30, "b": b"b"})
+    make_game(library, "roms/ps3/Big", {"a": 1 << 40, "b": b"b"})
     command = [zipfs_program(), "index", "--index", index, library]
     process = start(command, env=environment(), stderr=subprocess.PIPE)  # type: ignore[arg-type]
 

@@ -357,7 +357,7 @@ def test_unmount_after_kill(game: Path, library: Path, mount: Mounts) -> None:
 
 def test_killed_while_hashing(library: Path, mount: Mounts) -> None:
     """What was saved is kept, the rest is hashed again."""
-    make_game(library, "roms/ps3/Big", {"a": 20 << 30, "b": b"b"})
+    make_game(library, "roms/ps3/Big", {"a": 1 << 40, "b": b"b"})
     small = make_game(library, GAME, {"a": b"a", "b": b"b"})
     first = mount(library)
     first.wait_archive(GAME)

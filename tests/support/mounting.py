@@ -24,12 +24,13 @@ from typing import Final
 
 from bench.mount import is_mounted, zipfs_program
 from bench.process import start
+from zipfs.mountpoint import mounts
 
 PREFIX: Final = "zipfs-test-"
 """How our temporary folders are called; then the process that owns one, and something random."""
 MARKER: Final = "ZIPFS_TEST_PROCESS"
 """Environment variable by which the processes that a test started are known."""
-SECONDS: Final = 30.0
+SECONDS: Final = 60.0
 """How long to wait for what should take a moment; only a defect takes all of it."""
 
 _PROBLEM: Final = re.compile(
@@ -174,7 +175,7 @@ class Mounted:
         status = self.process.poll()
         assert status is None, f"zipfs ended with status {status}:\n{self.log_text()}"
 
-    def wait_sealed(self, archives: int | None = None, timeout: float = 60) -> None:
+    def wait_sealed(self, archives: int | None = None, timeout: float = SECONDS) -> None:
         """Wait until it says that everything is sealed (and *archives* are there altogether).
 
         Without a number any such line will do, also an old one: after a change say how many
@@ -504,10 +505,9 @@ def sweep() -> None:
         owner = folder.name.removeprefix(PREFIX).partition("-")[0]
         if not owner.isdecimal() or os.path.exists(f"/proc/{owner}"):
             continue
-        for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
-            path = Path(line.split(" ")[4].encode("latin-1", "replace").decode("unicode_escape"))
-            if path.is_relative_to(folder):
-                unmount_lazily(path)
+        for mounted in list(mounts()):
+            if Path(mounted.path).is_relative_to(folder):
+                unmount_lazily(Path(mounted.path))
         shutil.rmtree(folder, ignore_errors=True)
 
 
