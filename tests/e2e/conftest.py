@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from bench.web import Server
-from tests.e2e.programs import environment, run
+from tests.e2e.programs import run
 from tests.e2e.site import SERVERS, Serve, Site
-from tests.support.mounting import MARKER
+from tests.support.mounting import MARKER, temporary_folder
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,10 +40,10 @@ def url(request: pytest.FixtureRequest, site: Site) -> str:
 
 
 @pytest.fixture(scope="session")
-def java_reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def java_reader() -> Iterator[Path]:
     """Where ReadZip.class is."""
-    folder = tmp_path_factory.mktemp("java")
-    source = Path(__file__).with_name("ReadZip.java")
-    # Without "perf data" no Java leaves a file in /tmp.
-    run("javac", "-J-XX:-UsePerfData", "-d", folder, source, env=environment())
-    return folder
+    with temporary_folder() as folder:
+        source = Path(__file__).with_name("ReadZip.java")
+        # With "perf data", Java would leave a file in /tmp.
+        run("javac", "-J-XX:-UsePerfData", "-d", folder, source)
+        yield folder

@@ -19,7 +19,7 @@ def read_from_pipe(
         done = run(*argv, stdin=download.stdout, seconds=seconds, cwd=cwd, env=environment(TZ=tz))
         assert download.stdout
         download.stdout.close()
-        # Many readers go once they have seen the directory begin.
+        # Many readers go once the directory begins.
         assert download.wait(seconds) in (0, WRITE_ERROR)
     return done.stdout
 

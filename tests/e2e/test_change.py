@@ -23,7 +23,7 @@ BEGINNING: Final = 1_000_000
 
 @pytest.fixture
 def game(library: Path) -> Path:
-    # By name "a" comes first, so that what changes is surely not read yet when it changes.
+    # "b" comes behind "a" in the archive: when it changes, the server hasn't read of it yet.
     return make_game(
         library, GAME, {"a": content(SIZE // 2, 1), "b": content(SIZE // 2, 2), "c": b"c"}
     )
@@ -45,7 +45,7 @@ def test_replaced_by_rename(
         # Same size and date: nothing but the content tells the two apart.
         make_file(place / "new", content(SIZE // 2, 3))
         os.rename(place / "new", game / "b")
-        # Not only the beginning of the change: the new version is there before we read on.
+        # We read on when the new version is there, so nothing of the old one is looked up again.
         new = Expected(game)
         poll("the new version", lambda: _etag(url) not in (None, etag))
         received += download.stdout.read()
