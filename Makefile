@@ -37,10 +37,10 @@ demo: ## mount and serve free games, or LIBRARY=/path, on 127.0.0.1:8080 (or POR
 	@.ci/venv
 	@$(BIN)/python -m bench.demo
 
-bench: ## downloads and random ranges, as ratios to nginx with a stored file
+bench: ## downloads and random ranges, as ratios to nginx with a stored file (BENCH_ARGS=)
 	@.ci/system-packages bench
 	@.ci/venv
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 fmt: venv ## format, and fix what can be fixed by itself
 	$(BIN)/ruff check --fix .

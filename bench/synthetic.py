@@ -101,27 +101,33 @@ def copy_out(library: Path, path: str, mountpoint: Path, stop: Stop) -> Archive:
             file.write(chunk)
         os.fsync(file.fileno())
     size = plain.stat().st_size
-    # The copy was made from the mount's first reading. Now from an empty cache, and the copy from
-    # wherever it is: this is what is going to be served.
-    drop_cache(mounted)
+    sources = (library / path).with_suffix("")
+    # What is served is what was read: from here on all of them are in the page cache by reading,
+    # as they are on a server. By writing, the kernel caches in larger pieces, and nginx sends
+    # those up to a quarter faster.
+    for cached in (mounted, plain, sources):
+        drop_cache(cached)
     if mounted.stat().st_size != size or _sha256(mounted, stop) != _sha256(plain, stop):
         raise BenchError(f"{plain.name}: the copy is not what is in the mount: a defect of zipfs")
-    sources = (library / path).with_suffix("")
     return Archive(name=plain.stem, sources=sources, mounted=mounted, plain=plain, size=size)
 
 
 def read_through(path: Path, stop: Stop) -> None:
     """Read a file, or all files in a folder, so that it is in the page cache."""
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            for _ in _chunks(file, stop):
-                pass
+    for file in _files(path):
+        for _ in _chunks(file, stop):
+            pass
 
 
 def drop_cache(path: Path) -> None:
-    """Let the kernel forget what it has cached of a file, and of no other."""
-    with path.open("rb") as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    """Let the kernel forget what it has cached of a file, or of all files in a folder."""
+    for file in _files(path):
+        with file.open("rb") as opened:
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 def warm_memory(size: int) -> None:
