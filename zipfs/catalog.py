@@ -6,42 +6,59 @@ All methods belong to trio's thread; what may touch the disk they do in others.
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import os
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from zipfs.errors import StaleError
-from zipfs.games import Game, Games, Totals
+from zipfs.games import Games
+from zipfs.kept import Game, Totals
 from zipfs.library import Entry, LeftOut
 from zipfs.nodes import Archive, File, Folder, Node, archive_node, folder_node, join, mirrored
 from zipfs.once import Once, shown
+from zipfs.pool import Limits
 from zipfs.sealing import Examination, Plain, Sealed, Sealer, Version
 from zipfs.selection import folders_of
+from zipfs.survey import lane_of
 from zipfs.threads import Threads
 
 log = logging.getLogger(__name__)
 
-_THREADS: Final = 64
-"""Threads for looking at the library: so many may hang before others wait."""
-
 _Candidate = tuple[bytes, Entry]
 """A game's path, and its folder."""
-_Child = tuple[bytes, File | Folder | _Candidate]
-"""A name in a folder, and what it is."""
-_Examined = tuple[bytes, Entry, Examination, Version | None]
-"""A game's path and folder, and what was found."""
+
+
+class _Examined(NamedTuple):
+    """A game's folder, and what was found."""
+
+    entry: Entry
+    examination: Examination
+    version: Version | None
+
+
+class _Known:
+    """A game that was looked at a moment ago."""
 
 
 class Catalog:
-    """The tree that *sealer* makes of its library."""
+    """The tree that *sealer* makes of its library.
 
-    def __init__(self, sealer: Sealer) -> None:
-        threads = Threads(_THREADS)
+    Where a disk doesn't answer, questions fail after *patience* seconds.
+    """
+
+    def __init__(self, sealer: Sealer, limits: Limits, patience: float | None = None) -> None:
+        threads = Threads(limits.looking, patience, spare=limits.spare)
+        self._threads = threads
         self._in_thread = threads.run
         self._sealer = sealer
         self._library = sealer.library
-        self._games = Games(sealer, threads)
+        self._games = Games(sealer, threads, patience)
         self._once = Once(log)
+        self.invalidate: Callable[[bytes], None] = lambda path: None
+        """Called with a path of the mount that may lead to something else now."""
+        self._games.unpublished = self._unpublished
 
     # -- What the file system asks ---------------------------------------------
 
@@ -58,7 +75,7 @@ class Catalog:
         game = self._games.by_archive(path)
         if game and game.is_fresh() and _is_in(folder, game) and isinstance(game.outcome, Sealed):
             return archive_node(game.path, game.outcome)
-        found = await self._in_thread(self._find, folder, name)
+        found = await self._in_thread(self._find, folder, name, lane=lane_of(path), item=path)
         if isinstance(found, File | Folder):
             return found
         for game_path, entry in found:
@@ -71,29 +88,50 @@ class Catalog:
 
     async def children(self, folder: Folder) -> list[tuple[bytes, Node]]:
         """All that is in *folder*, by name in the library."""
-        children, examined = await self._in_thread(self._list, folder)
-        for game_path, entry, examination, version in examined:
-            self._games.install(game_path, entry, examination, version, asked=False)
+        names = await self._in_thread(
+            self._library.names, folder.source, lane=lane_of(folder.path), item=folder.path
+        )
+        children = await self._threads.map(
+            functools.partial(self._child, folder),
+            names,
+            lane=lane_of(join(folder.path, b"")),
+            key=functools.partial(join, folder.path),
+        )
         nodes: list[tuple[bytes, Node]] = []
-        for name, child in children:
-            if not isinstance(child, tuple):
+        for name, child in zip(names, children, strict=True):
+            if isinstance(child, File | Folder):
                 nodes.append((name, child))
                 continue
-            game_path, entry = child
-            game = self._games.get(game_path)
+            path = join(folder.path, name)
+            if child is None:
+                self._once.warning("can't look at %s: no answer", shown(path))
+            elif isinstance(child, _Examined):
+                self._games.install(
+                    path, child.entry, child.examination, child.version, asked=False
+                )
+            elif isinstance(child, LeftOut):
+                continue
+            # What doesn't answer is shown as it was last known.
+            game = self._games.get(path)
             outcome = game.outcome if game else None
             if game and isinstance(outcome, Sealed):
                 own = outcome.path.rpartition(b"/")[2]
-                nodes.append((own, archive_node(game.path, outcome)))
-            elif isinstance(outcome, Plain):
-                nodes.append((name, folder_node(game_path, entry)))
+                nodes.append((own, archive_node(path, outcome)))
+            elif game and isinstance(outcome, Plain):
+                nodes.append((name, folder_node(path, game.entry)))
         return nodes
 
     async def refresh(self, node: Node) -> Node:
         """*node* with attributes as they are now; versions never change."""
         if not isinstance(node, Folder):
             return node
-        entry = await self._in_thread(self._library.entry, node.source, node.origins)
+        entry = await self._in_thread(
+            self._library.entry,
+            node.source,
+            node.origins,
+            lane=lane_of(node.path),
+            item=node.path,
+        )
         if not isinstance(entry, Entry) or not entry.is_folder:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return folder_node(node.path, entry)
@@ -101,12 +139,12 @@ class Catalog:
     async def open(self, node: Archive) -> Version:
         """The version that *node* stands for; raises :exc:`StaleError` if it is gone."""
         game = self._games.get(node.game)
-        version = self._games.version(node.attributes.inode)
+        version = self._games.versions.get(node.attributes.inode)
         if game is None:
             raise StaleError
         if not (version and game.is_fresh() and game.outcome == version.sealed):
             game = await self._games.check(game.path, game.entry, asked=True, whole=version is None)
-            version = self._games.version(node.attributes.inode)
+            version = self._games.versions.get(node.attributes.inode)
             if (
                 version is None
                 or not isinstance(game.outcome, Sealed)
@@ -121,11 +159,30 @@ class Catalog:
             self._games.doubt(node.game)
 
     async def statvfs(self) -> os.statvfs_result:
-        return await self._in_thread(self._library.statvfs)
+        return await self._in_thread(self._library.statvfs, lane="statvfs")
 
     async def run(self) -> None:
         """Find, hash and seal all games, for ever."""
         await self._games.run()
+
+    def changed(self, paths: Iterable[bytes]) -> None:
+        """Something has changed at *paths*, relative to the library."""
+        policy = self._sealer.policy
+        for path in paths:
+            self.invalidate(path)
+            if game := next(filter(policy.is_game, _prefixes(path)), None):
+                self._games.notice(game)
+            elif policy.may_hold_games(path):
+                self._games.rescan()  # a folder of games came, went, or has another name
+
+    @property
+    def polling(self) -> bool:
+        """Whether changes have to be looked for, since nobody tells of them."""
+        return self._games.polling
+
+    @polling.setter
+    def polling(self, polling: bool) -> None:
+        self._games.polling = polling
 
     def rescan(self) -> None:
         """Look through the whole library now."""
@@ -138,6 +195,9 @@ class Catalog:
     def totals(self) -> Totals:
         """How far everything is."""
         return self._games.totals()
+
+    def _unpublished(self, path: bytes) -> None:
+        self.invalidate(path)
 
     # -- In worker threads -----------------------------------------------------
 
@@ -162,27 +222,41 @@ class Catalog:
                     candidates.append((game_path, found))
         return candidates
 
-    def _list(self, folder: Folder) -> tuple[list[_Child], list[_Examined]]:
-        """The entries of *folder*, and the games in it that had to be looked at."""
-        children: list[_Child] = []
-        examined: list[_Examined] = []
-        for name, entry in self._library.folder(folder.source, folder.origins):
-            path = join(folder.path, name)
-            if isinstance(entry, LeftOut):
-                self._say(entry)
-            elif entry.is_folder and self._sealer.policy.is_game(path):
-                children.append((name, (path, entry)))
-                game = self._games.get(path)  # atomic
-                if not game or not game.is_fresh() or not game.is_at(entry):
-                    before = game.examination if game and game.is_at(entry) else None
-                    found = self._sealer.examine(path, entry.source, before, origins=entry.origins)
-                    examined.append((path, entry, *found))
-            else:
-                children.append((name, mirrored(path, entry)))
-        return children, examined
+    def _child(self, folder: Folder, name: bytes) -> File | Folder | LeftOut | _Examined | _Known:
+        """What *name* in *folder* is, which was there a moment ago."""
+        path = join(folder.path, name)
+        source = join(folder.source, name)
+        try:
+            entry = self._library.entry(source, folder.origins)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            entry = LeftOut(source, f"can't be looked at: {error.strerror}")
+        if entry is None:
+            return LeftOut(source, "went away meanwhile")
+        if isinstance(entry, LeftOut):
+            self._say(entry)
+            return entry
+        if not (entry.is_folder and self._sealer.policy.is_game(path)):
+            return mirrored(path, entry)
+        game = self._games.get(path)  # atomic
+        if game and game.is_fresh() and game.is_at(entry):
+            return _Known()
+        before = game.examination if game and game.is_at(entry) else None
+        found = self._sealer.examine(path, entry.source, before, origins=entry.origins)
+        return _Examined(entry, *found)
 
     def _say(self, left_out: LeftOut) -> None:
         self._once.warning("%s is left out: %s", shown(left_out.path), left_out.reason)
+
+
+def _prefixes(path: bytes) -> Iterator[bytes]:
+    """The folders above *path*, from the outermost, and *path* itself."""
+    at = path.find(b"/")
+    while at != -1:
+        yield path[:at]
+        at = path.find(b"/", at + 1)
+    yield path
 
 
 def _is_in(folder: Folder, game: Game) -> bool:

@@ -22,7 +22,7 @@ from rich.progress import (
 )
 
 from zipfs import __version__, daemon, mountpoint, offline, report
-from zipfs.config import LogLevel, Settings
+from zipfs.config import LogLevel, Settings, Trust, Watch
 from zipfs.errors import (
     EXIT_CODES,
     INTERRUPTED,
@@ -114,6 +114,26 @@ def cli() -> None:
     type=int,
     metavar="KIB",
     help="The kernel's read-ahead for the mount, set if root; 0 leaves it alone.  [default: 1024]",
+)
+@click.option(
+    "--watch",
+    type=click.Choice(get_args(Watch)),
+    help="How to hear of changes before somebody asks: `events` from the kernel, or `poll`, looking"
+    " through the library every few seconds.  [default: auto, which polls where the file system"
+    " sends no events: NFS, SMB, FUSE]",
+)
+@click.option(
+    "--trust",
+    type=click.Choice(get_args(Trust)),
+    help="What shows that a file is unchanged: all of its `state`, or `mtime` and size alone, so"
+    " that archives stay up while files are checked again after a chmod.  [default: state]",
+)
+@click.option(
+    "--read-timeout",
+    type=float,
+    metavar="SECONDS",
+    help="How long a read may wait for a disk or a share that doesn't answer before it fails;"
+    " 0 waits for ever.  [default: 30]",
 )
 @click.option("--config", metavar="FILE", help="TOML file with any of these options by name.")
 @click.option(
@@ -280,7 +300,7 @@ def _log_to_stderr(level: str) -> None:
         if journal
         else "%(asctime)s %(levelname)s: %(message)s",
     )
-    # trio and pyfuse3 log what concerns only their authors below warning.
+    # What these say below warning concerns only their authors.
     for name in ("pyfuse3", "trio"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

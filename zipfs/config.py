@@ -16,6 +16,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from zipfs.errors import ConfigError
 
+Watch = Literal["auto", "events", "poll"]
+Trust = Literal["state", "mtime"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 MIN_SETTLE = 0.05
@@ -58,11 +60,17 @@ class Settings(BaseModel):
     """Seconds without a change after which a game is taken as complete."""
     read_ahead: int = Field(1024, ge=0, le=1 << 20)
     """The kernel's read-ahead for the mount, KiB; 0 leaves it as it is."""
+    watch: Watch = "auto"
+    """How changes are heard of before somebody asks: from the kernel, or by looking."""
+    trust: Trust = "state"
+    """What tells that a file is unchanged: all of its state, or all but its ctime."""
+    read_timeout: float = Field(30.0, ge=0, le=86400)
+    """Seconds after which a read of a source that doesn't answer fails; 0: never."""
     options: tuple[str, ...] = ()
     """FUSE's own mount options."""
     log_level: LogLevel = "info"
 
-    @field_validator("settle", mode="before")
+    @field_validator("settle", "read_timeout", mode="before")
     @classmethod
     def _whole_seconds(cls, value: object) -> object:
         # TOML tells 2 from 2.0, people don't.

@@ -34,11 +34,14 @@ from zipfs.notify import Notifier
 from zipfs.pool import Limits
 from zipfs.reader import Reader
 from zipfs.sealing import Sealer
+from zipfs.watcher import needs_polling, watch
 
 log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 1000
 """Requests of the kernel worked on at once. Each that waits for a slow disk is one."""
+MAX_BACKGROUND = 512
+"""Reads ahead that the kernel may have under way."""
 _STATUS_INTERVAL = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DUMP = signal.SIGUSR1
@@ -66,7 +69,13 @@ def make_sealer(settings: Settings) -> Sealer:
         )
     index = Index(file)
     globs = tuple(os.fsencode(glob) for glob in settings.games)
-    return Sealer(library, index, globs=globs, settle=settings.settle)
+    return Sealer(
+        library,
+        index,
+        globs=globs,
+        settle=settings.settle,
+        trust_mtime=settings.trust == "mtime",
+    )
 
 
 def run(settings: Settings) -> None:
@@ -89,8 +98,10 @@ def run(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, path: str, sealer: Sealer) -> None:
-    catalog = Catalog(sealer)
-    reader = Reader(sealer.library.absolute, sealer.index.blocks, Limits.within(_raise_limit()))
+    patience = settings.read_timeout or None
+    limits = Limits.within(_raise_limit())
+    catalog = Catalog(sealer, limits, patience)
+    reader = Reader(sealer.library.absolute, sealer.index.blocks, limits, patience)
     notifier = Notifier()
     # Listening before there is a mount: a signal in between would leave it behind.
     with trio.open_signal_receiver(*_SIGNALS) as signals:
@@ -99,7 +110,8 @@ async def _serve(settings: Settings, path: str, sealer: Sealer) -> None:
         ).start()
         async with _ending_nursery() as nursery:
             nursery.start_soon(_obey, signals, nursery.cancel_scope, catalog)
-            operations = Operations(catalog, reader, await catalog.root())
+            operations = Operations(catalog, reader, await catalog.root(), settings.settle)
+            catalog.invalidate = operations.invalidate
             _mount(operations, path, settings)
             try:
                 async with trio.open_nursery() as serving:
@@ -107,6 +119,7 @@ async def _serve(settings: Settings, path: str, sealer: Sealer) -> None:
                     await operations.mounted.wait()
                     _announce(settings, path, notifier)
                     serving.start_soon(catalog.run)
+                    serving.start_soon(_watch, settings, sealer.library.root, catalog)
                     serving.start_soon(reader.tidy)
                     serving.start_soon(_report, catalog, notifier)
             finally:
@@ -135,6 +148,8 @@ async def _ending_nursery() -> AsyncIterator[trio.Nursery]:
 def _announce(settings: Settings, path: str, notifier: Notifier) -> None:
     if settings.read_ahead and (why := mp.set_read_ahead(path, settings.read_ahead)):
         log.debug("the kernel's read-ahead stays as it is: %s", why)
+    if why := mp.set_max_background(path, MAX_BACKGROUND):
+        log.debug("the kernel's limit on reads ahead stays as it is: %s", why)
     log.info("mounted %s on %s", settings.library, settings.mountpoint)
     notifier.ready()
 
@@ -181,6 +196,23 @@ def _has_descriptor(stream: object) -> bool:
     except (AttributeError, OSError, ValueError):
         return False
     return True
+
+
+async def _watch(settings: Settings, library: bytes, catalog: Catalog) -> None:
+    """Hear of changes as *settings* say; see to it that they are looked for otherwise."""
+    eventless = await trio.to_thread.run_sync(needs_polling, library)
+    if settings.watch == "poll" or (settings.watch == "auto" and eventless):
+        log.info(
+            "looking for changes every few seconds%s",
+            f": no events from {', '.join(eventless)}" if eventless else "",
+        )
+
+    def ready() -> None:
+        catalog.polling = bool(eventless)
+
+    if settings.watch != "poll":
+        await watch(library, catalog.changed, ready)
+        catalog.polling = True
 
 
 async def _report(catalog: Catalog, notifier: Notifier) -> None:

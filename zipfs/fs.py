@@ -14,12 +14,14 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import os
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import pyfuse3
 import trio
 
+from zipfs import identity
 from zipfs.catalog import Catalog
 from zipfs.errors import ChangedError, StaleError
 from zipfs.identity import ROOT_INODE
@@ -31,7 +33,7 @@ log = logging.getLogger(__name__)
 _once = Once(log)
 
 ENTRY_TIMEOUT: Final = 1.0
-"""Seconds for which the kernel takes a name or attributes as they are."""
+"""Seconds, at most, for which the kernel takes a name or attributes as they are."""
 _BLOCK_SIZE: Final = 512  # the unit of st_blocks, stat(3type)
 _NAME_MAX: Final = 1024  # FUSE_NAME_MAX; NAME.zip may be longer than 255
 
@@ -45,8 +47,9 @@ def to_errno(error: Exception) -> int | None:
     if isinstance(error, StaleError):
         # open(2) looks the path up again by itself, and finds the new version.
         return errno.ESTALE
-    if isinstance(error, ChangedError):
-        # R1: not this version's bytes any more, so none at all.
+    if isinstance(error, ChangedError | TimeoutError):
+        # R1: not this version's bytes any more, so none at all. Or the source doesn't
+        # answer; few programs know what ETIMEDOUT has to do with a file.
         return errno.EIO
     if isinstance(error, OSError) and error.errno == errno.ENOSYS:
         # To the kernel it means "never ask this again", of the whole mount.
@@ -77,13 +80,19 @@ def _handler(function: _Handler[P, R]) -> _Handler[P, R]:
 
 
 class Operations(pyfuse3.Operations):
-    """Handlers of FUSE requests. *mounted* is called when the kernel is connected."""
+    """Handlers of FUSE requests. *mounted* is set when the kernel is connected.
+
+    *gap* is how long, in seconds, an archive isn't there between two versions.
+    """
 
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(self, catalog: Catalog, reader: Reader, root: Folder) -> None:
+    def __init__(self, catalog: Catalog, reader: Reader, root: Folder, gap: float = 2.0) -> None:
         super().__init__()
+        # Half of the time for which there is none between two versions of an archive:
+        # what the kernel remembers of the one must not lead to the other (DESIGN V1).
+        self._timeout = min(ENTRY_TIMEOUT, gap / 2)
         self._catalog = catalog
         self._reader = reader
         self._nodes: dict[int, Node] = {ROOT_INODE: root}
@@ -105,7 +114,7 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.ENOENT)
         node = await self._catalog.lookup(folder, name)
         self._remember(node)
-        return _entry(node.attributes)
+        return self._entry(node.attributes)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         for inode, count in inode_list:
@@ -121,7 +130,7 @@ class Operations(pyfuse3.Operations):
         node = await self._catalog.refresh(self._node(inode))
         if inode in self._nodes:  # the kernel may have forgotten it meanwhile
             self._nodes[inode] = node
-        return _entry(node.attributes)
+        return self._entry(node.attributes)
 
     @_handler
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
@@ -135,7 +144,7 @@ class Operations(pyfuse3.Operations):
         listing = self._listings[fh]
         for number in range(start_id, len(listing)):
             name, node = listing[number]
-            if not pyfuse3.readdir_reply(token, name, _entry(node.attributes), number + 1):
+            if not pyfuse3.readdir_reply(token, name, self._entry(node.attributes), number + 1):
                 return
             self._remember(node)
 
@@ -148,12 +157,20 @@ class Operations(pyfuse3.Operations):
         node = self._node(inode)
         if isinstance(node, Folder):
             raise pyfuse3.FUSEError(errno.EISDIR)
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            # The kernel says so itself, unless root has remounted it for writing.
+            raise pyfuse3.FUSEError(errno.EROFS)
         content = await self._catalog.open(node) if isinstance(node, Archive) else node
         try:
             opened = await self._reader.open(inode, content)
         except ChangedError:
             self._catalog.doubt(node)
-            raise StaleError from None
+            self.invalidate(node.path)
+            if isinstance(node, Archive):
+                raise StaleError from None
+            # Not ESTALE, upon which the kernel opens the new file by itself: a server that has
+            # asked for the date a moment ago would send the new bytes under the old ETag.
+            raise pyfuse3.FUSEError(errno.ENOENT) from None
         handle = self._new_handle()
         self._handles[handle] = node, opened
         # An inode is one version for ever, so what the kernel has cached of it is right.
@@ -189,6 +206,15 @@ class Operations(pyfuse3.Operations):
         data.f_namemax = _NAME_MAX
         return data
 
+    def invalidate(self, path: bytes) -> None:
+        """Have the kernel ask anew what *path* is, instead of when its time is up."""
+        folder, _, name = path.rpartition(b"/")
+        inode = identity.inode(b"folder", folder) if folder else ROOT_INODE
+        # In a thread of pyfuse3's own: the kernel may hold a lock of the folder until
+        # we have answered a question of its own.
+        if name and inode in self._nodes and self.mounted.is_set():
+            pyfuse3.invalidate_entry_async(inode, name, ignore_enoent=True)
+
     @property
     def open_handles(self) -> int:
         return len(self._handles)
@@ -216,24 +242,23 @@ class Operations(pyfuse3.Operations):
         self._nodes[inode] = node
         self._lookups[inode] = self._lookups.get(inode, 0) + 1
 
+    def _entry(self, attributes: Attributes) -> pyfuse3.EntryAttributes:
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = attributes.inode
+        entry.st_mode = attributes.mode
+        # 1 for folders, too: find(1) then doesn't count on it to skip stat calls.
+        entry.st_nlink = 1
+        entry.st_uid = attributes.uid
+        entry.st_gid = attributes.gid
+        entry.st_size = attributes.size
+        entry.st_blocks = -(-attributes.size // _BLOCK_SIZE)
+        entry.st_mtime_ns = attributes.mtime_ns
+        entry.st_ctime_ns = attributes.mtime_ns
+        entry.st_atime_ns = attributes.mtime_ns
+        entry.entry_timeout = self._timeout
+        entry.attr_timeout = self._timeout
+        return entry
+
     def _new_handle(self) -> int:
         self._last_handle += 1
         return self._last_handle
-
-
-def _entry(attributes: Attributes) -> pyfuse3.EntryAttributes:
-    entry = pyfuse3.EntryAttributes()
-    entry.st_ino = attributes.inode
-    entry.st_mode = attributes.mode
-    # 1 for folders, too: find(1) then doesn't count on it to skip stat calls.
-    entry.st_nlink = 1
-    entry.st_uid = attributes.uid
-    entry.st_gid = attributes.gid
-    entry.st_size = attributes.size
-    entry.st_blocks = -(-attributes.size // _BLOCK_SIZE)
-    entry.st_mtime_ns = attributes.mtime_ns
-    entry.st_ctime_ns = attributes.mtime_ns
-    entry.st_atime_ns = attributes.mtime_ns
-    entry.entry_timeout = ENTRY_TIMEOUT
-    entry.attr_timeout = ENTRY_TIMEOUT
-    return entry

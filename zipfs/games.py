@@ -1,6 +1,6 @@
 """What is known of each game, and the work in the background that makes it known.
 
-What is known is taken as it is for :data:`FRESH` seconds and then looked at again,
+What is known is taken as it is for :data:`zipfs.kept.FRESH` seconds and then looked at again,
 on access: correctness never rests on being told of changes. What isn't known yet
 is found, queued and sealed by :meth:`Games.run`.
 
@@ -9,25 +9,24 @@ All methods belong to trio's thread; what may touch the disk they do in others.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import logging
 import time
-from collections import OrderedDict
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import trio
 
-from zipfs.filestate import Checksums, FileState
+from zipfs.filestate import Checksums
 from zipfs.hasher import Hasher
-from zipfs.index import Record
+from zipfs.kept import Game, Gaps, Totals, Unsaved, Versions, last_for
 from zipfs.library import Entry, SourceFile
 from zipfs.once import Once, shown
 from zipfs.sealing import (
     Examination,
     Impossible,
-    Outcome,
     Plain,
     Sealed,
     Sealer,
@@ -35,98 +34,34 @@ from zipfs.sealing import (
     Unsettled,
     Version,
 )
+from zipfs.survey import lane_of, survey
 from zipfs.threads import Threads
 
 log = logging.getLogger(__name__)
 
-FRESH: Final = 1.0
-"""Seconds for which what was found out about a game is taken as it is."""
-_SHARE: Final = 5.0
-"""A game that takes long to look at is looked at in a fifth of the time at most."""
-RESCAN: Final = 60.0
-"""Seconds, at least, between two walks through the whole library."""
+RESCAN: Final = 300.0
+"""Seconds, at least, between two walks through the library if changes are told."""
+POLL: Final = 10.0
+"""The same if they aren't."""
 RETRY: Final = 30.0
 """Seconds until a game with a file that couldn't be read is tried again."""
-_SAVE_COUNT: Final = 1000
-_SAVE_SECONDS: Final = 2.0
-"""Checksums are saved when a game is complete, or when so many or so old."""
-_VERSIONS_MEMORY: Final = 64 << 20
-"""Bytes of versions kept at hand for the next to open them."""
-_SURVEY_BATCH: Final = 256
-
-
-class Game:
-    """What is known of a game. One a game, so small: what isn't open has no more."""
-
-    __slots__ = (
-        "doubted",
-        "entry",
-        "examination",
-        "hurried",
-        "path",
-        "recheck",
-        "retry_at",
-        "waiting",
-    )
-
-    def __init__(self, path: bytes, entry: Entry) -> None:
-        self.path = path
-        self.entry = entry
-        self.examination: Examination | None = None
-        self.waiting: set[tuple[bytes, FileState]] | None = None
-        """Files in the hasher's queue."""
-        self.hurried = False
-        """Whether they are at its front."""
-        self.recheck: float | None = None
-        """When it will be looked at again."""
-        self.retry_at = 0.0
-        """Not before is a file to be read again that couldn't be."""
-        self.doubted = 0.0
-        """When a reader last found that the examination isn't true any more."""
-
-    @property
-    def outcome(self) -> Outcome | None:
-        return self.examination.outcome if self.examination else None
-
-    def is_fresh(self) -> bool:
-        last = self.examination
-        return (
-            last is not None
-            and last.started >= self.doubted
-            and time.monotonic() - last.started < max(FRESH, _SHARE * last.took)
-        )
-
-    def is_at(self, entry: Entry) -> bool:
-        """Whether *entry* is the folder that this game was found at."""
-        return (self.entry.source, self.entry.origins) == (entry.source, entry.origins)
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """How far everything is."""
-
-    archives: int
-    members: int
-    size: int
-    unsealed: int
-    pending_bytes: int
 
 
 class Games:
     """All games that *sealer* finds in its library. *in_thread* runs what may block."""
 
-    def __init__(self, sealer: Sealer, threads: Threads) -> None:
+    def __init__(self, sealer: Sealer, threads: Threads, patience: float | None) -> None:
         self._sealer = sealer
+        self._threads = threads
         self._in_thread = threads.run
         self._library = sealer.library
         self._games: dict[bytes, Game] = {}
         self._by_archive: dict[bytes, Game] = {}
         self._unsealed: set[bytes] = set()
-        self._versions: OrderedDict[int, Version] = OrderedDict()
-        self._versions_memory = 0
-        self._hasher = Hasher(self._library.absolute)
-        self._fresh: dict[bytes, Record] = {}
-        self._saved_at = time.monotonic()
+        self.versions = Versions()
+        self._gaps = Gaps(sealer.settle)
+        self._hasher = Hasher(self._library.absolute, patience)
+        self._unsaved = Unsaved(sealer.index)
         self._once = Once(log)
         self._busy: dict[bytes, trio.Event] = {}
         """Games that are being looked at."""
@@ -134,6 +69,11 @@ class Games:
         self._rescan = trio.Event()
         self._surveyed = False
         self._announce = False
+        self._discovering: set[bytes] = set()
+        self.polling = True
+        """Whether changes have to be looked for, since nobody tells of them."""
+        self.unpublished: Callable[[bytes], None] = lambda path: None
+        """Called with the path of an archive that isn't there any more as it was."""
 
     def get(self, path: bytes) -> Game | None:
         """What is known of the game at *path*."""
@@ -142,13 +82,6 @@ class Games:
     def by_archive(self, path: bytes) -> Game | None:
         """The game whose archive is at *path*."""
         return self._by_archive.get(path)
-
-    def version(self, inode: int) -> Version | None:
-        """The version with this inode, if it is still at hand."""
-        version = self._versions.get(inode)
-        if version:
-            self._versions.move_to_end(inode)
-        return version
 
     def doubt(self, path: bytes) -> None:
         """Look at the game at *path* again, soon: a file of it wasn't in its state."""
@@ -177,6 +110,8 @@ class Games:
                 started = time.monotonic()
                 try:
                     await self._survey()
+                except OSError as error:
+                    self._once.warning("can't look through the library: %s", error.strerror)
                 except Exception:
                     # H4: nothing unexpected ends the mount.
                     log.exception("unexpected error while looking through the library")
@@ -184,9 +119,30 @@ class Games:
                 self._tell()
                 # A walk takes a share of the disk, so it may use a twentieth of the time.
                 took = time.monotonic() - started
-                with trio.move_on_after(max(RESCAN, 20 * took)):
+                pause = POLL if self.polling else RESCAN
+                with trio.move_on_after(max(pause, min(20 * took, RESCAN))):
                     await self._rescan.wait()
                 self._rescan = trio.Event()
+
+    def notice(self, path: bytes) -> None:
+        """Something has changed in the game at *path*, or it is new: look, soon."""
+        if game := self._games.get(path):
+            game.doubted = time.monotonic()
+            self._look_again(game, last_for(game.examination.took) if game.examination else 0)
+        elif self._nursery and path not in self._discovering:
+            self._discovering.add(path)
+            self._nursery.start_soon(self._discover, path)
+
+    async def _discover(self, path: bytes) -> None:
+        """Look at *path*, where a game may have come to be."""
+        self._discovering.discard(path)
+        try:
+            entry = await self._in_thread(self._library.entry, path, lane=lane_of(path), item=path)
+        except OSError as error:
+            self._once.warning("can't look at %s: %s", shown(path), error.strerror)
+            return
+        if isinstance(entry, Entry) and entry.is_folder:
+            await self._look(path, entry)
 
     def rescan(self) -> None:
         """Walk through the whole library now."""
@@ -194,34 +150,29 @@ class Games:
 
     async def save(self) -> None:
         """Save the checksums that aren't saved yet."""
-        records = dict(self._fresh)
-        self._saved_at = time.monotonic()
-        if not records:
-            return
-        await self._in_thread(self._sealer.index.put_files, records)
-        for source, record in records.items():
-            if self._fresh.get(source) is record:
-                del self._fresh[source]
+        await self._unsaved.save()
 
     async def _survey(self) -> None:
         started = time.monotonic()
-        await self._in_thread(self._sealer.detect)
-        games = self._library.games(self._sealer.policy)
+        with contextlib.suppress(TimeoutError):  # then it is what it was
+            await self._in_thread(self._sealer.detect, lane="detect")
         seen = set()
-        while batch := await self._in_thread(lambda: list(islice(games, _SURVEY_BATCH))):
-            for path, entry in batch:
-                seen.add(path)
-                try:
-                    await self.check(path, entry, asked=False)
-                except Exception:
-                    # H4, and the other games still have to be found.
-                    log.exception("unexpected error while looking at %s", shown(path))
+        unseen: list[bytes] = []
+        found = survey(self._library, self._sealer.policy, self._threads)
+        async with contextlib.aclosing(found):
+            async for path, entry in found:
+                if entry is None:
+                    unseen.append(path)
+                else:
+                    seen.add(path)
+                    await self._look(path, entry, again=False)
         for path, game in list(self._games.items()):
-            if path not in seen and game.examination and game.examination.started < started:
+            last = game.examination
+            if path not in seen and last and last.started < started and not _within(path, unseen):
                 self._forget(game)
 
     async def hashed(self, file: SourceFile, checksums: Checksums, owners: set[bytes]) -> None:
-        self._fresh[file.source] = (file.state, checksums)
+        self._unsaved.add(file, checksums)
         complete = []
         for owner in owners:
             game = self._games.get(owner)
@@ -229,24 +180,18 @@ class Games:
                 game.waiting.discard((file.source, file.state))
                 if not game.waiting:
                     complete.append(game)
-        late = time.monotonic() - self._saved_at > _SAVE_SECONDS
-        if complete or late or len(self._fresh) >= _SAVE_COUNT:
+        if complete or self._unsaved.due:
             await self.save()
         for game in complete:
             game.waiting = None
-            await self.check(game.path, game.entry, asked=False, again=True)
+            await self._look(game.path, game.entry)
 
     async def failed(self, file: SourceFile, error: Exception, owners: set[bytes]) -> None:
         refused = isinstance(error, PermissionError)
         if refused:
-            self._once.warning("%s is left out: a file that can't be read", shown(file.source))
             self._sealer.mark_unreadable(file)
-        elif isinstance(error, OSError):
-            self._once.warning(
-                "can't read %s: %s; its archive isn't there until that is mended",
-                shown(file.source),
-                error.strerror,
-            )
+        if isinstance(error, OSError):
+            self._say_unreadable(file, error, refused=refused)
         for owner in owners:
             game = self._games.get(owner)
             key = (file.source, file.state)
@@ -257,11 +202,21 @@ class Games:
                 if game.waiting:
                     continue  # once for all of them is enough
                 await self.save()
-            elif isinstance(game.outcome, Unhashed):
+            elif isinstance(game.outcome, Unhashed | Sealed):
                 # What says that it changed, and yet is as before, would be hashed for ever.
                 game.retry_at = time.monotonic() + RETRY
             game.waiting = None
-            await self.check(game.path, game.entry, asked=False, again=True)
+            await self._look(game.path, game.entry)
+
+    def _say_unreadable(self, file: SourceFile, error: OSError, *, refused: bool) -> None:
+        if refused:
+            self._once.warning("%s is left out: a file that can't be read", shown(file.source))
+        else:
+            self._once.warning(
+                "can't read %s: %s; its archive isn't there until that is mended",
+                shown(file.source),
+                error.strerror,
+            )
 
     # -- Games -----------------------------------------------------------------
 
@@ -288,7 +243,7 @@ class Games:
         )
         mine = self._busy.setdefault(path, trio.Event())
         try:
-            examination, version = await self._in_thread(examine)
+            examination, version = await self._in_thread(examine, lane=lane_of(path), item=path)
         finally:
             if self._busy.get(path) is mine:
                 del self._busy[path]
@@ -313,50 +268,63 @@ class Games:
         last = game.examination
         if last and last.started > examination.started:
             return game
+        if last and isinstance(last.outcome, Sealed) and last.outcome != examination.outcome:
+            self._unpublish(game, last.outcome)
+        examination = self._with_gap(examination)
         outcome = examination.outcome
         if last and last.fingerprint != examination.fingerprint:
             game.retry_at = 0.0
         game.examination = examination
         self._games[path] = game
-        if last and isinstance(last.outcome, Sealed) and last.outcome != outcome:
-            self._unpublish(game, last.outcome)
-        if isinstance(outcome, Sealed):
-            self._by_archive[outcome.path] = game
-            self._unsealed.discard(path)
-            if not last or last.outcome != outcome:
-                self._announce = True
-                log.debug("sealed %s: %d members", shown(outcome.path), outcome.count)
-            if version:
-                self._keep(version)
-        elif isinstance(outcome, Unsettled):
-            self._unsealed.add(path)
-            self._look_again(game, outcome.seconds)
-        elif isinstance(outcome, Unhashed):
-            if time.monotonic() >= game.retry_at:
-                self._unsealed.add(path)
-                self._enqueue(game, outcome, asked=asked)
-            else:
-                self._unsealed.discard(path)
-                self._look_again(game, game.retry_at - time.monotonic())
-        else:
-            self._unsealed.discard(path)
-            if not isinstance(outcome, Plain | Impossible):
-                self._forget(game)
+        self._follow(game, examination, is_new=not last or last.outcome != outcome, asked=asked)
+        if version and isinstance(outcome, Sealed):
+            self.versions.keep(version)
         self._tell()
         return game
 
-    def _enqueue(self, game: Game, outcome: Unhashed, *, asked: bool) -> None:
-        """Queue what is missing, save what was hashed since *outcome* was found."""
-        game.waiting = {
-            (file.source, file.state)
-            for file in outcome.missing
-            if file.source not in self._fresh or self._fresh[file.source][0] != file.state
-        }
+    def _follow(self, game: Game, examination: Examination, *, is_new: bool, asked: bool) -> None:
+        """Do what the outcome of *examination* asks for."""
+        outcome = examination.outcome
+        if isinstance(outcome, Sealed):
+            self._by_archive[outcome.path] = game
+            self._unsealed.discard(game.path)
+            if examination.unsure and time.monotonic() >= game.retry_at:
+                self._enqueue(game, examination.unsure, asked=False)
+            if is_new:
+                self._announce = True
+                log.debug("sealed %s: %d members", shown(outcome.path), outcome.count)
+        elif isinstance(outcome, Unsettled):
+            self._unsealed.add(game.path)
+            self._look_again(game, outcome.seconds)
+        elif isinstance(outcome, Unhashed):
+            if time.monotonic() >= game.retry_at:
+                self._unsealed.add(game.path)
+                self._enqueue(game, outcome.missing, asked=asked)
+            else:
+                self._unsealed.discard(game.path)
+                self._look_again(game, game.retry_at - time.monotonic())
+        else:
+            self._unsealed.discard(game.path)
+            if not isinstance(outcome, Plain | Impossible):
+                self._forget(game)
+
+    def _with_gap(self, examination: Examination) -> Examination:
+        """*examination*, but unsettled if another version was there until a moment ago."""
+        outcome = examination.outcome
+        if isinstance(outcome, Sealed):
+            seconds = self._gaps.left(outcome.path, outcome.inode)
+            if seconds > 0:
+                return dataclasses.replace(examination, outcome=Unsettled(seconds))
+        return examination
+
+    def _enqueue(self, game: Game, files: Iterable[SourceFile], *, asked: bool) -> None:
+        """Queue those of *files* that weren't hashed since they were found missing."""
+        missing = [file for file in files if not self._unsaved.holds(file)]
+        game.waiting = {(file.source, file.state) for file in missing}
         game.hurried = asked
-        for file in outcome.missing:
-            if (file.source, file.state) in game.waiting:
-                self._hasher.add(file, game.path, asked=asked)
-        if not game.waiting:
+        for file in missing:
+            self._hasher.add(file, game.path, asked=asked)
+        if not missing:
             self._look_again(game, 0)
 
     def _hurry(self, game: Game, outcome: Unhashed) -> None:
@@ -379,12 +347,21 @@ class Games:
         if game.recheck != due:
             return  # it was to be sooner
         game.recheck = None
+        await self.save()
+        if self._games.get(game.path) is game:
+            await self._look(game.path, game.entry)
+
+    async def _look(self, path: bytes, entry: Entry, *, again: bool = True) -> None:
+        """:meth:`check` in the background: nobody is there to hear of an error."""
         try:
-            await self.save()
-            if self._games.get(game.path) is game:
-                await self.check(game.path, game.entry, asked=False, again=True)
+            await self.check(path, entry, asked=False, again=again)
+        except OSError as error:
+            self._once.warning("can't look at %s: %s", shown(path), error.strerror)
+            if game := self._games.get(path):
+                self._look_again(game, RETRY)
         except Exception:
-            log.exception("unexpected error while looking at %s", shown(game.path))
+            # H4: nothing unexpected ends the mount.
+            log.exception("unexpected error while looking at %s", shown(path))
 
     def _forget(self, game: Game) -> None:
         if self._games.get(game.path) is game:
@@ -396,18 +373,9 @@ class Games:
     def _unpublish(self, game: Game, sealed: Sealed) -> None:
         if self._by_archive.get(sealed.path) is game:
             del self._by_archive[sealed.path]
-        if version := self._versions.pop(sealed.inode, None):
-            self._versions_memory -= version.memory
-
-    def _keep(self, version: Version) -> None:
-        """Keep *version* at hand, and let go of those not used for longest."""
-        if old := self._versions.pop(version.sealed.inode, None):
-            self._versions_memory -= old.memory
-        self._versions[version.sealed.inode] = version
-        self._versions_memory += version.memory
-        while self._versions_memory > _VERSIONS_MEMORY and len(self._versions) > 1:
-            _, old = self._versions.popitem(last=False)
-            self._versions_memory -= old.memory
+        self._gaps.ended(sealed.path, sealed.inode)
+        self.unpublished(sealed.path)
+        self.versions.drop(sealed.inode)
 
     def _tell(self) -> None:
         """Say once that everything is sealed, each time that it has become so."""
@@ -420,3 +388,8 @@ class Games:
                 totals.members,
                 totals.size,
             )
+
+
+def _within(path: bytes, folders: Iterable[bytes]) -> bool:
+    """Whether *path* is one of *folders* or in one of them."""
+    return any(path == folder or path.startswith(folder + b"/") for folder in folders)

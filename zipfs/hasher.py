@@ -12,20 +12,17 @@ again; what others had there, it leaves.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
-import functools
 import heapq
 import itertools
 import logging
 import os
-import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from queue import SimpleQueue
 from typing import Final, Protocol, TypeVar
 
-import outcome
 import trio
 import xxhash
 from isal import isal_zlib
@@ -33,6 +30,8 @@ from isal import isal_zlib
 from zipfs.errors import ChangedError
 from zipfs.filestate import BLOCK, Checksums, FileState
 from zipfs.library import SourceFile
+from zipfs.threads import timed_out
+from zipfs.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +43,11 @@ _WINDOW: Final = 8 << 20
 _PROBED: Final = 8
 """How many windows are looked at ahead of need: further than the kernel reads ahead
 (8 MiB on some disks), so that what it brings in for us isn't taken for others'."""
+
+_WRITE_AND_WAIT: Final = 7
+"""sync_file_range(2): WAIT_BEFORE | WRITE | WAIT_AFTER."""
+
+_libc: Final = ctypes.CDLL(None)
 
 T = TypeVar("T")
 
@@ -64,10 +68,15 @@ class FileHasher:
         self._buffer = memoryview(bytearray(min(BLOCK, max(state.size, 1))))
         self._cached: deque[bool] = deque()
         """Whether the next windows were in the page cache before we came near."""
+        self._path = path
+        self._descriptor = -1
+        self._open()
+
+    def _open(self) -> None:
         # O_NONBLOCK: should the path have become a FIFO, the open must not wait.
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            self._descriptor = os.open(path, flags)
+            self._descriptor = os.open(self._path, flags)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
                 raise ChangedError from None
@@ -79,13 +88,16 @@ class FileHasher:
             raise
 
     def close(self) -> None:
+        """Close the file; :meth:`advance` opens it again if need be."""
         if self._descriptor >= 0:
-            with contextlib.suppress(OSError):  # read only: there is nothing to lose
-                os.close(self._descriptor)
-            self._descriptor = -1
+            descriptor, self._descriptor = self._descriptor, -1
+            with contextlib.suppress(OSError):  # close(2): it is closed whatever it says
+                os.close(descriptor)
 
     def advance(self, limit: int) -> Checksums | None:
         """Hash about *limit* more bytes; the checksums, once all is done."""
+        if self._descriptor < 0:
+            self._open()
         until = self.offset + limit
         while self.offset < self._state.size and self.offset < until:
             self._window(min(_WINDOW, self._state.size - self.offset))
@@ -97,6 +109,7 @@ class FileHasher:
 
     def _window(self, length: int) -> None:
         start = self.offset
+        _write_back(self._descriptor, start, length)
         end = start + length
         ahead = start + _WINDOW * len(self._cached)
         while len(self._cached) < _PROBED and ahead < self._state.size:
@@ -124,6 +137,21 @@ class FileHasher:
     def _check(self) -> None:
         if FileState.of(os.fstat(self._descriptor)) != self._state:
             raise ChangedError
+
+
+def _write_back(descriptor: int, offset: int, length: int) -> None:
+    """Have the kernel write to the disk what is dirty in this stretch of a file.
+
+    A program that maps a file (torrent programs do) moves its times by the first store
+    into a clean page; later ones leave no trace until the page is clean again, which
+    takes half a minute. What is hashed must be clean, so that the next store is seen.
+    Not on tmpfs and overlayfs, which have nothing to write here.
+    """
+    # os has no sync_file_range. Errors are the writer's to hear of.
+    with contextlib.suppress(AttributeError):
+        _libc.sync_file_range(
+            descriptor, ctypes.c_int64(offset), ctypes.c_int64(length), _WRITE_AND_WAIT
+        )
 
 
 def _is_cached(descriptor: int, offset: int) -> bool:
@@ -183,11 +211,17 @@ class _Job:
 class Hasher:
     """The queue, and the task that works it off: :meth:`run`.
 
-    *absolute* gives the absolute path of a source.
+    *absolute* gives the absolute path of a source. A file of which nothing could be
+    read for *patience* seconds is given up.
     """
 
-    def __init__(self, absolute: Callable[[bytes], bytes]) -> None:
+    def __init__(self, absolute: Callable[[bytes], bytes], patience: float | None = None) -> None:
         self._absolute = absolute
+        self._patience = patience
+        self._stuck: set[bytes] = set()
+        """Sources that a thread is stuck in."""
+        self._open: _Job | None = None
+        """The one whose file may be open: R4, however many have been begun."""
         self._jobs: dict[_Key, _Job] = {}
         # (background, size, number, key); a job moved to the front leaves its
         # first place behind, which is passed over when its turn comes.
@@ -217,7 +251,7 @@ class Hasher:
 
     async def run(self, sink: Sink) -> None:
         """Hash for ever, one slice after the other of whatever is most urgent."""
-        worker = _Worker()
+        worker = Worker()
         try:
             while True:
                 job = self._next()
@@ -231,8 +265,11 @@ class Hasher:
                     # H4: nothing unexpected ends the mount. The file stays unhashed.
                     log.exception("unexpected error while hashing a file")
                     self._drop(job)
+                if worker.busy:  # a disk doesn't answer; others may
+                    worker.stop()
+                    worker = Worker()
         finally:
-            worker.stop(functools.partial(_close_all, list(self._jobs.values())))
+            worker.stop()
 
     def _next(self) -> _Job | None:
         while self._heap:
@@ -243,12 +280,16 @@ class Hasher:
             heapq.heappop(self._heap)
         return None
 
-    async def _advance(self, worker: _Worker, job: _Job, sink: Sink) -> None:
+    async def _advance(self, worker: Worker, job: _Job, sink: Sink) -> None:
         """Hash one slice of *job*, which keeps its progress if it is overtaken then."""
+        source = job.file.source
+        other = self._open.hasher if self._open and self._open is not job else None
 
         def work() -> Checksums | None:
+            if other:
+                other.close()
             if job.hasher is None:
-                job.hasher = FileHasher(self._absolute(job.file.source), job.file.state)
+                job.hasher = FileHasher(self._absolute(source), job.file.state)
             try:
                 checksums = job.hasher.advance(SLICE)
             except BaseException:
@@ -258,9 +299,24 @@ class Hasher:
                 job.hasher.close()
             return checksums
 
+        def late() -> None:  # in the thread, which nobody waits for any more
+            if job.hasher:
+                job.hasher.close()
+
+        def progress() -> int:
+            return job.hasher.offset if job.hasher else -1
+
         try:
-            checksums = await worker.call(work)
+            if source in self._stuck:
+                raise timed_out()
+            self._open = job
+            checksums = await worker.call(
+                work, progress, self._patience, late, lambda: self._stuck.discard(source)
+            )
         except (ChangedError, OSError) as error:
+            if worker.busy:
+                self._stuck.add(source)
+                self._open = None
             self._drop(job)
             await sink.failed(job.file, error, job.owners)
             return
@@ -276,46 +332,3 @@ class Hasher:
         if self._jobs.get(key) is job:  # and not another one that was queued meanwhile
             del self._jobs[key]
             self.pending_bytes -= job.file.state.size - job.offset
-
-
-def _close_all(jobs: list[_Job]) -> None:
-    for job in jobs:
-        if job.hasher:
-            job.hasher.close()
-
-
-class _Worker:
-    """A thread of its own, because its low priority can't be taken back.
-
-    A daemon thread: should a dead disk hold it, it doesn't hold up our end.
-    """
-
-    def __init__(self) -> None:
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        threading.Thread(target=self._run, name="zipfs-hasher", daemon=True).start()
-
-    def stop(self, last: Callable[[], None]) -> None:
-        """End after one more call, *last*; what is under way is not waited for."""
-        self._calls.put(last)
-        self._calls.put(None)
-
-    async def call(self, function: Callable[[], T]) -> T:
-        token = trio.lowlevel.current_trio_token()
-        done = trio.Event()
-        result: outcome.Outcome[T]
-
-        def call() -> None:
-            nonlocal result
-            result = outcome.capture(function)
-            with contextlib.suppress(trio.RunFinishedError):
-                token.run_sync_soon(done.set)
-
-        self._calls.put(call)
-        await done.wait()
-        return result.unwrap()
-
-    def _run(self) -> None:
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
-        while call := self._calls.get():
-            call()

@@ -84,6 +84,8 @@ class GameScan:
     access: Access
     changed_ns: int
     """When the youngest of its files and folders last changed, ns since the epoch."""
+    written_ns: int
+    """The same by mtime alone."""
     left_out: tuple[LeftOut, ...]
 
     @property
@@ -131,6 +133,14 @@ class Library:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def names(self, source: bytes) -> list[bytes]:
+        """The names of all that is in a folder, in order; nothing of it is looked at."""
+        descriptor = os.open(self.absolute(source), _DIRECTORY)
+        try:
+            return sorted(map(os.fsencode, os.listdir(descriptor)))
+        finally:
+            os.close(descriptor)
+
     def folder(
         self, source: bytes, origins: Origins = _NO_LINKS
     ) -> list[tuple[bytes, Entry | LeftOut]]:
@@ -177,6 +187,7 @@ class Library:
             files=tuple(walk.files),
             access=_common_access(walk.access),
             changed_ns=walk.changed_ns,
+            written_ns=walk.written_ns,
             left_out=tuple(walk.left_out),
         )
 
@@ -256,14 +267,16 @@ class _Walk:
         self.left_out: list[LeftOut] = []
         self.access: list[os.stat_result] = []
         self.changed_ns = 0
+        self.written_ns = 0
 
     def run(self, source: bytes, origins: Origins) -> None:
         todo = [(source, b"", origins)]
         while todo:
             source, path, origins = todo.pop()
             try:
-                status = os.stat(self.library.absolute(source), follow_symlinks=False)
                 children = self.library.folder(source, origins)
+                # After the listing, so that its times tell of all that went before.
+                status = os.stat(self.library.absolute(source), follow_symlinks=False)
             except PermissionError:
                 if not path:
                     raise  # nothing of the game is left to show
@@ -289,6 +302,7 @@ class _Walk:
     def _note(self, status: os.stat_result) -> None:
         self.access.append(status)
         self.changed_ns = max(self.changed_ns, FileState.of(status).changed_ns)
+        self.written_ns = max(self.written_ns, status.st_mtime_ns)
 
 
 def _join(folder: bytes, name: bytes) -> bytes:

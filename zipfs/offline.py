@@ -13,7 +13,6 @@ from typing import Final, Protocol
 
 from zipfs.errors import ChangedError
 from zipfs.hasher import hash_file
-from zipfs.index import Record
 from zipfs.library import Entry, SourceFile
 from zipfs.once import shown
 from zipfs.sealing import (
@@ -26,6 +25,7 @@ from zipfs.sealing import (
     Unsettled,
     Version,
 )
+from zipfs.store import Record
 
 _SAVE_COUNT: Final = 500
 _SAVE_SECONDS: Final = 2.0

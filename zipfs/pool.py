@@ -21,6 +21,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Final
 
 import trio
 
@@ -29,6 +30,8 @@ from zipfs.filestate import FileState
 from zipfs.library import SourceFile
 
 Key = tuple[bytes, FileState]
+_OWN: Final = 32
+"""Descriptors that the daemon needs for itself, with some to spare."""
 
 
 def key_of(source: SourceFile) -> Key:
@@ -47,22 +50,32 @@ class OpenFile:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many files may be open at once, and how many threads may read."""
+    """How many files may be open at once, and how many threads may have some of their own."""
 
     files: int
+    """In the pool."""
     threads: int
+    """Threads that read; each may have a file open beyond the pool."""
+    looking: int = 8
+    """Threads that look at the library; each has a folder open, twice while it is listed."""
+    spare: int = 0
+    """Threads of either kind that make up for stuck ones."""
 
     @classmethod
     def within(cls, descriptors: int) -> Limits:
         """What fits into a process's limit on *descriptors* (RLIMIT_NOFILE).
 
-        Some are left for the index, the log, the loop, and those who look at the
-        library (64 threads with two folders open each); each thread that reads
-        may have one file open beyond the pool.
+        Some are left for the index, the log, the loop, and the file that is hashed.
         """
-        free = max(16, descriptors - max(40, min(200, descriptors // 4)))
-        threads = max(4, min(64, free // 4))
-        return cls(files=max(4, min(8192, free - 2 * threads)), threads=threads)
+        free = max(24, descriptors - _OWN)
+        threads = max(2, min(64, free // 6))
+        spare = min(256, free // 16)
+        return cls(
+            files=max(4, min(8192, free - 3 * threads - 3 * spare)),
+            threads=threads,
+            looking=threads,
+            spare=spare,
+        )
 
 
 def open_file(

@@ -26,7 +26,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final, Protocol
 
 import trio
@@ -36,7 +36,16 @@ from zipfs.errors import ChangedError
 from zipfs.filestate import BLOCK, FileState
 from zipfs.layout import Data, Piece
 from zipfs.library import SourceFile
-from zipfs.pool import Key, Limits, OpenFile, Pool, close_all, key_of, open_file, open_files
+from zipfs.pool import (
+    Key,
+    Limits,
+    OpenFile,
+    Pool,
+    close_all,
+    key_of,
+    open_file,
+    open_files,
+)
 from zipfs.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -69,30 +78,32 @@ class Handle:
 
     __slots__ = ("content", "node", "opened", "pinned")
 
-    def __init__(self, node: int, content: Content) -> None:
+    def __init__(self, node: int, content: Content, pinned: Sequence[OpenFile]) -> None:
         self.node = node
         self.content = content
         self.opened = 0
-        self.pinned: list[OpenFile] = []
+        self.pinned = pinned
 
 
 class Reader:
     """Reads contents. *absolute* gives a source's absolute path, *blocks* the
-    checksums of the blocks of the file with a given XXH3-128, if they are known."""
+    checksums of the blocks of the file with a given XXH3-128, if they are known.
+
+    A read fails after *patience* seconds without an answer."""
 
     def __init__(
         self,
         absolute: Callable[[bytes], bytes],
         blocks: Callable[[bytes], bytes | None],
         limits: Limits,
+        patience: float | None = None,
     ) -> None:
         self._absolute = absolute
         self._blocks = blocks
-        self._in_thread = Threads(limits.threads).run
-        # Whoever has a slot finds a thread free. What is opened in between is so bounded.
-        self._slots = trio.Semaphore(limits.threads)
+        self._in_thread = Threads(limits.threads, patience, spare=limits.spare).run
         self._pool = Pool(limits.files)
         self._handles: dict[int, Handle] = {}
+        self._opening: dict[int, trio.Event] = {}
         self._lingering: OrderedDict[Handle, float] = OrderedDict()
         self._buffer = memoryview(bytearray(BUFFER))
         self._spare: list[memoryview] = []
@@ -106,34 +117,55 @@ class Reader:
         holds. Raises :exc:`ChangedError` or :exc:`OSError` if one of them can't
         be, or isn't in its state any more.
         """
-        handle = self._shared(node, content)
-        if handle is None:
-            opened = await self._open_some(content)
-            handle = self._shared(node, content)
-            if handle:  # somebody else was quicker
-                self._pool.close(list(opened.values()))
-            else:
-                handle = self._handles[node] = Handle(node, content)
-                for key, descriptor in opened.items():
-                    file = self._pool.adopt(key, descriptor)
-                    file.pins += 1
-                    handle.pinned.append(file)
+        while (handle := self._shared(node, content)) is None:
+            if (opening := self._opening.get(node)) is not None:
+                await opening.wait()  # three hundred clients open its files once
+                continue
+            self._opening[node] = opened = trio.Event()
+            try:
+                pinned = await self._pin(node, content)
+            finally:
+                del self._opening[node]
+                opened.set()
+            handle = self._handles[node] = Handle(node, content, pinned)
         handle.opened += 1
         self._lingering.pop(handle, None)
         return handle
 
-    async def _open_some(self, content: Content) -> dict[Key, int]:
-        """The largest files of *content*, open; as many as there is room for."""
-        async with self._slots:
-            granted = self._pool.reserve(min(len(content.files), self._pool.share))
-            sources = heapq.nlargest(granted, content.files, key=lambda file: file.state.size)
-            open_them = functools.partial(
-                open_files, self._absolute, sources, provable=bool(content.digests)
-            )
-            try:
-                return await self._in_thread(open_them)
-            finally:
-                self._pool.release(granted)
+    async def _pin(self, node: int, content: Content) -> list[OpenFile]:
+        """The files of *content* that are to stay open."""
+        pinned: list[OpenFile] = []
+        missing = []
+        for source in self._to_pin(content.files):
+            if file := self._pool.get(key_of(source)):
+                file.users += 1  # so that it isn't closed meanwhile
+                pinned.append(file)
+            else:
+                missing.append(source)
+        room = self._pool.reserve(len(missing))
+        open_them = functools.partial(open_files, provable=bool(content.digests))
+        opened = await self._in_thread(
+            open_them,
+            self._absolute,
+            missing[:room],
+            lane=node,
+            discard=lambda late: close_all(late.values()),
+            ended=self._gives_back(tuple(pinned), room),
+        )
+        pinned += [self._pool.adopt(key, descriptor) for key, descriptor in opened.items()]
+        for file in pinned:
+            file.pins += 1
+        return pinned
+
+    def _gives_back(self, files: Collection[OpenFile], room: int) -> Callable[[], None]:
+        """What gives back, when the thread has ended, what it was lent of the pool."""
+
+        def ended() -> None:
+            for file in files:
+                file.users -= 1
+            self._pool.release(room)
+
+        return ended
 
     def _shared(self, node: int, content: Content) -> Handle | None:
         """The handle that is there already, if its files are in the same states.
@@ -146,6 +178,11 @@ class Reader:
                 return None
             handle.content = content  # equal, and recognised at once the next time
         return handle
+
+    def _to_pin(self, files: Sequence[SourceFile]) -> Sequence[SourceFile]:
+        if len(files) <= self._pool.share:
+            return files
+        return heapq.nlargest(self._pool.share, files, key=lambda file: file.state.size)
 
     def release(self, handle: Handle) -> None:
         """One less has the content open; its files stay open for a moment."""
@@ -184,32 +221,32 @@ class Reader:
         length = max(0, min(length, content.size - offset))
         if length <= BUFFER and self._read_now(content, pieces, self._buffer):
             return self._buffer[:length]
-        async with self._slots:
-            buffer = self._take_buffer(length)
-            await self._read_in_thread(content, pieces, buffer)
-        self._give_buffer(buffer)
-        return buffer[:length]
-
-    async def _read_in_thread(
-        self, content: Content, pieces: Sequence[Piece], buffer: memoryview
-    ) -> None:
+        buffer = self._take_buffer(length)
         files: dict[int, OpenFile] = {}
-        members = {piece.member for piece in pieces if isinstance(piece, Data)}
-        for member in members:
-            if file := self._pool.get(key_of(content.files[member])):
-                file.users += 1
-                files[member] = file
-        granted = self._pool.reserve(1) if len(files) < len(members) else 0
-        try:
-            opened = await self._in_thread(
-                self._read_blocking, content, pieces, files, buffer, bool(granted)
-            )
-        finally:
-            self._pool.release(granted)
-            for file in files.values():
-                file.users -= 1
+        missing = False
+        for piece in pieces:
+            if isinstance(piece, Data) and piece.member not in files:
+                if file := self._pool.get(key_of(content.files[piece.member])):
+                    file.users += 1
+                    files[piece.member] = file
+                else:
+                    missing = True
+        room = self._pool.reserve(1) if missing else 0
+        opened = await self._in_thread(
+            self._read_blocking,
+            content,
+            pieces,
+            files,
+            buffer,
+            bool(room),
+            lane=handle.node,
+            discard=lambda late: close_all([late[1]] if late else []),
+            ended=self._gives_back(tuple(files.values()), room),
+        )
         if opened:
             self._pool.adopt(*opened)
+        self._give_buffer(buffer)
+        return buffer[:length]
 
     def _read_now(self, content: Content, pieces: Sequence[Piece], buffer: memoryview) -> bool:
         """Fill *buffer* without touching a disk; False if that can't be done."""
@@ -262,15 +299,15 @@ class Reader:
                     at += len(piece)
                     continue
                 source = content.files[piece.member]
+                digest = content.digests[piece.member] if content.digests else None
                 if file := files.get(piece.member):
                     descriptor = file.descriptor
                 else:
                     if last:
                         close_all([last[1]])
                         last = None
-                    descriptor = open_file(self._absolute, source)
+                    descriptor = open_file(self._absolute, source, provable=digest is not None)
                     last = (key_of(source), descriptor)
-                digest = content.digests[piece.member] if content.digests else None
                 view = buffer[at : at + piece.length]
                 _fill(descriptor, view, piece.offset)
                 self._verify(descriptor, source, digest, piece.offset, view)

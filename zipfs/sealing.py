@@ -9,6 +9,7 @@ Everything here may touch the disk: call it from a worker thread.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import threading
@@ -121,22 +122,33 @@ class Examination:
     outcome: Outcome
     took: float = 0.0
     """Seconds that it took."""
+    unsure: tuple[SourceFile, ...] = ()
+    """Files whose checksums are trusted, and to be made anew (``--trust mtime``)."""
 
 
 class Sealer:
     """Examines games of *library* with the checksums of *index*.
 
     *globs* say which folders are games; without any, the library's structure is
-    found out (:func:`zipfs.selection.detect`). *settle* is in seconds.
+    found out (:func:`zipfs.selection.detect`). *settle* is in seconds. With
+    *trust_mtime*, checksums hold for a file of which only ctime has changed, until
+    they are made anew.
     """
 
     def __init__(
-        self, library: Library, index: Index, *, globs: tuple[bytes, ...] = (), settle: float
+        self,
+        library: Library,
+        index: Index,
+        *,
+        globs: tuple[bytes, ...] = (),
+        settle: float,
+        trust_mtime: bool = False,
     ) -> None:
         self.library = library
         self.index = index
         self._globs = globs
-        self._settle = settle
+        self.settle = settle
+        self._trust_mtime = trust_mtime
         self._once = Once(log)
         self._lock = threading.Lock()
         self._unreadable: dict[bytes, FileState] = {}
@@ -191,6 +203,7 @@ class Sealer:
         asked for or it is new.
         """
         started = time.monotonic()
+        clock_ns = time.time_ns()
         try:
             scan = self._scan(source, origins)
         except (FileNotFoundError, NotADirectoryError):
@@ -207,18 +220,19 @@ class Sealer:
             before = None
         first_seen = before.first_seen if before else started
         version = None
+        unsure: tuple[SourceFile, ...] = before.unsure if before else ()
         outcome: Outcome
         sealed = before.outcome if before and isinstance(before.outcome, Sealed) else None
-        if sealed and sealed.path == archive and not whole:
+        if sealed and sealed.path == archive and not whole and not unsure:
             outcome = sealed
         elif len(scan.files) < 2:
             outcome = Plain()
-        elif not sealed and (seconds := self._unsettled(scan, started, first_seen)) > 0:
+        elif not sealed and (seconds := self._unsettled(scan, clock_ns, started - first_seen)) > 0:
             outcome = Unsettled(seconds)
         else:
-            outcome, version = self._assemble(archive, scan)
+            outcome, version, unsure = self._assemble(archive, scan)
         took = time.monotonic() - started
-        return Examination(started, fingerprint, first_seen, outcome, took), version
+        return Examination(started, fingerprint, first_seen, outcome, took, unsure), version
 
     def _scan(self, source: bytes, origins: Origins) -> GameScan:
         scan = self.library.scan(source, self.policy, origins)
@@ -230,38 +244,48 @@ class Sealer:
             )
         if len(files) == len(scan.files):
             return scan
-        return GameScan(files, scan.access, scan.changed_ns, scan.left_out)
+        return dataclasses.replace(scan, files=files)
 
-    def _unsettled(self, scan: GameScan, now: float, first_seen: float) -> float:
+    def _unsettled(self, scan: GameScan, clock_ns: int, known: float) -> float:
         """Seconds until the folder has been still for the settle time; 0 if it has.
 
+        That is, when the look at it began, at *clock_ns*: what changes meanwhile may be
+        seen in one place and missed in another, and the two never were together.
+
         Either its youngest time is that old by the clock, or it was seen to be
-        the same for that long: a clock that was set back, and dates in the
+        the same for that long (*known* seconds): a clock that was set back, and dates in the
         future, only cost the wait.
         """
-        watched = self._settle - (now - first_seen)
-        age = (time.time_ns() - scan.changed_ns) / _NANOSECONDS
-        aged = self._settle - age if age >= 0 else watched
+        watched = self.settle - known
+        changed = scan.written_ns if self._trust_mtime else scan.changed_ns
+        age = (clock_ns - changed) / _NANOSECONDS
+        aged = self.settle - age if age >= 0 else watched
         return max(0.0, min(watched, aged))
 
-    def _assemble(self, archive: bytes, scan: GameScan) -> tuple[Outcome, Version | None]:
+    def _assemble(
+        self, archive: bytes, scan: GameScan
+    ) -> tuple[Outcome, Version | None, tuple[SourceFile, ...]]:
         records = self.index.files([file.source for file in scan.files])
         missing = []
+        unsure = []
         known: dict[bytes, Checksums] = {}
         for file in scan.files:
             record = records.get(file.source)
-            if record is None or record[0] != file.state:
-                missing.append(file)
-            else:
+            if record and record[0] == file.state:
                 known[file.source] = record[1]
+            elif record and self._trust_mtime and file.state.differs_in_ctime_only(record[0]):
+                known[file.source] = record[1]
+                unsure.append(file)
+            else:
+                missing.append(file)
         if missing:
-            return Unhashed(tuple(missing)), None
+            return Unhashed(tuple(missing)), None, ()
         try:
             version = self._version(archive, scan, known)
         except (LayoutError, ValueError) as error:
             self._once.warning("%s can't be made: %s", shown(archive), error)
-            return Impossible(str(error)), None
-        return version.sealed, version
+            return Impossible(str(error)), None, ()
+        return version.sealed, version, tuple(unsure)
 
     def _version(self, archive: bytes, scan: GameScan, known: dict[bytes, Checksums]) -> Version:
         names = entry_names(file.path for file in scan.files)

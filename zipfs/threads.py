@@ -1,28 +1,277 @@
-"""Calls that may touch a disk, out of trio's thread."""
+"""Calls that may touch a disk, out of trio's thread.
+
+A disk or a share that doesn't answer must delay its own users only (DESIGN R3). So
+calls run in *lanes*, one for each folder or archive: a lane has few threads, and a
+call that lasts too long fails and leaves its thread behind. Within a lane a call may
+name the *item* it is about. As long as a thread is stuck in an item, calls for that
+item fail at once, and nobody else's. Calls that name none fail as long as any
+thread of their lane is stuck, and all do when too many are. A thread that is stuck
+doesn't count, so that others find as many as before.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar, TypeVarTuple
+import contextlib
+import errno
+import functools
+import math
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from itertools import islice
+from typing import Final, Generic, TypeVar, TypeVarTuple
 
+import outcome
 import trio
 
 T = TypeVar("T")
+R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
+
+LANE: Final = 8
+"""Threads that one lane may have at a time."""
+MAX_STUCK_IN_LANE: Final = 32
+"""Stuck threads with which a lane is given up as a whole."""
+MAX_STUCK: Final = 256
+"""Stuck threads that are made up for by new ones."""
+_CHUNK: Final = 0.5
+"""Seconds of work that :meth:`Threads.map` does in one call."""
+
+
+def timed_out() -> TimeoutError:
+    return TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
 
 class Threads:
-    """Up to *count* worker threads.
+    """Up to *count* worker threads; a call may take *patience* seconds, None: any time.
 
-    A call that is cancelled is left behind to end when it can: a dead disk must
-    not hold up the end of the mount.
+    Up to *spare* more make up for stuck ones. A call that is cancelled is left behind
+    to end when it can: a dead disk must not hold up the end of the mount.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(
+        self, count: int, patience: float | None = None, *, spare: int = MAX_STUCK
+    ) -> None:
+        self._count = count
+        self._spare = spare
         self._limiter = trio.CapacityLimiter(count)
+        self._patience = patience
+        self._limiters: dict[Hashable, trio.CapacityLimiter] = {}
+        self._stuck: Counter[Hashable] = Counter()
+        self._stuck_items: Counter[tuple[Hashable, Hashable]] = Counter()
 
-    async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """``function(*arguments)`` in a thread; waits while all are busy."""
-        return await trio.to_thread.run_sync(
-            function, *arguments, abandon_on_cancel=True, limiter=self._limiter
-        )
+    @property
+    def stuck(self) -> int:
+        """How many threads have been given up for the time being."""
+        return self._stuck.total()
+
+    def is_stuck(self, lane: Hashable, item: Hashable = None) -> bool:
+        """Whether a call for *item* in *lane* would fail at once; atomic."""
+        if lane is None or lane not in self._stuck:
+            return False
+        if item is None or (lane, item) in self._stuck_items:
+            return True
+        return self._stuck[lane] >= MAX_STUCK_IN_LANE
+
+    async def run(
+        self,
+        function: Callable[[*Ts], T],
+        *arguments: *Ts,
+        lane: Hashable = None,
+        item: Hashable = None,
+        discard: Callable[[T], object] | None = None,
+        ended: Callable[[], object] | None = None,
+    ) -> T:
+        """``function(*arguments)`` in a thread of *lane*; waits while all are busy.
+
+        Raises :exc:`TimeoutError` if it takes too long, or would. The result that
+        a thread comes back with after that is given to *discard*, in that thread.
+        *ended* is called, in trio's thread, when the function has ended or will never
+        begin: what is lent to it can be taken back then, and not before.
+        """
+        call = _Call(function, *arguments)
+        return await self._run(call, lane, item, lambda: item, discard, ended)
+
+    async def map(
+        self,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        *,
+        lane: Hashable,
+        key: Callable[[T], Hashable],
+    ) -> list[R | None]:
+        """What *function* says of each of *items*, many in one thread.
+
+        None for those that are stuck. *key* tells what an item is called in *lane*.
+        """
+        results: list[R | None] = []
+        while len(results) < len(items):
+            if self.is_stuck(lane, key(items[len(results)])):
+                results.append(None)
+                continue
+            chunk = _Chunk(function, items, len(results), lambda i: self.is_stuck(lane, key(i)))
+            call = _Call(chunk.work)
+            try:
+                await self._run(call, lane, chunk, functools.partial(_current, chunk, key))
+            except TimeoutError:
+                chunk.over.set()
+                results += list(chunk.results)
+                if not chunk.begun:  # all threads of the lane are busy with something else
+                    break
+                if len(results) < len(items):
+                    results.append(None)
+            else:
+                results += chunk.results
+        return results + [None] * (len(items) - len(results))
+
+    async def _run(
+        self,
+        call: _Call[T],
+        lane: Hashable,
+        item: Hashable,
+        culprit: Callable[[], Hashable],
+        discard: Callable[[T], object] | None = None,
+        ended: Callable[[], object] | None = None,
+    ) -> T:
+        token = trio.lowlevel.current_trio_token()
+        stuck_in: Hashable = None
+
+        def found() -> None:
+            self._count_stuck(lane, stuck_in, -1)
+            if ended:
+                ended()
+
+        def work() -> None:
+            if call.run():  # too late
+                try:
+                    if discard and isinstance(call.result, outcome.Value):
+                        discard(call.result.value)
+                finally:
+                    with contextlib.suppress(trio.RunFinishedError):
+                        token.run_sync_soon(found)
+
+        lost = False
+        try:
+            with trio.move_on_after(self._patience or math.inf):
+                async with self._in_lane(lane, item):
+                    try:
+                        await trio.to_thread.run_sync(
+                            work, abandon_on_cancel=True, limiter=self._limiter
+                        )
+                    except trio.Cancelled:
+                        lost = call.give_up()
+                        if lost:
+                            stuck_in = culprit()
+                            self._count_stuck(lane, stuck_in, 1)
+                        raise
+        finally:
+            if ended and not lost:
+                ended()
+        # Also if the time was up just when it came back: the result may hold a descriptor.
+        if call.result:
+            return call.result.unwrap()
+        raise timed_out()
+
+    def _count_stuck(self, lane: Hashable, item: Hashable, change: int) -> None:
+        self._stuck[lane] += change
+        self._stuck_items[lane, item] += change
+        if not self._stuck[lane]:
+            del self._stuck[lane]
+        if not self._stuck_items[lane, item]:
+            del self._stuck_items[lane, item]
+        self._limiter.total_tokens = self._count + min(self.stuck, self._spare)
+
+    @contextlib.asynccontextmanager
+    async def _in_lane(self, lane: Hashable, item: Hashable) -> AsyncIterator[None]:
+        if self.is_stuck(lane, item):
+            raise timed_out()
+        async with contextlib.AsyncExitStack() as stack:
+            if lane is not None:
+                if item is not None:
+                    # One after the other: what hangs may hold one thread, not all of the lane's.
+                    await stack.enter_async_context(self._limited((lane, item), 1))
+                await stack.enter_async_context(self._limited((lane,), LANE))
+                if self.is_stuck(lane, item):  # while we waited
+                    raise timed_out()
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _limited(self, key: Hashable, count: int) -> AsyncIterator[None]:
+        limiter = self._limiters.setdefault(key, trio.CapacityLimiter(count))
+        try:
+            async with limiter:
+                yield
+        finally:
+            statistics = limiter.statistics()
+            if not statistics.borrowed_tokens and not statistics.tasks_waiting:
+                self._limiters.pop(key, None)
+
+
+class _Call(Generic[T]):
+    """A call, and how far it is; asked by two threads."""
+
+    def __init__(self, function: Callable[[*Ts], T], *arguments: *Ts) -> None:
+        self._function = lambda: function(*arguments)
+        self._lock = threading.Lock()
+        self._running = False
+        self._given_up = False
+        self.result: outcome.Outcome[T] | None = None
+
+    def run(self) -> bool:
+        """Make the call, unless it has been given up; whether it was meanwhile."""
+        with self._lock:
+            if self._given_up:
+                return False
+            self._running = True
+        result = outcome.capture(self._function)
+        with self._lock:
+            self._running = False
+            self.result = result
+            return self._given_up
+
+    def give_up(self) -> bool:
+        """Nobody waits any longer; whether a thread is at it."""
+        with self._lock:
+            self._given_up = self.result is None
+            return self._running
+
+
+class _Chunk(Generic[T, R]):
+    """Items from number *start* on, for as long as a chunk may take, or one *is_stuck*."""
+
+    def __init__(
+        self,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        start: int,
+        is_stuck: Callable[[T], bool],
+    ) -> None:
+        self._function = function
+        self._items = items
+        self._start = start
+        self._is_stuck = is_stuck
+        self.results: list[R] = []
+        self.current = items[start]
+        self.begun = False
+        self.over = threading.Event()
+        """Nobody wants more of it."""
+
+    def work(self) -> None:
+        self.begun = True
+        until = time.monotonic() + _CHUNK
+        for item in islice(self._items, self._start, None):
+            if self.over.is_set() or self._is_stuck(item):
+                return
+            self.current = item
+            result = self._function(item)
+            if self.over.is_set():
+                return
+            self.results.append(result)
+            if time.monotonic() > until:
+                return
+
+
+def _current(chunk: _Chunk[T, R], key: Callable[[T], Hashable]) -> Hashable:
+    return key(chunk.current)

@@ -1,0 +1,103 @@
+"""Changes of the library, as the kernel tells them: a shortcut, never relied on.
+
+inotify(7) says nothing of what other machines do to a network file system, drops
+events when its queue is full, and has a limit on watched folders. So events only
+make a look happen sooner that would happen anyway; where there are none, the whole
+library is looked through more often (:func:`needs_polling`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import trio
+
+from zipfs.inotify import Inotify
+from zipfs.mountpoint import mounts
+
+log = logging.getLogger(__name__)
+
+_NO_EVENTS: Final = (
+    "9p", "afs", "ceph", "cifs", "fuse", "fuseblk", "glusterfs", "ncpfs", "nfs", "nfs4",
+    "prl_fs", "smb3", "smbfs", "vboxsf", "virtiofs",
+)  # fmt: skip
+_STEP: Final = 0.1
+"""Seconds without an event after which those gathered are passed on."""
+_DEBOUNCE: Final = 0.4
+"""Seconds at most for which events are gathered."""
+
+
+def needs_polling(library: bytes) -> list[str]:
+    """The kinds of file systems in *library*, an absolute path, that send no events.
+
+    Others than this machine may change what is on them, and inotify is silent then.
+    """
+    root = os.fsdecode(library)
+    holding = ""
+    kinds: dict[str, str] = {}
+    for mount in mounts():
+        kinds[mount.path] = mount.kind
+        if _is_inside(root, mount.path) and len(mount.path) >= len(holding):
+            holding = mount.path
+    concerned = {kind for path, kind in kinds.items() if path == holding or _is_inside(path, root)}
+    return sorted(kind for kind in concerned if kind.partition(".")[0] in _NO_EVENTS)
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+async def watch(
+    library: bytes, tell: Callable[[Iterable[bytes]], None], ready: Callable[[], None]
+) -> None:
+    """Call *tell* with the paths, relative to *library*, of what has changed, for ever.
+
+    *ready* is called when nothing is missed any more. Returns, with a line in the log,
+    if the kernel can't watch the library.
+    """
+    token = trio.lowlevel.current_trio_token()
+    ended = trio.Event()
+    problem: list[Exception] = []
+    lock = threading.Lock()
+    watching: list[Inotify] = []
+
+    def run() -> None:
+        try:
+            inotify = Inotify(library)
+            with lock:
+                watching.append(inotify)
+            try:
+                inotify.add()
+                token.run_sync_soon(ready)
+                for paths in inotify.changes(_STEP, _DEBOUNCE):
+                    token.run_sync_soon(tell, paths)
+            finally:
+                with lock:
+                    watching.clear()
+                    inotify.close()
+        except trio.RunFinishedError:
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, polling goes on
+            problem.append(error)
+        with contextlib.suppress(trio.RunFinishedError):
+            token.run_sync_soon(ended.set)
+
+    # A thread of its own: to set up a watch for each folder takes a while, and as long
+    # as it likes if a disk doesn't answer.
+    threading.Thread(target=run, name="zipfs-watcher", daemon=True).start()
+    try:
+        await ended.wait()
+    finally:
+        with lock:
+            for inotify in watching:
+                inotify.stop()
+    for error in problem:
+        log.warning(
+            "the kernel can't tell of changes in the library (%s); looking through it more often",
+            str(error).splitlines()[0] if str(error) else type(error).__name__,
+        )
