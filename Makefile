@@ -3,12 +3,13 @@
 #   PYTHON=/path/to/python3   make .venv/ with this interpreter (3.11 or later)
 #   PYTEST_ARGS='-k range'    further arguments for pytest
 #   LIBRARY=… PORT=8080       for `make demo`
+#   SOAK_MINUTES=60           for `make soak`; SOAK_SEED=… repeats what it has found
 
 BIN := .venv/bin
-export PYTHON LIBRARY PORT
+export PYTHON LIBRARY PORT SOAK_MINUTES SOAK_SEED
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system lint test demo bench fmt clean
+.PHONY: help venv system lint test soak demo bench fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
@@ -31,6 +32,11 @@ test: ## system packages, .venv/, lint and all tests
 	@.ci/system-packages test
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+soak: ## random changes and reads through a mount for an hour, or SOAK_MINUTES=
+	@.ci/system-packages test
+	@.ci/venv
+	@$(BIN)/python -m tests.model.soak
 
 demo: ## mount and serve free games, or LIBRARY=/path, on 127.0.0.1:8080 (or PORT=)
 	@.ci/system-packages demo

@@ -1,10 +1,11 @@
-"""nginx and Caddy as child processes, with the configurations that README.md recommends.
+"""Web servers as child processes, with the configurations that README.md recommends.
 
     with nginx(mountpoint, workdir=tmp_path) as server:
         urllib.request.urlopen(server.url_of("roms/doom/Freedoom.zip"))
 
-Both serve *root* on 127.0.0.1, write only below *workdir*, and run as whoever starts them, so a
-mount without ``--allow-other`` is readable for them.
+nginx, Caddy, Apache httpd and lighttpd all serve *root* on 127.0.0.1, and write only below
+*workdir*. They run as whoever starts them, so a mount without ``--allow-other`` is readable for
+them; only Apache refuses to be root, and becomes "nobody" then.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ TEMPLATES: Final = Path(__file__).parent
 START_SECONDS: Final = 20.0
 # Between finding a free port and binding it somebody else may take it.
 ATTEMPTS: Final = 5
+LOG: Final = "log"
+# Where Debian keeps what Apache is put together of.
+APACHE_MODULES: Final = Path("/usr/lib/apache2/modules")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +91,51 @@ def caddy(root: Path, *, port: int | None = None, workdir: Path) -> Iterator[Ser
         return [program, "run", "--adapter", "caddyfile", "--config", configuration]
 
     with _serving("caddy", command, port, workdir) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def apache(root: Path, *, port: int | None = None, workdir: Path) -> Iterator[Server]:
+    """Run Apache httpd with bench/httpd.conf until the block ends; *port* None: any that is free.
+
+    Started by root it serves as "nobody", who has to be let into *root*.
+    """
+    program = find_program("apache2", package="apache2")
+
+    def command(prefix: Path, number: int) -> list[str | Path]:
+        configuration = _render(
+            "httpd.conf",
+            prefix,
+            root=_apache_string(root),
+            prefix=_apache_string(prefix),
+            log=_apache_string(prefix / LOG),
+            modules=str(APACHE_MODULES),
+            port=str(number),
+            # It is built to refuse serving as root.
+            user='User "#65534"\nGroup "#65534"' if os.geteuid() == 0 else "",
+        )
+        return [program, "-f", configuration, "-D", "FOREGROUND"]
+
+    with _serving("apache2", command, port, workdir) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def lighttpd(root: Path, *, port: int | None = None, workdir: Path) -> Iterator[Server]:
+    """Run lighttpd with bench/lighttpd.conf until the block ends; *port* None: any that is free."""
+    program = find_program("lighttpd", package="lighttpd")
+
+    def command(prefix: Path, number: int) -> list[str | Path]:
+        configuration = _render(
+            "lighttpd.conf",
+            prefix,
+            root=_lighttpd_string(root),
+            prefix=_lighttpd_string(prefix),
+            port=str(number),
+        )
+        return [program, "-D", "-f", configuration]
+
+    with _serving("lighttpd", command, port, workdir) as server:
         yield server
 
 
@@ -164,12 +213,13 @@ def _start_at(
     check_port(port)
     # A folder for each run: several servers may share a workdir.
     prefix = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=workdir))
-    log = prefix / "log"
+    log = prefix / LOG
     # Where Caddy keeps certificates and a copy of its configuration.
     env = {**os.environ, "HOME": str(prefix)}
     env.update({key: str(prefix) for key in ("XDG_CONFIG_HOME", "XDG_DATA_HOME")})
     # A file and no pipe: nobody reads while the server runs, and a full pipe would block it.
-    with log.open("wb") as stderr:
+    # For appending: Apache opens it once more by itself.
+    with log.open("ab") as stderr:
         process = start(command(prefix, port), stdout=stderr, stderr=stderr, env=env)
     try:
         _wait_until_listening(name, process, port, log)
@@ -247,4 +297,21 @@ def _caddy_string(path: Path) -> str:
     # Braces are Caddy's placeholders.
     if "{" in text or "\n" in text:
         raise BenchError(f"Caddy can't serve from a path with a brace or a newline: {text!r}")
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _apache_string(path: Path) -> str:
+    """What stands between double quotes in Apache's configuration."""
+    text = str(path.absolute())
+    # ${NAME} is replaced even there, and a line that ends in a backslash goes on.
+    if "${" in text or "\n" in text:
+        raise BenchError(f"Apache can't serve from a path with ${{ or a newline: {text!r}")
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _lighttpd_string(path: Path) -> str:
+    """What stands between double quotes in lighttpd's configuration."""
+    text = str(path.absolute())
+    if "\n" in text:
+        raise BenchError(f"lighttpd can't serve from a path with a newline: {text!r}")
     return text.replace("\\", "\\\\").replace('"', '\\"')
