@@ -20,6 +20,7 @@ from tests.fs.conftest import SETTLE
 from tests.fs.lab import FakeTime, open_below, until
 from tests.support.libraries import content, expected, make_file, make_game
 from zipfs import games as games_module
+from zipfs import kept as kept_module
 from zipfs.catalog import Catalog
 from zipfs.errors import StaleError
 from zipfs.filestate import BLOCK
@@ -28,6 +29,7 @@ from zipfs.hasher import FileHasher
 from zipfs.index import Index
 from zipfs.library import Library
 from zipfs.nodes import Archive, File, Folder, Node
+from zipfs.pool import Limits
 from zipfs.sealing import Examination, Sealer, Version
 
 
@@ -77,7 +79,7 @@ class Tree:
 
 @pytest.fixture
 def tree(sealer: Sealer) -> Tree:
-    return Tree(Catalog(sealer))
+    return Tree(Catalog(sealer, Limits(64, 8)))
 
 
 @pytest.fixture
@@ -127,8 +129,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 @pytest.fixture
 def stale(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was found out is taken as it is for no time at all."""
-    monkeypatch.setattr(games_module, "FRESH", 0.0)
-    monkeypatch.setattr(games_module, "_SHARE", 0.0)
+    monkeypatch.setattr(kept_module, "FRESH", 0.0)
+    monkeypatch.setattr(kept_module, "_SHARE", 0.0)
 
 
 async def a_moment() -> None:
@@ -296,7 +298,7 @@ async def test_the_file_system_that_the_library_is_on(library: Path, tree: Tree)
 async def test_what_was_looked_at_a_moment_ago_is_taken_as_it_is(
     library: Path, running: Tree, looks: Looks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(games_module, "FRESH", 3600.0)
+    monkeypatch.setattr(kept_module, "FRESH", 3600.0)
     make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     node = await running.sealed("roms/game.zip")
     before = looks.total
@@ -305,8 +307,8 @@ async def test_what_was_looked_at_a_moment_ago_is_taken_as_it_is(
         assert await running.names("roms") == ["game.zip"]
         await running.catalog.open(node)
     assert looks.total == before
-    monkeypatch.setattr(games_module, "FRESH", 0.0)
-    monkeypatch.setattr(games_module, "_SHARE", 0.0)
+    monkeypatch.setattr(kept_module, "FRESH", 0.0)
+    monkeypatch.setattr(kept_module, "_SHARE", 0.0)
     await running.archive("roms/game.zip")
     await running.names("roms")
     await running.catalog.open(node)
@@ -318,7 +320,7 @@ async def test_many_clients_are_one_look(
 ) -> None:
     make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     await running.sealed("roms/game.zip")
-    monkeypatch.setattr(games_module, "FRESH", 3600.0)
+    monkeypatch.setattr(kept_module, "FRESH", 3600.0)
     game = running.game("roms/game")
     assert game
     game.doubted = time.monotonic()
@@ -360,7 +362,7 @@ async def test_a_new_game_settles_without_being_asked_for(
     """By the real clock: nobody but the timer looks again."""
     make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     sealer = Sealer(Library(str(library)), index, globs=(b"roms/*",), settle=0.1)
-    tree = Tree(Catalog(sealer))
+    tree = Tree(Catalog(sealer, Limits(64, 8)))
     nursery.start_soon(tree.catalog.run)
     await until(lambda: tree.catalog.totals().archives == 1)
 
@@ -371,7 +373,7 @@ async def test_doubt(library: Path, running: Tree, looks: Looks) -> None:
     (game / "1").write_bytes(b"other")
     running.catalog.doubt(node)
     running.catalog.doubt(await running.folder("roms"))  # only archives can be doubted
-    await until(lambda: running.games.version(node.attributes.inode) is None)
+    await until(lambda: running.games.versions.get(node.attributes.inode) is None)
     assert (await running.sealed("roms/game.zip")).attributes.inode != node.attributes.inode
 
 
@@ -380,7 +382,7 @@ async def test_a_look_that_began_before_the_doubt_is_no_answer(
 ) -> None:
     game = make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     node = await running.sealed("roms/game.zip")
-    monkeypatch.setattr(games_module, "FRESH", 3600.0)
+    monkeypatch.setattr(kept_module, "FRESH", 3600.0)
     examine = sealer.examine
     looked, go_on = threading.Event(), threading.Event()
 
@@ -404,7 +406,7 @@ async def test_a_look_that_began_before_the_doubt_is_no_answer(
             and found.examination.started >= found.doubted
         )
     )
-    assert running.games.version(node.attributes.inode) is None
+    assert running.games.versions.get(node.attributes.inode) is None
 
 
 # -- In the background -------------------------------------------------------------------
@@ -455,8 +457,8 @@ async def test_a_survey_forgets_what_is_gone(
     shutil.rmtree(library)
     running.catalog.rescan()
     await until(lambda: not games._games)
-    assert (games._by_archive, games._unsealed, games._versions) == ({}, set(), {})
-    assert games._versions_memory == 0
+    assert (games._by_archive, games._unsealed, games.versions._versions) == ({}, set(), {})
+    assert games.versions._memory == 0
 
 
 async def test_one_bad_game_doesnt_hide_the_others(
@@ -486,23 +488,23 @@ async def test_one_bad_game_doesnt_hide_the_others(
 async def test_only_so_many_versions_are_kept(
     library: Path, running: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(games_module, "_VERSIONS_MEMORY", 10_000)
+    monkeypatch.setattr(running.games.versions, "_limit", 10_000)
     for number in range(12):
         make_game(library, f"roms/{number}", {"1": b"1", "2": b"2"})
     running.catalog.rescan()
     nodes = [await running.sealed(f"roms/{number}.zip") for number in range(12)]
-    games = running.games
+    kept = running.games.versions
     for _ in range(2):
         for node in nodes:
             version = await running.catalog.open(node)
             assert version.sealed.inode == node.attributes.inode
-            assert games._versions_memory <= 10_000
-            assert games._versions_memory == sum(v.memory for v in games._versions.values())
-    assert 1 < len(games._versions) < 6
-    monkeypatch.setattr(games_module, "_VERSIONS_MEMORY", 0)
+            assert kept._memory <= 10_000
+            assert kept._memory == sum(v.memory for v in kept._versions.values())
+    assert 1 < len(kept) < 6
+    monkeypatch.setattr(running.games.versions, "_limit", 0)
     await running.catalog.open(nodes[0])
     await running.catalog.open(nodes[1])
-    assert len(games._versions) == 1  # one may be larger than all memory
+    assert len(kept) == 1  # one may be larger than all memory
 
 
 async def test_what_was_hashed_is_kept(
@@ -514,7 +516,7 @@ async def test_what_was_hashed_is_kept(
     await running.catalog.save()
     assert set(index.files([b"roms/game/1", b"roms/game/2"])) == {b"roms/game/1", b"roms/game/2"}
     sealer = Sealer(running.catalog._library, index, globs=(b"roms/*",), settle=SETTLE)
-    assert await Tree(Catalog(sealer)).is_there("roms/game.zip")
+    assert await Tree(Catalog(sealer, Limits(64, 8))).is_there("roms/game.zip")
     assert reads == {"1": 1, "2": 1}
 
 
@@ -638,7 +640,7 @@ async def test_it_is_there_when_the_file_is_another(
     (game / "bad").unlink()
     make_file(game / "good", b"2")
     clock.ahead_ns = -(10**15)  # so that it has to settle, and somebody to look again
-    monkeypatch.setattr(sealer, "_settle", 0.2)
+    monkeypatch.setattr(sealer, "settle", 0.2)
     assert not await tree.is_there("roms/game.zip")
     await until(lambda: tree.games.by_archive(b"roms/game.zip"))
     assert disk.attempts == 1
@@ -708,7 +710,7 @@ async def test_a_file_that_keeps_changing(
 ) -> None:
     """It is written to each time that it is hashed; the rest of the library doesn't suffer."""
     sealer = Sealer(Library(str(library)), index, globs=(b"roms/*",), settle=0.05)
-    tree = Tree(Catalog(sealer))
+    tree = Tree(Catalog(sealer, Limits(64, 8)))
     game = make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     make_game(library, "roms/good", {"1": b"11", "2": b"22"})
     advance = FileHasher.advance

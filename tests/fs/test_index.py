@@ -24,7 +24,8 @@ from zipfs import identity
 from zipfs import index as index_module
 from zipfs.errors import IndexFileError
 from zipfs.filestate import Checksums, FileState
-from zipfs.index import Index, Record
+from zipfs.index import Index
+from zipfs.store import Record
 
 quick = settings(
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]

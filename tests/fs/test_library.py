@@ -561,7 +561,7 @@ def test_names_that_run_together_are_told_apart(library: Path) -> None:
     state = FileState(1, 2, 3, 4)
     access = Access(0o444, 0, 0)
     prints = {
-        GameScan((SourceFile(path, source, state),), access, 0, ()).fingerprint()
+        GameScan((SourceFile(path, source, state),), access, 0, 0, ()).fingerprint()
         for path, source in [(b"ab", b"c"), (b"a", b"bc"), (b"abc", b""), (b"a", b"b 2 c")]
     }
     assert len(prints) == 4

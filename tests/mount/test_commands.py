@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import contextlib
 import os
 import pty
 import signal
@@ -72,7 +73,10 @@ def test_index_interrupted_and_carried_on(library: Path, index: Path) -> None:
 
     def is_hashing() -> bool:
         assert process.poll() is None
-        links = [os.readlink(link) for link in Path(f"/proc/{process.pid}/fd").iterdir()]
+        links = []
+        for link in Path(f"/proc/{process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                links.append(os.readlink(link))
         return str(library / "roms/ps3/Big/a") in links
 
     poll("the big one to be in work", is_hashing)

@@ -25,6 +25,9 @@ games = ["roms/*/*", "more/**"]
 allow-other = true
 settle = 5
 read-ahead = 0
+watch = "poll"
+trust = "mtime"
+read-timeout = 5
 options = ["noatime,nodev", "fsname=games"]
 log-level = "debug"
 """
@@ -40,6 +43,9 @@ def test_defaults() -> None:
         "allow_other": False,
         "settle": 2.0,
         "read_ahead": 1024,
+        "watch": "auto",
+        "trust": "state",
+        "read_timeout": 30.0,
         "options": (),
         "log_level": "info",
     }
@@ -55,6 +61,9 @@ def test_file_says_all(file: Path) -> None:
         "allow_other": True,
         "settle": 5.0,
         "read_ahead": 0,
+        "watch": "poll",
+        "trust": "mtime",
+        "read_timeout": 5.0,
         "options": ("noatime,nodev", "fsname=games"),
         "log_level": "debug",
     }

@@ -1,0 +1,274 @@
+"""A file whose disk doesn't answer is given up; others are hashed meanwhile (DESIGN R3, R4)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.support.libraries import content, make_file
+from zipfs import hasher as module
+from zipfs.filestate import Checksums, FileState
+from zipfs.hasher import FileHasher, Hasher, Worker
+from zipfs.library import SourceFile
+
+PATIENCE = 0.1
+LONG = 10.0
+
+
+class Results:
+    """What the hasher has said, by the names of files."""
+
+    def __init__(self) -> None:
+        self.hashed_: dict[bytes, Checksums] = {}
+        self.failed_: dict[bytes, Exception] = {}
+
+    async def hashed(self, file: SourceFile, checksums: Checksums, owners: set[bytes]) -> None:
+        self.hashed_[file.source] = checksums
+        self.failed_.pop(file.source, None)
+
+    async def failed(self, file: SourceFile, error: Exception, owners: set[bytes]) -> None:
+        self.failed_[file.source] = error
+
+
+class Disk:
+    """Reads of the files with these names hang until released."""
+
+    def __init__(self) -> None:
+        self.hanging: dict[bytes, threading.Event] = {}
+        self.entered: list[bytes] = []
+        self.left = 0
+
+    def hang(self, name: bytes) -> None:
+        self.hanging[name] = threading.Event()
+
+    def release(self) -> None:
+        for event in self.hanging.values():
+            event.set()
+        self.hanging.clear()
+
+    def touch(self, path: bytes) -> None:
+        name = os.path.basename(path)
+        if event := self.hanging.get(name):
+            self.entered.append(name)
+            event.wait(LONG)
+            self.left += 1
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    disk = Disk()
+    advance = FileHasher.advance
+
+    def slow(self: FileHasher, limit: int) -> Checksums | None:
+        disk.touch(self._path)
+        return advance(self, limit)
+
+    monkeypatch.setattr(FileHasher, "advance", slow)
+    yield disk
+    disk.release()
+
+
+def source(folder: Path, name: str, size: int) -> SourceFile:
+    make_file(folder / name, content(size, name))
+    state = FileState.of(os.stat(folder / name))
+    return SourceFile(name.encode(), name.encode(), state)
+
+
+def opened(folder: Path) -> list[str]:
+    """Which files in *folder* this process has open."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            path = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            continue
+        if os.path.dirname(path) == str(folder):
+            found.append(os.path.basename(path))
+    return found
+
+
+def make_hasher(folder: Path, patience: float | None = PATIENCE) -> Hasher:
+    return Hasher(lambda name: os.fsencode(folder) + b"/" + name, patience)
+
+
+async def until(condition: object) -> None:
+    assert callable(condition)
+    with trio.fail_after(LONG):
+        while not condition():  # noqa: ASYNC110 - set by other threads, too
+            await trio.sleep(0.001)
+
+
+async def test_others_are_hashed(tmp_path: Path, disk: Disk, nursery: trio.Nursery) -> None:
+    first, second = source(tmp_path, "a", 10), source(tmp_path, "b", 1000)
+    disk.hang(b"a")
+    hasher, results = make_hasher(tmp_path), Results()
+    hasher.add(first, b"game a", asked=True)
+    hasher.add(second, b"game b", asked=False)
+    nursery.start_soon(hasher.run, results)
+    await until(lambda: b"b" in results.hashed_)
+    assert results.hashed_[b"b"].crc32 == zlib.crc32(content(1000, "b"))
+    assert isinstance(results.failed_[b"a"], TimeoutError)
+    assert (len(hasher), hasher.pending_bytes) == (0, 0)
+
+    # As long as the thread is in there, to ask again is answered at once, by no thread.
+    results.failed_.clear()
+    hasher.add(first, b"game a", asked=True)
+    await until(lambda: b"a" in results.failed_)
+    assert disk.entered == [b"a"]
+    assert opened(tmp_path) == ["a"]
+
+    disk.release()
+    await until(lambda: not opened(tmp_path))
+    await until(lambda: not hasher._stuck)
+    hasher.add(first, b"game a", asked=True)
+    await until(lambda: b"a" in results.hashed_)
+    assert results.hashed_[b"a"].crc32 == zlib.crc32(content(10, "a"))
+    assert not opened(tmp_path)
+
+
+async def test_big_file_is_not_given_up(
+    tmp_path: Path, disk: Disk, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patience is for a file that gets no further, however long all of it takes."""
+    block = FileHasher._block
+
+    def slow(self: FileHasher, buffer: memoryview) -> None:
+        time.sleep(PATIENCE / 4)
+        block(self, buffer)
+
+    monkeypatch.setattr(FileHasher, "_block", slow)
+    file = source(tmp_path, "a", 12 << 20)
+    hasher, results = make_hasher(tmp_path), Results()
+    hasher.add(file, b"game", asked=True)
+    nursery.start_soon(hasher.run, results)
+    await until(lambda: results.hashed_ or results.failed_)
+    assert not results.failed_
+    assert results.hashed_[b"a"].crc32 == zlib.crc32(content(12 << 20, "a"))
+
+
+async def test_many_stuck_files(tmp_path: Path, disk: Disk, nursery: trio.Nursery) -> None:
+    hasher, results = make_hasher(tmp_path, 0.02), Results()
+    names = [f"{number}" for number in range(20)]
+    for name in names:
+        disk.hang(name.encode())
+        hasher.add(source(tmp_path, name, 10), b"game", asked=False)
+    hasher.add(source(tmp_path, "last", 1000), b"game", asked=False)
+    before = threading.active_count()
+    nursery.start_soon(hasher.run, results)
+    await until(lambda: b"last" in results.hashed_)
+    assert len(results.failed_) == 20
+    disk.release()
+    await until(lambda: disk.left == 20)
+    await until(lambda: not hasher._stuck)
+    await until(lambda: not opened(tmp_path))
+    # Of the workers one is left.
+    await until(lambda: threading.active_count() <= before + 1)
+
+
+async def test_overtaken_files_are_not_left_open(
+    tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many files have been begun, one is open; and they go on where they were."""
+    monkeypatch.setattr(module, "SLICE", 1 << 20)
+    monkeypatch.setattr(module, "_WINDOW", 1 << 20)
+    hasher, results = make_hasher(tmp_path), Results()
+    sizes = [(9 - number) << 20 for number in range(8)]
+    files = [source(tmp_path, f"{number}", size) for number, size in enumerate(sizes)]
+    begun: list[bytes] = []
+    most = 0
+    advance = FileHasher.advance
+
+    def noted(self: FileHasher, limit: int) -> Checksums | None:
+        nonlocal most
+        name = os.path.basename(self._path)
+        if name not in begun:
+            begun.append(name)
+            if len(begun) < len(files):  # one that is smaller, before this one is done
+                number = len(begun)
+                trio.from_thread.run_sync(
+                    lambda: hasher.add(files[number], b"game", asked=False), trio_token=token
+                )
+        result = advance(self, limit)
+        most = max(most, len(opened(tmp_path)))
+        return result
+
+    monkeypatch.setattr(FileHasher, "advance", noted)
+    token = trio.lowlevel.current_trio_token()
+    hasher.add(files[0], b"game", asked=False)
+    nursery.start_soon(hasher.run, results)
+    await until(lambda: len(results.hashed_) == len(files))
+    assert begun == [file.source for file in files]
+    assert most == 1
+    for number, size in enumerate(sizes):
+        name = f"{number}"
+        assert results.hashed_[name.encode()].crc32 == zlib.crc32(content(size, name))
+    await until(lambda: not opened(tmp_path))
+
+
+async def test_end_while_stuck(tmp_path: Path, disk: Disk) -> None:
+    """The end waits for no thread, and a thread that comes back later leaves nothing open."""
+    disk.hang(b"a")
+    hasher, results = make_hasher(tmp_path, None), Results()
+    hasher.add(source(tmp_path, "a", 10), b"game", asked=True)
+    with trio.fail_after(LONG / 2):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hasher.run, results)
+            await until(lambda: disk.entered == [b"a"])
+            nursery.cancel_scope.cancel()
+    disk.release()
+    await until(lambda: not opened(tmp_path))
+
+
+# ---------------------------------------------------------------- the worker
+
+
+async def test_worker_passes_on() -> None:
+    worker = Worker()
+    try:
+        assert await worker.call(lambda: 7, lambda: 0, None) == 7
+        with pytest.raises(OSError, match="broken"):
+            await worker.call(_broken, lambda: 0, LONG)
+        assert not worker.busy
+    finally:
+        worker.stop()
+
+
+def _broken() -> None:
+    raise OSError(errno.EIO, "broken")
+
+
+async def test_worker_ending_just_when_given_up() -> None:
+    """Either in time, or late and told so; never both, and never neither."""
+    patience = 0.002
+    answers = []
+    for number in range(300):
+        worker = Worker()
+        seconds = patience + (number % 30 - 15) * 0.00005
+        told: list[str] = []
+        try:
+            await worker.call(
+                lambda seconds=seconds: time.sleep(seconds),  # type: ignore[misc]
+                lambda: 0,
+                patience,
+                lambda told=told: told.append("late"),  # type: ignore[misc]
+                lambda told=told: told.append("freed"),  # type: ignore[misc]
+            )
+        except TimeoutError:
+            assert worker.busy
+            await until(lambda told=told: told == ["late", "freed"])
+            answers.append(False)
+        else:
+            assert not worker.busy
+            assert not told
+            answers.append(True)
+        worker.stop()
+    assert True in answers
+    assert False in answers

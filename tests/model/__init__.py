@@ -1,0 +1,1 @@
+"""A random library, readers of its mount, and a model that knows what they may see."""
