@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 import pyfuse3
 import trio
@@ -210,8 +210,15 @@ async def _watch(settings: Settings, library: bytes, catalog: Catalog) -> None:
     def ready() -> None:
         catalog.polling = bool(eventless)
 
+    def changed(paths: Iterable[bytes]) -> None:
+        try:
+            catalog.changed(paths)
+        except Exception:
+            # H4: called by the loop itself, which would end with it.
+            log.exception("unexpected error about changes in the library")
+
     if settings.watch != "poll":
-        await watch(library, catalog.changed, ready)
+        await watch(library, changed, ready)
         catalog.polling = True
 
 

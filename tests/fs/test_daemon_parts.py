@@ -6,15 +6,17 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
 import trio.testing
 
-from tests.fs.lab import root_only, small_disk
+from tests.fs.lab import root_only, small_disk, until
 from zipfs import daemon, mountpoint
+from zipfs.catalog import Catalog
 from zipfs.config import Settings
 from zipfs.errors import ConfigError, FuseError, LibraryError, MountpointError, ZipfsError
 from zipfs.notify import Notifier
@@ -335,3 +337,31 @@ def test_the_limit_on_open_files_is_raised() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+# -- Told of changes -------------------------------------------------------------------------
+
+
+async def test_an_error_about_changes_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """H4: it happens in a call that trio makes by itself, and would end all of it."""
+
+    class Broken:
+        polling = True
+        told = 0
+
+        def changed(self, paths: Iterable[bytes]) -> None:
+            self.told += 1
+            raise LookupError
+
+    catalog = Broken()
+    settings = Settings.load(None, {"library": str(tmp_path)})
+    async with trio.open_nursery() as nursery:
+        watch = daemon._watch
+        nursery.start_soon(watch, settings, os.fsencode(tmp_path), cast("Catalog", catalog))
+        await until(lambda: not catalog.polling)  # now it is watched
+        (tmp_path / "new").touch()
+        await until(lambda: bool(catalog.told))
+        nursery.cancel_scope.cancel()
+    assert "unexpected error about changes in the library" in caplog.text
