@@ -26,6 +26,7 @@ from zipfs.config import LogLevel, Settings, Trust, Watch
 from zipfs.errors import (
     EXIT_CODES,
     INTERRUPTED,
+    IndexFileError,
     LayoutError,
     LibraryError,
     MountpointError,
@@ -197,12 +198,15 @@ def index(**given: Any) -> None:
     sealer = daemon.make_sealer(settings)
     with closing(sealer.index), _Bar() as bar:
         summary = offline.seal_all(sealer, list(sealer.library.games(sealer.policy)), bar)
+        saved = sealer.index.is_saving
     for problem in summary.problems:
         click.echo(f"zipfs: {problem}", err=True)
     click.echo(
         f"{summary.archives} archives sealed: {summary.members} members, {summary.size} bytes"
         f" ({summary.hashed} bytes hashed now)"
     )
+    if not saved:
+        raise IndexFileError(f"the checksums could not be saved to the index {sealer.index.file}")
     if summary.changing:
         raise NotSealedError(
             f"{len(summary.changing)} games could not be sealed, because they keep changing or"

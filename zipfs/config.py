@@ -79,6 +79,8 @@ class Settings(BaseModel):
     @field_validator("games", "options", mode="before")
     @classmethod
     def _list(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise ValueError(f"a list is wanted, like [{value!r}]")
         return tuple(value) if isinstance(value, list) else value
 
     @field_validator("games")

@@ -35,7 +35,7 @@ _once = Once(log)
 ENTRY_TIMEOUT: Final = 1.0
 """Seconds, at most, for which the kernel takes a name or attributes as they are."""
 _BLOCK_SIZE: Final = 512  # the unit of st_blocks, stat(3type)
-_NAME_MAX: Final = 1024  # FUSE_NAME_MAX; NAME.zip may be longer than 255
+_NAME_MAX: Final = 255  # bytes
 
 P = ParamSpec("P")
 R = TypeVar("R")

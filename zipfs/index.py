@@ -16,6 +16,7 @@ import errno
 import logging
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,7 +52,9 @@ class Index:
         try:
             os.makedirs(os.path.dirname(os.path.abspath(file)), mode=0o700, exist_ok=True)
             # Made here so that it is the owner's alone: paths are private.
-            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            os.close(descriptor)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 self._do_without(error)
@@ -59,6 +62,8 @@ class Index:
             raise IndexFileError(
                 f"can't write the index {file}: {error.strerror}; name another with --index FILE"
             ) from None
+        if not regular:
+            raise IndexFileError(f"the index {file} isn't a file; name another with --index FILE")
         try:
             self._disk = self._open()
         except (sqlite3.Error, OSError) as error:
@@ -72,11 +77,20 @@ class Index:
     def close(self) -> None:
         """No more is read or saved. Calls from threads that were left behind find nothing."""
         with self._lock:
+            if self._memory and not self._closed:
+                self._retry_at = 0.0  # the last chance to save
+                self._writing(lambda store: None)
             self._closed = True
             for store in (self._disk, self._memory):
                 if store:
                     store.close()
             self._disk = self._memory = None
+
+    @property
+    def is_saving(self) -> bool:
+        """Whether all that was to be kept is on disk."""
+        with self._lock:
+            return self._memory is None
 
     def files(self, paths: Sequence[bytes]) -> dict[bytes, Record]:
         """What is known of those of *paths* that are known, :attr:`blocks` left empty."""
@@ -193,7 +207,10 @@ class Index:
         self._retry_at = time.monotonic() + _RETRY_SAVING
 
     def _set_aside(self, error: Exception) -> None:
-        aside = self.file + ".bad"  # the last one only, so that they don't pile up
+        # Whatever it is, it is somebody's: nothing is overwritten.
+        number = 1
+        while os.path.lexists(aside := f"{self.file}.bad" + (f"-{number}" if number > 1 else "")):
+            number += 1
         for suffix in ("", "-wal", "-shm", "-journal"):
             if os.path.lexists(self.file + suffix):
                 os.replace(self.file + suffix, aside + suffix)

@@ -31,6 +31,7 @@ from zipfs.zipformat import Member, archive_time
 
 log = logging.getLogger(__name__)
 
+_NAME_MAX: Final = 255  # of every file system that somebody will copy an archive to
 _NANOSECONDS: Final = 1_000_000_000
 
 
@@ -84,7 +85,7 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """Fewer than two files: shown as the folder it is."""
+    """Fewer than two files, or too long a name: shown as the folder it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +226,7 @@ class Sealer:
         sealed = before.outcome if before and isinstance(before.outcome, Sealed) else None
         if sealed and sealed.path == archive and not whole and not unsure:
             outcome = sealed
-        elif len(scan.files) < 2:
+        elif len(scan.files) < 2 or self._is_too_long(archive):
             outcome = Plain()
         elif not sealed and (seconds := self._unsettled(scan, clock_ns, started - first_seen)) > 0:
             outcome = Unsettled(seconds)
@@ -233,6 +234,17 @@ class Sealer:
             outcome, version, unsure = self._assemble(archive, scan)
         took = time.monotonic() - started
         return Examination(started, fingerprint, first_seen, outcome, took, unsure), version
+
+    def _is_too_long(self, archive: bytes) -> bool:
+        """Whether no file could have the name of *archive*: its game stays a folder."""
+        if len(archive.rpartition(b"/")[2]) <= _NAME_MAX:
+            return False
+        self._once.warning(
+            "%s would be a name of more than %d bytes; its folder is shown as it is",
+            shown(archive),
+            _NAME_MAX,
+        )
+        return True
 
     def _scan(self, source: bytes, origins: Origins) -> GameScan:
         scan = self.library.scan(source, self.policy, origins)

@@ -315,16 +315,39 @@ def test_the_old_file_is_set_aside_with_all_that_belongs_to_it(
     index = Index(file)
     index.close()
     suffixes = ("", "-wal", "-shm", "-journal")
-    for generation, there in ((b"first", suffixes), (b"second", suffixes[:2])):
+    wanted = {}
+    for generation, aside, there in (
+        (b"first", ".bad", suffixes),
+        (b"second", ".bad-2", suffixes[:2]),
+    ):
         for suffix in there:
             Path(file + suffix).write_bytes(generation)
         index._set_aside(sqlite3.DatabaseError("malformed"))
         assert len(warnings()) == 1
-        # One generation only, and none mixed with another.
-        folder = Path(file).parent
-        assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
-            f"index.sqlite3.bad{suffix}": generation for suffix in there
-        }
+        wanted |= {f"index.sqlite3{aside}{suffix}": generation for suffix in there}
+        found = {path.name: path.read_bytes() for path in Path(file).parent.iterdir()}
+        assert found == wanted
+
+
+def test_nothing_that_was_set_aside_is_overwritten(file: str) -> None:
+    """One of them may be somebody's own, named as the index by mistake."""
+    for content in (b"precious", b"the second", b"the third"):
+        with open(file, "wb") as stream:
+            stream.write(content)
+        Index(file).close()
+    for aside, content in (
+        (".bad", b"precious"),
+        (".bad-2", b"the second"),
+        (".bad-3", b"the third"),
+    ):
+        with open(file + aside, "rb") as stream:
+            assert stream.read() == content
+
+
+def test_a_device_is_no_index() -> None:
+    with pytest.raises(IndexFileError, match="isn't a file"):
+        Index(os.devnull)
+    assert not os.path.exists(os.devnull + "-journal")
 
 
 @pytest.mark.parametrize("reading", [True, False])
@@ -494,6 +517,25 @@ def test_a_full_disk(
             assert index.files(list(kept)) == kept
             assert issue(index, identity.DAY + 5) == NEWEST - 5 - identity.DAY
             assert warnings() == []
+
+
+@root_only
+def test_what_is_in_memory_at_the_end_is_saved_if_there_is_room(
+    place: Path, warnings: Callable[[], list[str]]
+) -> None:
+    folder = place / "disk"
+    folder.mkdir()
+    file = str(folder / "index")
+    kept = records(2000)
+    with small_disk(folder, "64k") as resize:
+        with closing(Index(file)) as index:
+            index.put_files(kept)
+            assert not index.is_saving
+            resize("64m")
+        with closing(Index(file)) as index:
+            assert index.files(list(kept)) == kept
+            assert index.is_saving
+    assert [line.rpartition(" ")[2] for line in warnings()] == ["saving", "again"]
 
 
 @root_only

@@ -168,7 +168,7 @@ def test_names_that_are_not_utf_8(library: Path, mount: Mounts) -> None:
 
 
 def test_names_of_all_sorts(library: Path, mount: Mounts) -> None:
-    games = ["Pokémon", "ゼルダ", "a b  c", "100% %41", "it's [!] (v1.0)", "-rf", "x" * 255, "é"]
+    games = ["Pokémon", "ゼルダ", "a b  c", "100% %41", "it's [!] (v1.0)", "-rf", "x" * 251, "é"]
     for game in games:
         make_game(library, f"roms/all/{game}", {"ファイル.bin": b"1", "ü/naïve.txt": b"2"})
     mounted = mount(library)
@@ -177,6 +177,19 @@ def test_names_of_all_sorts(library: Path, mount: Mounts) -> None:
     for game in games:
         wanted = expected_archive(library / "roms/all" / game)
         assert mounted.archive(f"roms/all/{game}").read_bytes() == wanted
+
+
+def test_a_name_too_long_for_an_archive(library: Path, mount: Mounts) -> None:
+    """With .zip behind it no file could have it, so the game stays a folder."""
+    long = "é" * 126  # 252 bytes
+    make_game(library, f"roms/all/{long}", {"1": b"1", "2": b"2"})
+    make_game(library, "roms/all/short", {"1": b"1", "2": b"2"})
+    mounted = mount(library)
+    mounted.expect_log("its folder is shown as it is")
+    mounted.wait_sealed(1)
+    assert names_in(mounted.path / "roms/all") == {long.encode(), b"short.zip"}
+    assert (mounted.path / "roms/all" / long / "2").read_bytes() == b"2"
+    assert mounted.log_text().count("its folder is shown as it is") == 1
 
 
 def test_unsafe_names_are_mapped(library: Path, mount: Mounts) -> None:

@@ -134,6 +134,7 @@ WRONG: list[tuple[str, str]] = [
     ('games = ["./x"]', "bad value for 'games' in {file}: './x' isn't a pattern"),
     ('options = "ro"', "bad value for 'options' in {file}: "),
     ('options = ["rw"]', "bad value for 'options' in {file}: the mount option 'rw' can't be had"),
+    ('games = "roms/*/*"', "bad value for 'games' in {file}: a list is wanted, like ['roms/*/*']"),
     ('options = ["noatime, rw"]', "bad value for 'options' in {file}: the mount option 'rw'"),
     ("a = " + "[" * 5000, "the config file {file} isn't valid TOML: too deeply nested"),
     ('options = ["noatime,rw"]', "bad value for 'options' in {file}: the mount option 'rw'"),
