@@ -29,6 +29,9 @@ then goes on, and the test fails by itself and shows why. The timeout proper end
 
 
 def pytest_sessionstart() -> None:
+    # A shell that runs us in the background has us, and all that we start, ignore SIGINT.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ[MARKER] = str(os.getpid())  # for all that we start, servers included
     sweep()
 

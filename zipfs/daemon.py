@@ -174,6 +174,9 @@ async def _obey(signals: AsyncIterator[int], scope: trio.CancelScope, catalog: C
         else:
             log.info("ending: %s", signal.Signals(number).name)
             scope.cancel()
+            # Once is enough: somebody impatient must not keep us busy with being told.
+            for ending in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(ending, signal.SIG_IGN)
 
 
 def _dump(token: trio.lowlevel.TrioToken) -> None:

@@ -907,9 +907,8 @@ async def test_a_read_that_is_given_up(
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert reader._spare == []
-    # What was lent to the threads is not given back before they have ended.
-    assert any(file.users for file in reader._pool._files.values())
     stuck.set()
+    # What was lent to the threads is given back when they have ended.
     await until(lambda: all(not file.users for file in reader._pool._files.values()))
     assert reader._pool._reserved == 0
     start, length = member_range(version, b"good", 0, 1000)
