@@ -787,27 +787,3 @@ async def test_a_stuck_game_delays_nobody_else(
         for _ in range(20):
             assert isinstance(await running.archive("roms/good.zip"), Archive)
         go_on.set()
-
-
-async def test_who_gives_up_waiting_takes_nobody_with_him(
-    library: Path, running: Tree, sealer: Sealer, monkeypatch: pytest.MonkeyPatch, stale: None
-) -> None:
-    make_game(library, "roms/game", {"1": b"1", "2": b"2"})
-    await running.sealed("roms/game.zip")
-    examine = sealer.examine
-    go_on = threading.Event()
-
-    def slow(*arguments: object, **keywords: object) -> object:
-        assert go_on.wait(20)
-        return examine(*arguments, **keywords)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(sealer, "examine", slow)
-    async with trio.open_nursery() as nursery:
-        async with trio.open_nursery() as impatient:
-            impatient.start_soon(running.archive, "roms/game.zip")
-            await trio.testing.wait_all_tasks_blocked()
-            nursery.start_soon(running.archive, "roms/game.zip")
-            await trio.testing.wait_all_tasks_blocked()
-            impatient.cancel_scope.cancel()
-        go_on.set()
-    assert running.games._busy == {}
