@@ -117,7 +117,9 @@ async def _serve(settings: Settings, path: str, sealer: Sealer) -> None:
                 async with trio.open_nursery() as serving:
                     serving.start_soon(_serve_requests, nursery.cancel_scope)
                     await operations.mounted.wait()
-                    _announce(settings, path, notifier)
+                    await trio.to_thread.run_sync(_tune, settings, path, abandon_on_cancel=True)
+                    log.info("mounted %s on %s", settings.library, settings.mountpoint)
+                    notifier.ready()
                     serving.start_soon(catalog.run)
                     serving.start_soon(_watch, settings, sealer.library.root, catalog)
                     serving.start_soon(reader.tidy)
@@ -145,13 +147,16 @@ async def _ending_nursery() -> AsyncIterator[trio.Nursery]:
         raise mine
 
 
-def _announce(settings: Settings, path: str, notifier: Notifier) -> None:
+def _tune(settings: Settings, path: str) -> None:
+    """Set what the kernel lets us set of the mount; in a worker thread.
+
+    It runs programs and looks at mounts, ours among them, whose questions the loop
+    has to answer meanwhile.
+    """
     if settings.read_ahead and (why := mp.set_read_ahead(path, settings.read_ahead)):
         log.debug("the kernel's read-ahead stays as it is: %s", why)
     if why := mp.set_max_background(path, MAX_BACKGROUND):
         log.debug("the kernel's limit on reads ahead stays as it is: %s", why)
-    log.info("mounted %s on %s", settings.library, settings.mountpoint)
-    notifier.ready()
 
 
 async def _save(catalog: Catalog) -> None:

@@ -98,7 +98,7 @@ class Looks:
 
         def counted(game: bytes, *rest: object, **keywords: object) -> object:
             self.counts[game] += 1
-            return examine(game, *rest, **keywords)  # type: ignore[arg-type]
+            return examine(game, *rest, **keywords)  # type: ignore[arg-type]  # passed on as they came
 
         monkeypatch.setattr(sealer, "examine", counted)
 
@@ -120,7 +120,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     def counted(self: FileHasher, path: bytes, *rest: object) -> None:
         counts[os.fsdecode(os.path.basename(path))] += 1
-        start(self, path, *rest)  # type: ignore[arg-type]
+        start(self, path, *rest)  # type: ignore[arg-type]  # passed on as they came
 
     monkeypatch.setattr(FileHasher, "__init__", counted)
     return counts
@@ -194,7 +194,7 @@ async def test_what_is_asked_for_is_sealed_first(
 
     def watched(self: FileHasher, path: bytes, *rest: object) -> None:
         order.append(os.fsdecode(path).split("/")[-2])
-        start(self, path, *rest)  # type: ignore[arg-type]
+        start(self, path, *rest)  # type: ignore[arg-type]  # passed on as they came
 
     monkeypatch.setattr(FileHasher, "__init__", watched)
     for number in range(5):
@@ -387,7 +387,7 @@ async def test_a_look_that_began_before_the_doubt_is_no_answer(
     looked, go_on = threading.Event(), threading.Event()
 
     def slow(*arguments: object, **keywords: object) -> tuple[Examination, Version | None]:
-        found = examine(*arguments, **keywords)  # type: ignore[arg-type]
+        found = examine(*arguments, **keywords)  # type: ignore[arg-type]  # passed on as they came
         if not looked.is_set():
             looked.set()
             assert go_on.wait(20)
@@ -475,7 +475,7 @@ async def test_one_bad_game_doesnt_hide_the_others(
     def odd(game: bytes, *rest: object, **keywords: object) -> object:
         if game == b"roms/1":
             raise LookupError("a defect")
-        return examine(game, *rest, **keywords)  # type: ignore[arg-type]
+        return examine(game, *rest, **keywords)  # type: ignore[arg-type]  # passed on as they came
 
     monkeypatch.setattr(sealer, "examine", odd)
     for number in range(3):
@@ -777,7 +777,7 @@ async def test_a_stuck_game_delays_nobody_else(
     def stuck(game: bytes, *rest: object, **keywords: object) -> object:
         if game == b"roms/stuck":
             assert go_on.wait(20)
-        return examine(game, *rest, **keywords)  # type: ignore[arg-type]
+        return examine(game, *rest, **keywords)  # type: ignore[arg-type]  # passed on as they came
 
     monkeypatch.setattr(sealer, "examine", stuck)
     async with trio.open_nursery() as nursery:
