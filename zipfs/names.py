@@ -2,17 +2,27 @@
 
 A path in a Linux file system is any bytes without NUL; an entry name is UTF-8
 text that every reader must take for the same place. The policy, part of the
-format (DESIGN "The ZIP"):
+format (DESIGN "The ZIP"), looks at one component of a path at a time:
 
-- A component that is valid UTF-8 keeps its characters as they are, in whatever
-  normal form, save those that are unsafe somewhere: a backslash (a separator to
-  Windows), a colon (a drive or a stream), a control character (U+0000-001F,
-  007F-009F). Each is written as its UTF-8 bytes in the form ``%XX``.
+- Valid UTF-8 keeps its characters as they are, in whatever normal form, save
+  those that are unsafe somewhere: a backslash (a separator to Windows), a colon
+  (a drive or a stream), a control character (U+0000-001F, 007F-009F). Each is
+  written as its UTF-8 bytes in the form ``%XX``.
 - Bytes that aren't UTF-8 are written as ``%XX``, too.
 - The components ``.`` and ``..`` become ``%2E`` and ``%2E%2E``.
+- What has become longer than 255 bytes by that, so that no file could be called
+  so, is cut before its extension and ends in ``~`` and a checksum of its bytes.
 - Where two siblings are called the same after that, one whose name needed no
   change keeps it, and the others get `` (2)``, `` (3)`` ... in the order of
   their original bytes, before the extension.
+
+A *portable* name is one that Windows can create as well, and macOS tell from its
+siblings. There, moreover:
+
+- ``"``, ``*``, ``<``, ``>``, ``?`` and ``|``, a dot or a space at the end, and the
+  first letter of a device's name (``CON``, ``nul.txt`` ...) are written as ``%XX``
+  (https://learn.microsoft.com/windows/win32/fileio/naming-a-file).
+- Siblings that differ in letter case or normal form only count as called the same.
 
 Nothing else is escaped: a ``%`` in a name stays, so ordinary names never change.
 The result depends on the set of paths only, not on the order they come in.
@@ -23,46 +33,90 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Final
+from unicodedata import ucd_3_2_0
 
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f:\\]")
+import xxhash
+
+MAX_COMPONENT: Final = 255
+"""Bytes: NAME_MAX of nearly all file systems of Linux. Windows and macOS count UTF-16
+units or characters, which are never more."""
+
+_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f:\\]")
+_UNPORTABLE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f:\\"*<>?|]|[. ]\Z')
+_DEVICE: Final = re.compile(r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9¹²³]) *(?:\.|\Z)")
+_MAX_EXTENSION: Final = 16
+"""Bytes, its dot included, that a name which is cut keeps of its end."""
 
 
-def safe_component(raw: bytes) -> str:
+def safe_component(raw: bytes, *, portable: bool = False) -> str:
     """One path component as text that is safe in an entry name."""
     if raw in (b".", b".."):
         return "%2E" * len(raw)
+    pieces = _pieces(raw, _UNPORTABLE if portable else _UNSAFE)
+    name = "".join(pieces)
+    if portable and _DEVICE.match(name.upper()):
+        pieces[0] = _percent(pieces[0].encode())
+        name = "".join(pieces)
+    if name.encode() == raw or len(name.encode()) <= MAX_COMPONENT:
+        return name
+    return _shortened(pieces, f"~{xxhash.xxh3_64_hexdigest(raw)}")
+
+
+def _pieces(raw: bytes, unsafe: re.Pattern[str]) -> list[str]:
+    """*raw* as text, each character or escape by itself."""
     text = raw.decode("utf-8", "surrogateescape")
-    text = _UNSAFE.sub(lambda match: _percent(match[0].encode()), text)
-    if text.isascii() or not any("\udc80" <= character <= "\udcff" for character in text):
-        return text
-    return "".join(
-        _percent(bytes([ord(character) - 0xDC00]))
-        if "\udc80" <= character <= "\udcff"
-        else character
-        for character in text
-    )
+    pieces = list(text)
+    for match in unsafe.finditer(text):
+        pieces[match.start()] = _percent(match[0].encode())
+    if not text.isascii():
+        for position, character in enumerate(text):
+            if "\udc80" <= character <= "\udcff":
+                pieces[position] = _percent(bytes([ord(character) - 0xDC00]))
+    return pieces
 
 
 def _percent(raw: bytes) -> str:
     return "".join(f"%{byte:02X}" for byte in raw)
 
 
-def entry_names(paths: Iterable[bytes]) -> dict[bytes, bytes]:
+def _shortened(pieces: list[str], mark: str) -> str:
+    """As many of the *pieces* as there is room for, then *mark* and the extension."""
+    text = "".join(pieces)
+    extension = text[len(_split(text)[0]) :]
+    if len(extension.encode()) > _MAX_EXTENSION:
+        extension = ""
+    room = MAX_COMPONENT - len((mark + extension).encode())
+    kept = []
+    for piece in pieces:
+        room -= len(piece.encode())
+        if room < 0:
+            break
+        kept.append(piece)
+    return "".join(kept) + mark + extension
+
+
+def entry_names(paths: Iterable[bytes], *, portable: bool = False) -> dict[bytes, bytes]:
     """The entry name of each of *paths*, which are relative and ``/``-separated.
 
     Distinct paths get distinct names, and no name is a folder of another one
-    unless its path is.
+    unless its path is. Raises :exc:`ValueError` for a path with an empty component:
+    absolute, or ending in ``/``.
     """
     paths = list(paths)
-    if all(_is_plain(path) for path in paths):
+    if not portable and all(_is_plain(path) for path in paths):
         return {path: path for path in paths}
     siblings: defaultdict[bytes, set[bytes]] = defaultdict(set)
     for path in paths:
         parent = b""
         for component in path.split(b"/"):
+            if not component:
+                raise ValueError(f"{path!r} isn't a relative path")
             siblings[parent].add(component)
             parent = parent + b"/" + component if parent else component
-    mapped = {parent: _map_siblings(children) for parent, children in siblings.items()}
+    mapped = {
+        parent: _map_siblings(children, portable=portable) for parent, children in siblings.items()
+    }
     names = {}
     for path in paths:
         parent = b""
@@ -84,28 +138,52 @@ def _is_plain(path: bytes) -> bool:
     return (
         path.isascii()
         and not _UNSAFE.search(path.decode("ascii"))
-        and not any(component in (b".", b"..") for component in path.split(b"/"))
+        and not any(component in (b"", b".", b"..") for component in path.split(b"/"))
     )
 
 
-def _map_siblings(components: Iterable[bytes]) -> dict[bytes, str]:
+def _map_siblings(components: Iterable[bytes], *, portable: bool) -> dict[bytes, str]:
     """Names for the children of one folder, all different."""
-    safe = {component: safe_component(component) for component in components}
-    mapped = {raw: name for raw, name in safe.items() if name.encode("utf-8", "replace") == raw}
-    taken = set(mapped.values())
-    for raw in sorted(safe.keys() - mapped.keys()):
+    safe = {raw: safe_component(raw, portable=portable) for raw in components}
+    mapped: dict[bytes, str] = {}
+    taken = set()
+    unchanged = [raw for raw, name in safe.items() if name.encode() == raw]
+    for raw in (*sorted(unchanged), *sorted(safe.keys() - set(unchanged))):
         name = safe[raw]
         number = 2
-        while name in taken:
+        while (key := _folded(name) if portable else name) in taken:
             name = _numbered(safe[raw], number)
             number += 1
-        taken.add(name)
+        taken.add(key)
         mapped[raw] = name
     return mapped
 
 
+def _folded(name: str) -> str:
+    """What names have in common that Windows or macOS may take for the same.
+
+    Letter case and normal form (Unicode 15, 5.18 and UAX 15), of the characters that Unicode
+    3.2 had: what newer versions of Python know of newer characters must not change an
+    archive (DESIGN B1). Rather too much is taken for the same than too little.
+    """
+    return "".join(
+        # Where a capital I has no dot, in Turkish, this is its small letter.
+        character.casefold().replace("\u0131", "i")
+        if ucd_3_2_0.category(character) != "Cn"
+        else character
+        for character in ucd_3_2_0.normalize("NFD", name)
+    )
+
+
 def _numbered(name: str, number: int) -> str:
+    stem, extension = _split(name)
+    mark = f" ({number})"
+    if len((stem + mark + extension).encode()) <= MAX_COMPONENT:
+        return stem + mark + extension
+    return _shortened(re.findall(r"%[0-9A-F]{2}|.", name, re.DOTALL), mark)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Stem and extension, with its dot; a name that only begins with one has none."""
     stem, dot, extension = name.rpartition(".")
-    if not stem:
-        return f"{name} ({number})"
-    return f"{stem} ({number}){dot}{extension}"
+    return (stem, dot + extension) if stem else (name, "")

@@ -1,0 +1,1 @@
+"""What programs that read ZIPs make of zipfs' archives: readers x cases."""
