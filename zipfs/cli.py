@@ -22,7 +22,7 @@ from rich.progress import (
 )
 
 from zipfs import __version__, daemon, mountpoint, offline, report
-from zipfs.config import LogLevel, Settings, Trust, Watch
+from zipfs.config import LogLevel, Settings, Timestamps, Trust, Watch
 from zipfs.errors import (
     EXIT_CODES,
     INTERRUPTED,
@@ -46,24 +46,46 @@ _Command = Callable[P, R]
 _EPILOG = "\b\nExit status:\n" + "\n".join(f"{code:5}  {text}" for code, text in EXIT_CODES.items())
 
 
-def _index_option(command: _Command[P, R]) -> _Command[P, R]:
-    return click.option(
+_ARCHIVE_OPTIONS = (
+    click.option(
+        "--config",
+        metavar="FILE",
+        help="TOML file with the options of `mount` by name, LIBRARY and MOUNTPOINT included.",
+    ),
+    click.option(
         "--index",
         metavar="FILE",
         help="Where the checksums are kept (SQLite).  [default: a file of its own for each"
         " library, in $STATE_DIRECTORY or else in your state folder, ~/.local/state/zipfs]",
-    )(command)
-
-
-def _games_option(command: _Command[P, R]) -> _Command[P, R]:
-    return click.option(
+    ),
+    click.option(
         "--games",
         metavar="GLOB",
         multiple=True,
         help="Which folders are games, relative to the library, such as 'roms/*/*'; can be"
         " given several times.  [default: roms/*/* if there is a folder roms, else */roms/*"
         " if there are such, else */*]",
-    )(command)
+    ),
+    click.option(
+        "--portable-names",
+        is_flag=True,
+        help="Change the names in archives so that Windows can create each of them, and macOS"
+        " side by side.",
+    ),
+    click.option(
+        "--timestamps",
+        type=click.Choice(get_args(Timestamps)),
+        help="Date the members of archives as their `files` are, or all the same: `fixed`, for"
+        " libraries whose copies have other dates.  [default: files]",
+    ),
+)
+
+
+def _archive_options(command: _Command[P, R]) -> _Command[P, R]:
+    """What decides on archives, so that all commands have to be told the same."""
+    for option in reversed(_ARCHIVE_OPTIONS):
+        command = option(command)
+    return command
 
 
 def _settings(config: str | None = None, **given: Any) -> Settings:
@@ -95,8 +117,7 @@ def cli() -> None:
 @cli.command(short_help="Mount a library, in the foreground.")
 @click.argument("library", required=False)
 @click.argument("mountpoint", required=False)
-@_index_option
-@_games_option
+@_archive_options
 @click.option(
     "--allow-other",
     is_flag=True,
@@ -136,7 +157,6 @@ def cli() -> None:
     help="How long a read may wait for a disk or a share that doesn't answer before it fails;"
     " 0 waits for ever.  [default: 30]",
 )
-@click.option("--config", metavar="FILE", help="TOML file with any of these options by name.")
 @click.option(
     "-o",
     "options",
@@ -185,9 +205,8 @@ def _unmount(path: str, *, lazy: bool) -> None:
 
 
 @cli.command(short_help="Hash all games of a library now.")
-@click.argument("library")
-@_index_option
-@_games_option
+@click.argument("library", required=False)
+@_archive_options
 def index(**given: Any) -> None:
     """Hash all games of LIBRARY now, so that a mount has every archive at once.
 
@@ -215,21 +234,22 @@ def index(**given: Any) -> None:
 
 
 @cli.command(short_help="Show the members and validators of an archive.")
-@click.argument("library")
-@click.argument("game")
-@_index_option
-@_games_option
+@click.argument("place", metavar="[LIBRARY] GAME", nargs=-1, required=True)
+@_archive_options
 @click.option("--json", "as_json", is_flag=True, help="For programs instead of people.")
-def inspect(library: str, game: str, as_json: bool, **given: Any) -> None:
-    """Show the archive of GAME, a path relative to LIBRARY: members and validators.
+def inspect(place: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Show the archive of GAME, a path in LIBRARY or relative to it: members and validators.
 
     What isn't hashed yet is hashed first.
     """
-    settings = _settings(library=library, **given)
+    if len(place) > 2:
+        raise click.UsageError(f"got an unexpected argument ({place[2]})")
+    game = place[-1]
+    settings = _settings(library=place[0] if len(place) == 2 else None, **given)
     _log_to_stderr("error")
     sealer = daemon.make_sealer(settings)
     with closing(sealer.index):
-        found = _find_game(sealer, os.fsencode(game).strip(b"/"))
+        found = _find_game(sealer, _within(settings.library, os.fsencode(game)))
         with _Bar() as bar:
             examination, version = offline.seal_one(sealer, found, bar)
     if version is None:
@@ -245,6 +265,14 @@ def inspect(library: str, game: str, as_json: bool, **given: Any) -> None:
     else:
         terminal = sys.stdout.isatty()
         report.print_version(version, Console(width=None if terminal else 160))
+
+
+def _within(library: str, path: bytes) -> bytes:
+    """*path*, absolute or relative to the library, as the latter."""
+    path = os.path.normpath(path)
+    for root in (os.path.abspath(library), os.path.realpath(library)):
+        path = path.removeprefix(os.fsencode(root).rstrip(b"/") + b"/")
+    return path.strip(b"/")
 
 
 def _find_game(sealer: Sealer, path: bytes) -> offline.Game:

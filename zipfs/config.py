@@ -18,6 +18,7 @@ from zipfs.errors import ConfigError
 
 Watch = Literal["auto", "events", "poll"]
 Trust = Literal["state", "mtime"]
+Timestamps = Literal["files", "fixed"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 MIN_SETTLE = 0.05
@@ -54,6 +55,10 @@ class Settings(BaseModel):
     """SQLite file that keeps the checksums; None: one a library in the state folder."""
     games: tuple[str, ...] = ()
     """Which folders are games, relative to the library; empty: found out."""
+    portable_names: bool = False
+    """Whether archives hold only names that Windows can create."""
+    timestamps: Timestamps = "files"
+    """Whether archives date their members as the files are, or all the same."""
     allow_other: bool = False
     """Whether other users may look into the mount."""
     settle: float = Field(2.0, ge=MIN_SETTLE, le=86400)

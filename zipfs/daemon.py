@@ -34,6 +34,7 @@ from zipfs.notify import Notifier
 from zipfs.pool import Limits
 from zipfs.reader import Reader
 from zipfs.sealing import Sealer
+from zipfs.style import Style
 from zipfs.watcher import needs_polling, watch
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,9 @@ def make_sealer(settings: Settings) -> Sealer:
         globs=globs,
         settle=settings.settle,
         trust_mtime=settings.trust == "mtime",
+        style=Style(
+            portable_names=settings.portable_names, fixed_times=settings.timestamps == "fixed"
+        ),
     )
 
 

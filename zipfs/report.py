@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from zipfs import identity
 from zipfs.once import shown
@@ -34,6 +35,7 @@ def as_json(version: Version) -> dict[str, Any]:
         "members": [
             {
                 "name": member.name.decode(),
+                "path": shown(file.path),
                 "source": shown(file.source),
                 "offset": layout.header_offset(number),
                 "data_offset": layout.data_offset(number),
@@ -63,9 +65,13 @@ def print_version(version: Version, console: Console) -> None:
             member["crc32"],
             member["mtime"],
             # Text, not markup: a name may hold [brackets].
-            shown(member["name"].encode()).replace("[", r"\["),
+            Text(shown(member["name"].encode())),
         )
     console.print(table)
+    for member in facts["members"]:
+        if member["path"] != shown(member["name"].encode()):
+            line = f"{shown(member['name'].encode())} is {member['path']} in the game's folder"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     lines = {
         "archive": facts["archive"],
         "size": f"{facts['size']} bytes",

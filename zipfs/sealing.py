@@ -24,10 +24,11 @@ from zipfs.filestate import Checksums, FileState
 from zipfs.index import Index
 from zipfs.layout import Layout, Piece
 from zipfs.library import Access, GameScan, Library, Origins, SourceFile
-from zipfs.names import archive_order, entry_names
+from zipfs.names import archive_order
 from zipfs.once import Once, shown
 from zipfs.selection import Policy, Selection, archive_name, detect
-from zipfs.zipformat import Member, archive_time
+from zipfs.style import Style
+from zipfs.zipformat import Member
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ class Sealer:
     *globs* say which folders are games; without any, the library's structure is
     found out (:func:`zipfs.selection.detect`). *settle* is in seconds. With
     *trust_mtime*, checksums hold for a file of which only ctime has changed, until
-    they are made anew.
+    they are made anew. *style* says how archives state names and dates.
     """
 
     def __init__(
@@ -144,12 +145,14 @@ class Sealer:
         globs: tuple[bytes, ...] = (),
         settle: float,
         trust_mtime: bool = False,
+        style: Style = Style(),  # noqa: B008 - immutable
     ) -> None:
         self.library = library
         self.index = index
         self._globs = globs
         self.settle = settle
         self._trust_mtime = trust_mtime
+        self._style = style
         self._once = Once(log)
         self._lock = threading.Lock()
         self._unreadable: dict[bytes, FileState] = {}
@@ -300,7 +303,7 @@ class Sealer:
         return version.sealed, version, tuple(unsure)
 
     def _version(self, archive: bytes, scan: GameScan, known: dict[bytes, Checksums]) -> Version:
-        names = entry_names(file.path for file in scan.files)
+        names = self._style.names(file.path for file in scan.files)
         for path, name in names.items():
             if path != name:
                 self._once.warning(
@@ -311,7 +314,7 @@ class Sealer:
             Member(
                 name=names[file.path],
                 size=file.state.size,
-                mtime=archive_time(file.state.mtime_ns // _NANOSECONDS),
+                mtime=self._style.time(file.state.mtime_ns // _NANOSECONDS),
                 crc32=known[file.source].crc32,
             )
             for file in files

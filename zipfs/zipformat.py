@@ -117,7 +117,9 @@ class Member:
     """One file in an archive, with all that its headers say.
 
     *name* is the entry name in UTF-8 with ``/`` as separator, *size* its bytes,
-    *mtime* Unix seconds as :func:`archive_time` gives them.
+    *mtime* Unix seconds as :func:`archive_time` gives them. Raises :exc:`ValueError` for
+    what no header can say, and for a name that is absolute, climbs or has an empty
+    component: APPNOTE 4.4.17.1 forbids the first, and no reader should meet the rest.
     """
 
     name: bytes
@@ -128,6 +130,8 @@ class Member:
     def __post_init__(self) -> None:
         if not 0 < len(self.name) <= MAX_NAME:
             raise ValueError(f"a name has 1 to {MAX_NAME} bytes, not {len(self.name)}")
+        if any(part in b"/%b/" % self.name for part in (b"//", b"/./", b"/../")):
+            raise ValueError(f"{self.name!r} isn't the relative path of a file")
         if not 0 <= self.size < 1 << 63:
             raise ValueError(f"a size is 0 to 2**63 - 1, not {self.size}")
         if not 0 <= self.crc32 <= MAX_32:

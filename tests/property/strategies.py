@@ -31,11 +31,20 @@ _FRAGMENTS: Final = [
     b"a", b"b", b".", b"..", b"%", b"3A", b"%3A", b"%FF", b"%5C", b"%2E", b" (2)", b" (3)", b".x",
     b":", b"\\", b"\n", b"\x7f", b"\xff", b"\xc3", b"\xa9", b"\xc3\xa9", b"e\xcc\x81",
     b"\xc2\x85", b"\xed\xa0\x80", b"\xc0\xaf", "ゼ".encode(), "😀".encode(),
+    b"A", b"con", b"NUL", b"lpt1", b"?", b"*", b" ", "É".encode(), "ß".encode(), b"SS", b"K",
+    "\u212a".encode(), "\u0131".encode(), b"i", b"I",
 ]  # fmt: skip
 components = st.one_of(
     st.lists(st.sampled_from(_FRAGMENTS), min_size=1, max_size=4).map(b"".join),
     st.binary(min_size=1, max_size=12).map(lambda raw: raw.translate(None, b"/\0") or b"x"),
 )
+long_components = st.builds(
+    lambda raw, times, end: (raw * times)[:255] + end,
+    components,
+    st.integers(1, 255),
+    st.sampled_from([b"", b".bin", b":", b"\xff.x"]),
+)
+"""Names as long as a disk can hold them, and a little longer."""
 paths = st.lists(components, min_size=1, max_size=3).map(b"/".join)
 
 

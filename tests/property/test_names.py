@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import unicodedata
 import zipfile
+from functools import partial
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.planned import PlannedArchive
-from tests.property.strategies import components, names, trees
+from tests.property.strategies import components, long_components, names, trees
 from tests.strictzip import read_archive
 from zipfs.layout import Layout
 from zipfs.names import entry_names, safe_component
 from zipfs.selection import archive_name, folders_of
 from zipfs.zipformat import Member
+
+DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
+    f"{name}{digit}" for name in ("COM", "LPT") for digit in "0123456789¹²³"
+}
 
 
 @given(trees)
@@ -85,6 +91,43 @@ def test_component_says_what_it_was(raw: bytes) -> None:
     assert raw == parts[0].encode() + b"".join(
         bytes.fromhex(part[:2]) + part[2:].encode() for part in parts[1:]
     )
+
+
+@given(trees)
+def test_portable_names_are_names_to_windows_and_macos(paths: list[bytes]) -> None:
+    names = entry_names(paths, portable=True)
+    siblings: dict[str, set[str]] = {}
+    for name in names.values():
+        parent = ""
+        for component in name.decode().split("/"):
+            # Naming Files, Paths, and Namespaces (Microsoft).
+            assert not set(component) & set('<>:"/\\|?*')
+            assert min(component) >= " "
+            assert component[-1] not in ". "
+            assert component.split(".")[0].rstrip(" ").upper() not in DEVICES
+            assert len(component.encode("utf-16-le")) <= 2 * 255
+            siblings.setdefault(parent, set()).add(component)
+            parent += "/" + component
+    for together in siblings.values():
+        for alike in (str.upper, str.lower, str.casefold, partial(unicodedata.normalize, "NFD")):
+            assert len({alike(component) for component in together}) == len(together)
+
+
+@given(trees)
+def test_portable_mapping_is_done_once(paths: list[bytes]) -> None:
+    mapped = sorted(entry_names(paths, portable=True).values())
+    assert entry_names(mapped, portable=True) == {name: name for name in mapped}
+    assert entry_names(mapped) == {name: name for name in mapped}
+
+
+@given(st.lists(long_components, min_size=1, max_size=4).map(dict.fromkeys).map(list))
+def test_no_mapped_name_is_too_long(raw: list[bytes]) -> None:
+    for portable in (False, True):
+        names = entry_names(raw, portable=portable)
+        assert len(set(names.values())) == len(raw)
+        for before, name in names.items():
+            assert len(name) <= 255 or name == before
+            name.decode()
 
 
 @given(st.data())

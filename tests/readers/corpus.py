@@ -92,13 +92,15 @@ class Case:
         if self.others:
             self.others(folder)
 
-    def entries(self) -> dict[bytes, Entry]:
+    def members(self) -> dict[bytes, File]:
         """What has to be in the archive, by name, in the order of the archive."""
-        found = {
-            path if file.name is None else file.name: _entry(file)
-            for path, file in {**self.files(), **self.more()}.items()
-        }
-        return dict(sorted(found.items(), key=lambda item: (item[0].split(b"/")[-1], item[0])))
+        files = {**self.files(), **self.more()}
+        named = {path if file.name is None else file.name: file for path, file in files.items()}
+        return dict(sorted(named.items(), key=lambda item: (item[0].split(b"/")[-1], item[0])))
+
+    def entries(self) -> dict[bytes, Entry]:
+        """The same, as a program has to find it."""
+        return {name: _entry(file) for name, file in self.members().items()}
 
 
 def _entry(file: File) -> Entry:

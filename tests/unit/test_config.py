@@ -27,6 +27,8 @@ settle = 5
 read-ahead = 0
 watch = "poll"
 trust = "mtime"
+portable-names = true
+timestamps = "fixed"
 read-timeout = 5
 options = ["noatime,nodev", "fsname=games"]
 log-level = "debug"
@@ -40,6 +42,8 @@ def test_defaults() -> None:
         "mountpoint": None,
         "index": None,
         "games": (),
+        "portable_names": False,
+        "timestamps": "files",
         "allow_other": False,
         "settle": 2.0,
         "read_ahead": 1024,
@@ -58,6 +62,8 @@ def test_file_says_all(file: Path) -> None:
         "mountpoint": "/mnt/library",
         "index": "/var/lib/zipfs/index",
         "games": ("roms/*/*", "more/**"),
+        "portable_names": True,
+        "timestamps": "fixed",
         "allow_other": True,
         "settle": 5.0,
         "read_ahead": 0,
