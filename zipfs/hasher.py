@@ -30,6 +30,7 @@ from isal import isal_zlib
 from zipfs.errors import ChangedError
 from zipfs.filestate import BLOCK, Checksums, FileState
 from zipfs.library import SourceFile
+from zipfs.paths import open_path
 from zipfs.threads import timed_out
 from zipfs.worker import Worker
 
@@ -76,7 +77,7 @@ class FileHasher:
         # O_NONBLOCK: should the path have become a FIFO, the open must not wait.
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            self._descriptor = os.open(self._path, flags)
+            self._descriptor = open_path(self._path, flags)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
                 raise ChangedError from None

@@ -20,6 +20,8 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
+from zipfs.paths import shortened
+
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 # <sys/inotify.h>
@@ -78,21 +80,26 @@ class Inotify:
         while todo:
             path = todo.pop()
             absolute = os.path.join(self._root, path)
-            watch = _libc.inotify_add_watch(self._descriptor, absolute, _MASK)
-            if watch < 0:
-                error = _error()
-                if error.errno in _GONE:
-                    continue
-                raise error
-            self._folders[watch] = path
-            # After it is watched: what comes into it from now on is told.
-            with contextlib.suppress(OSError), os.scandir(absolute) as entries:
-                for entry in entries:
-                    child = os.path.join(path, entry.name)
-                    found.append(child)
-                    if entry.is_dir(follow_symlinks=False):
-                        todo.append(child)
+            try:
+                with shortened(absolute) as short:
+                    self._folders[self._watch(short)] = path
+                    # After it is watched: what comes into it from now on is told.
+                    with contextlib.suppress(OSError), os.scandir(short) as entries:
+                        for entry in entries:
+                            child = os.path.join(path, entry.name)
+                            found.append(child)
+                            if entry.is_dir(follow_symlinks=False):
+                                todo.append(child)
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
         return found
+
+    def _watch(self, folder: bytes) -> int:
+        watch: int = _libc.inotify_add_watch(self._descriptor, folder, _MASK)
+        if watch < 0:
+            raise _error()
+        return watch
 
     def changes(self, quiet: float, longest: float) -> Iterator[set[bytes]]:
         """Sets of paths, gathered until none came for *quiet* seconds, or for *longest*.

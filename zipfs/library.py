@@ -28,6 +28,7 @@ import xxhash
 
 from zipfs.errors import LibraryError
 from zipfs.filestate import FileState
+from zipfs.paths import lstat, may_read, open_path
 from zipfs.selection import Policy
 
 MAX_LINKED_FOLDERS: Final = 8
@@ -128,14 +129,14 @@ class Library:
     def entry(self, source: bytes, origins: Origins = _NO_LINKS) -> Entry | LeftOut | None:
         """What *source*, whose parent has no links on the way, leads to; None if nothing."""
         try:
-            status = os.lstat(self.absolute(source))
+            status = lstat(self.absolute(source))
             return self._entry(source, origins, status)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def names(self, source: bytes) -> list[bytes]:
         """The names of all that is in a folder, in order; nothing of it is looked at."""
-        descriptor = os.open(self.absolute(source), _DIRECTORY)
+        descriptor = open_path(self.absolute(source), _DIRECTORY)
         try:
             return sorted(map(os.fsencode, os.listdir(descriptor)))
         finally:
@@ -146,7 +147,7 @@ class Library:
     ) -> list[tuple[bytes, Entry | LeftOut]]:
         """All entries of a folder, by name."""
         children = []
-        descriptor = os.open(self.absolute(source), _DIRECTORY)
+        descriptor = open_path(self.absolute(source), _DIRECTORY)
         try:
             with os.scandir(descriptor) as iterator:
                 for found in iterator:
@@ -172,7 +173,11 @@ class Library:
 
     def exists(self, source: bytes) -> bool:
         """Whether there is anything at *source*, a dangling link included."""
-        return os.path.lexists(self.absolute(source))
+        try:
+            lstat(self.absolute(source))
+        except OSError:
+            return False
+        return True
 
     def scan(self, source: bytes, policy: Policy, origins: Origins = _NO_LINKS) -> GameScan:
         """All files of the game folder at *source* that *policy* takes.
@@ -244,12 +249,8 @@ class Library:
             return entry
         if not stat.S_ISREG(entry.status.st_mode):
             return LeftOut(path, "not a file or folder but a device, socket or FIFO")
-        if not may_read(entry.status) and not os.access(
-            # Asked only now, because it takes time: an access control list may grant it.
-            self.absolute(entry.source),
-            os.R_OK,
-            effective_ids=True,
-        ):
+        # Asked only then, because it takes time: an access control list may grant it.
+        if not grants_us(entry.status) and not may_read(self.absolute(entry.source)):
             return LeftOut(path, "a file that can't be read")
         return entry
 
@@ -276,7 +277,7 @@ class _Walk:
             try:
                 children = self.library.folder(source, origins)
                 # After the listing, so that its times tell of all that went before.
-                status = os.stat(self.library.absolute(source), follow_symlinks=False)
+                status = lstat(self.library.absolute(source))
             except PermissionError:
                 if not path:
                     raise  # nothing of the game is left to show
@@ -313,7 +314,7 @@ def _is_inside(path: bytes, folder: bytes) -> bool:
     return not folder or path == folder or path.startswith(folder + b"/")
 
 
-def may_read(status: os.stat_result) -> bool:
+def grants_us(status: os.stat_result) -> bool:
     """Whether this process may read a file, by its permission bits."""
     if (uid := os.geteuid()) == 0 or status.st_mode & 0o444 == 0o444:
         return True

@@ -28,6 +28,7 @@ import trio
 from zipfs.errors import ChangedError
 from zipfs.filestate import FileState
 from zipfs.library import SourceFile
+from zipfs.paths import open_path
 
 Key = tuple[bytes, FileState]
 _OWN: Final = 32
@@ -88,7 +89,7 @@ def open_file(
     # O_NONBLOCK: should the path have become a FIFO, the open must not wait.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = os.open(absolute(source.source), flags)
+        descriptor = open_path(absolute(source.source), flags)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
             raise ChangedError from None

@@ -8,6 +8,7 @@ surprise in its log) is asserted. Force comes only after that has failed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -256,8 +257,17 @@ class Mounted:
         folder = f"/proc/{self.process.pid}/fd"
         for name in os.listdir(folder):
             with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                found[int(name)] = os.readlink(f"{folder}/{name}")
+                found[int(name)] = self._leads_to(f"{folder}/{name}")
         return found
+
+    def _leads_to(self, descriptor: str) -> str:
+        try:
+            return os.readlink(descriptor)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            # Too deep for a path: only libraries of ours go that far.
+            return f"{os.path.realpath(self.library)}/inode {os.stat(descriptor).st_ino}"
 
     def library_descriptors(self) -> dict[int, str]:
         """Those of them that lead into the library."""
