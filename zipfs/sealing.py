@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 _NAME_MAX: Final = 255  # of every file system that somebody will copy an archive to
 _NANOSECONDS: Final = 1_000_000_000
+_MAPPED_SAID: Final = 10
+"""How many files with other names in an archive are told by name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -304,11 +306,13 @@ class Sealer:
 
     def _version(self, archive: bytes, scan: GameScan, known: dict[bytes, Checksums]) -> Version:
         names = self._style.names(file.path for file in scan.files)
-        for path, name in names.items():
-            if path != name:
-                self._once.warning(
-                    "in %s, %s is called %s", shown(archive), shown(path), name.decode()
-                )
+        mapped = [(path, name) for path, name in names.items() if path != name]
+        for path, name in mapped[:_MAPPED_SAID]:
+            self._once.warning("in %s, %s is called %s", shown(archive), shown(path), shown(name))
+        if more := len(mapped[_MAPPED_SAID:]):
+            self._once.warning(
+                "in %s, %d more have other names; `zipfs inspect` shows them", shown(archive), more
+            )
         files = tuple(sorted(scan.files, key=lambda file: archive_order(names[file.path])))
         layout = Layout(
             Member(

@@ -42,6 +42,16 @@ def test_mapped_names_are_said_once(library: Path, mount: Mounts) -> None:
     assert mounted.log_text().count("is called") == len(case.members())
 
 
+def test_many_mapped_names_fill_no_log(library: Path, mount: Mounts) -> None:
+    make_game(library, "roms/x/Game", {f"{n:03}:": b"x" for n in range(500)})
+    mounted = mount(library)
+    mounted.expect_log(r"in roms/x/Game\.zip, ")
+    assert len(seen(mounted, "roms/x/Game")) == 500
+    log = mounted.log_text()
+    assert log.count("is called") == 10
+    assert log.count("490 more have other names; `zipfs inspect` shows them") == 1
+
+
 def test_portable_names(library: Path, mount: Mounts) -> None:
     case = CORPUS["portable"]
     folder = library / "roms/x/Game"
