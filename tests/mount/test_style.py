@@ -30,7 +30,7 @@ def test_mapped_names_are_said_once(library: Path, mount: Mounts) -> None:
     case = CORPUS["unsafe"]
     case.build(os.fsencode(library / "roms/x/Game"))
     mounted = mount(library)
-    mounted.expect_log(r"in roms/x/Game\.zip, .* is called ")
+    mounted.expect_log(r"in roms/x/Game\.zip, ")
     assert seen(mounted, "roms/x/Game") == list(case.members())
     # A new version, and all is looked at again.
     make_file(library / "roms/x/Game/new.bin", b"new")
@@ -58,7 +58,7 @@ def test_portable_names(library: Path, mount: Mounts) -> None:
     case.build(os.fsencode(folder))
     make_game(library, "roms/x/Plain", {"Disc 1.bin": b"1", "Disc 2.bin": b"2"})
     mounted = mount(library, "--portable-names")
-    mounted.expect_log(r"in roms/x/Game\.zip, .* is called ")
+    mounted.expect_log(r"in roms/x/Game\.zip, ")
     assert seen(mounted, "roms/x/Game") == list(case.members())
     with zipfile.ZipFile(mounted.archive("roms/x/Game")) as archive:
         for name, file in case.members().items():
@@ -137,6 +137,6 @@ def test_inspect_and_the_mount_agree(library: Path, place: Path, mount: Mounts) 
     done = run_zipfs("inspect", "--config", config, "roms/x/Game.zip")
     assert "a%3Ab is a:b in the game's folder\n" in done.stdout
     mounted = mount(library, "--portable-names", "--timestamps", "fixed")
-    mounted.expect_log(r"in roms/x/Game\.zip, .* is called ")
+    mounted.expect_log(r"in roms/x/Game\.zip, ")
     found = validators(mounted.wait_archive("roms/x/Game"))
     assert found == (facts["inode"], facts["size"], facts["mtime_ns"])
