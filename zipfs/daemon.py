@@ -24,6 +24,7 @@ import pyfuse3
 import trio
 
 from zipfs import mountpoint as mp
+from zipfs import requests
 from zipfs.catalog import Catalog
 from zipfs.config import Settings, state_folder
 from zipfs.errors import ConfigError, FuseError, IndexFileError, ZipfsError
@@ -171,6 +172,7 @@ async def _save(catalog: Catalog) -> None:
 
 async def _serve_requests(scope: trio.CancelScope) -> None:
     """Answer the kernel; when it has no more questions we were unmounted."""
+    requests.install()
     await pyfuse3.main(max_tasks=MAX_REQUESTS)
     scope.cancel()
 
