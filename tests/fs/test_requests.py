@@ -1,0 +1,213 @@
+"""Taking the kernel's requests: quick while there are some, and fair to all other tasks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pyfuse3
+import pytest
+import trio
+
+from zipfs.requests import IN_A_ROW, _Lock, _Loop, install
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """A descriptor to wait for, and one that makes it readable."""
+    reading, writing = os.pipe()
+    yield reading, writing
+    os.close(reading)
+    os.close(writing)
+
+
+async def settled() -> None:
+    """All other tasks have come as far as they can by themselves."""
+    for _ in range(5):
+        await trio.lowlevel.checkpoint()
+
+
+async def test_the_lock_is_held_by_one() -> None:
+    lock = _Lock()
+    inside = 0
+    entered = []
+
+    async def enter(number: int) -> None:
+        nonlocal inside
+        async with lock:
+            inside += 1
+            assert inside == 1
+            entered.append(number)
+            await settled()
+            inside -= 1
+
+    async with trio.open_nursery() as nursery:
+        for number in range(10):
+            nursery.start_soon(enter, number)
+    assert sorted(entered) == list(range(10))
+    assert not lock.waiting
+
+
+async def test_who_has_it_back_before_resting_keeps_it() -> None:
+    """No other task is woken for nothing."""
+    lock = _Lock()
+    order = []
+
+    async def often() -> None:
+        for _ in range(3):
+            async with lock:
+                order.append("often")
+        async with lock:
+            await settled()
+            order.append("rested")
+
+    async def once() -> None:
+        async with lock:
+            order.append("once")
+
+    async with trio.open_nursery() as nursery:
+        async with lock:
+            nursery.start_soon(once)
+            await settled()
+            assert len(lock.waiting) == 1
+        await often()
+    assert order == ["often"] * 3 + ["rested", "once"]
+
+
+async def test_a_waiting_task_goes_on_when_the_holder_rests_outside() -> None:
+    lock = _Lock()
+    done = trio.Event()
+
+    async def wait() -> None:
+        async with lock:
+            done.set()
+
+    async with trio.open_nursery() as nursery:
+        async with lock:
+            nursery.start_soon(wait)
+            await settled()
+        await done.wait()
+
+
+async def test_waiting_for_the_lock_can_be_cancelled() -> None:
+    lock = _Lock()
+    async with lock:
+        with trio.move_on_after(0.01) as scope:
+            async with lock:
+                pytest.fail("it was held")
+        assert scope.cancelled_caught
+        assert not lock.waiting
+    async with lock:
+        pass
+
+
+async def test_nothing_to_read_is_waited_for(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    loop = _Loop()
+    loop.make_lock()
+    ready = False
+
+    async def wait() -> None:
+        nonlocal ready
+        await loop.wait_readable(reading)
+        ready = True
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await settled()
+        assert not ready
+        os.write(writing, b"x")
+
+
+async def test_other_tasks_get_their_turn(pipe: tuple[int, int]) -> None:
+    """However many requests there are."""
+    reading, writing = pipe
+    os.write(writing, b"x")  # readable, for ever
+    loop = _Loop()
+    lock = loop.make_lock()
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async def next_one() -> None:
+        async with lock:
+            pass
+
+    async with trio.open_nursery() as nursery:
+        async with lock:
+            nursery.start_soon(next_one)
+            nursery.start_soon(other)
+            await settled()
+            before = turns
+            for _ in range(IN_A_ROW):
+                await loop.wait_readable(reading)
+            assert turns == before  # none of these was a pass through trio
+            for _ in range(10 * (IN_A_ROW + 1)):
+                await loop.wait_readable(reading)
+            assert turns >= before + 10
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_first_requests_let_another_task_come(pipe: tuple[int, int]) -> None:
+    """pyfuse3 starts the next task at each request for which none is waiting."""
+    reading, writing = pipe
+    os.write(writing, b"x")
+    loop = _Loop()
+    lock = loop.make_lock()
+    came = False
+
+    async def next_one() -> None:
+        nonlocal came
+        async with lock:
+            came = True
+
+    async with trio.open_nursery() as nursery, lock:
+        nursery.start_soon(next_one)
+        await loop.wait_readable(reading)
+        assert len(lock.waiting) == 1
+    assert came
+
+
+async def test_closing_ends_the_wait(pipe: tuple[int, int]) -> None:
+    reading, _ = pipe
+    loop = _Loop()
+    loop.make_lock()
+    async with trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await loop.wait_readable(reading)
+
+        nursery.start_soon(wait)
+        await settled()
+        trio.lowlevel.notify_closing(reading)
+
+
+def test_all_that_pyfuse3_uses_of_trio_is_there() -> None:
+    """A newer pyfuse3 may want more: then this fails, and not the first mount."""
+    before = pyfuse3.trio  # type: ignore[attr-defined]
+    install()
+    try:
+        replaced = pyfuse3.trio  # type: ignore[attr-defined]
+        source = os.path.join(os.path.dirname(pyfuse3.__file__), "__init__.pyx")
+        internal = os.path.join(os.path.dirname(pyfuse3.__file__), "internal.pxi")
+        used = set()
+        for file in (source, internal):
+            with open(file, encoding="utf-8") as text:
+                for line in text:
+                    code = line.split("#")[0]
+                    for word in code.replace("(", " ").replace(":", " ").split():
+                        if word.startswith("trio."):
+                            used.add(word)
+        used = {name for name in used if not name.startswith(("trio.run_sync", "trio.readthedocs"))}
+        assert "trio.lowlevel.wait_readable" in used
+        for name in used:
+            found = replaced
+            for part in name.split(".")[1:]:
+                found = getattr(found, part)
+    finally:
+        pyfuse3.trio = before  # type: ignore[attr-defined]
