@@ -300,16 +300,18 @@ class World:
                 status = path.stat()
                 if wanted is None or status.st_ino != wanted.inode:
                     return False
-                return self._read_whole(game, wanted)
+                if not self._read_whole(game, wanted):
+                    return False
+                # Now nobody has another idea of it, the kernel included. (It may be gone once
+                # more: what was read came from the page cache, and that its files are in other
+                # states now, after an earlier version was restored, was noticed afterwards.)
+                now = self._identify(game, path.stat())
+                check(now.st_ino == wanted.inode, f"not {wanted} any more")
+                return True
             except FileNotFoundError:
                 return wanted is None and folder.exists() == game.folder.exists()
 
         self._poll(f"{game.history.path} to be {wanted}", shown)
-        if wanted:
-            # Now that it is, nobody has another idea of it, the kernel included.
-            check(
-                self._identify(game, path.stat()).st_ino == wanted.inode, f"not {wanted} any more"
-            )
 
     def _read_whole(self, game: Game, wanted: Version) -> bool:
         """Whether all of *wanted* can be read by its name.
