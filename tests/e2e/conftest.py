@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.web import Server
+from tests.e2e import downloads
 from tests.e2e.programs import run
 from tests.e2e.site import SERVERS, Serve, Site
 from tests.support.mounting import MARKER, temporary_folder
@@ -21,6 +22,13 @@ def _marked() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(MARKER, str(os.getpid()))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _whole_archives(place: Path) -> Iterator[None]:
+    """What a test leaves in its folder, too. Being the first fixture of all, this ends last."""
+    yield
+    downloads.check_folder(place)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from tests.e2e import downloads
 from tests.e2e.programs import Argument, run, running
 
 # -q: no ~/.curlrc. curl ends by itself, so that reading from its pipe never blocks for ever.
@@ -17,8 +18,7 @@ QUIET: Final = ("curl", "-q", "-sS", "--max-time", "100", "--noproxy", "*")
 
 PARTIAL: Final = 18
 """Exit status: the server closed before it had sent all it had announced."""
-WRITE_ERROR: Final = 23
-"""Exit status: whoever read our output went away."""
+PIECE: Final = 1 << 20
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -77,15 +77,21 @@ def _parse(output: bytes) -> Response:
     return Response(int(head.split(b" ", 2)[1]), _headers(head), body)
 
 
+def _checked(url: str, response: Response) -> Response:
+    if response.status == 200 and downloads.is_archive(url):
+        downloads.check(response.body, len(response.body), url)
+    return response
+
+
 def get(url: str, *options: Argument) -> Response:
     """GET, which must arrive whole."""
-    return _parse(run(*QUIET, "-i", *options, url, seconds=110).stdout)
+    return _checked(url, _parse(run(*QUIET, "-i", *options, url, seconds=110).stdout))
 
 
 def get_if_whole(url: str) -> Response | None:
     """GET; None if it broke off."""
     done = run(*QUIET, "-i", url, status=(0, PARTIAL), seconds=110)
-    return None if done.returncode else _parse(done.stdout)
+    return None if done.returncode else _checked(url, _parse(done.stdout))
 
 
 def head(url: str, *options: Argument) -> Response:
@@ -97,19 +103,48 @@ def get_range(url: str, wanted: str, *options: Argument) -> Response:
     return get(url, "-r", wanted, *options)
 
 
-@contextlib.contextmanager
-def streaming(url: str, *options: Argument) -> Iterator[subprocess.Popen[bytes]]:
+class Stream:
     """curl writing the body into a pipe: it gets no further than its reader lets it."""
-    with running(*QUIET, *options, url) as process:
-        yield process
+
+    def __init__(self, process: subprocess.Popen[bytes], kept: downloads.Kept | None) -> None:
+        assert process.stdout
+        self._process = process
+        self._output = process.stdout
+        self._kept = kept
+        self._ended = False
+
+    def read(self, size: int = -1) -> bytes:
+        """So many bytes, or all that come; fewer only at the end."""
+        data = self._output.read(size)
+        self._ended = size < 0 or len(data) < size
+        if self._kept:
+            self._kept.add(data)
+        return data
+
+    def wait(self) -> int:
+        """Its exit status."""
+        return self._process.wait()
+
+    def check(self) -> None:
+        """If all was read, and curl says that it is whole, it has to be."""
+        if self._kept and self._ended and self.wait() == 0:
+            self._kept.check()
+
+
+@contextlib.contextmanager
+def streaming(url: str, *options: Argument) -> Iterator[Stream]:
+    with running(*QUIET, *options, url) as process, contextlib.ExitStack() as keeping:
+        archive = downloads.is_archive(url)
+        stream = Stream(process, keeping.enter_context(downloads.Kept(url)) if archive else None)
+        yield stream
+        stream.check()
 
 
 def sha256(url: str, *options: Argument) -> str:
-    """Of the body, which goes to no disk."""
+    """Of the body."""
     digest = hashlib.sha256()
-    with streaming(url, *options) as process:
-        assert process.stdout
-        while piece := process.stdout.read(1 << 20):
+    with streaming(url, *options) as download:
+        while piece := download.read(PIECE):
             digest.update(piece)
-        assert process.wait() == 0
+        assert download.wait() == 0
     return digest.hexdigest()

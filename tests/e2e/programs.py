@@ -13,6 +13,7 @@ from typing import IO, Final
 
 import pytest
 
+from tests.e2e import downloads
 from tests.support.mounting import MARKER
 
 SECONDS: Final = 60.0
@@ -78,7 +79,10 @@ def running(
     cwd: Path | None = None,
     env: dict[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that runs beside the test, and is gone with its children after the block."""
+    """A program that runs beside the test, and is gone with its children after the block.
+
+    If it has downloaded an archive into a file by then, that is checked.
+    """
     process = subprocess.Popen(
         command(argv),
         stdin=subprocess.DEVNULL if stdin is None else stdin,
@@ -98,3 +102,5 @@ def running(
             if stream:
                 stream.close()
         process.wait(SECONDS)
+    if process.returncode == 0:
+        downloads.check_written(argv)

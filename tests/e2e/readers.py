@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import zipfile
 from pathlib import Path
 
-from tests.e2e.curl import QUIET, WRITE_ERROR
+from tests.e2e import curl
 from tests.e2e.expected import Expected, sha256_of
-from tests.e2e.programs import Argument, environment, run, running
+from tests.e2e.programs import Argument, environment, run
 from tests.strictzip import read_archive
 
 
@@ -15,13 +17,27 @@ def read_from_pipe(
     url: str, *argv: Argument, seconds: float = 60, cwd: Path | None = None, tz: str = "UTC"
 ) -> bytes:
     """What a program says to the download in its standard input."""
-    with running(*QUIET, url) as download:
-        done = run(*argv, stdin=download.stdout, seconds=seconds, cwd=cwd, env=environment(TZ=tz))
-        assert download.stdout
-        download.stdout.close()
-        # Many readers go once the directory begins.
-        assert download.wait(seconds) in (0, WRITE_ERROR)
+    outlet, inlet = os.pipe()
+    with curl.streaming(url) as download:
+        feeder = threading.Thread(target=_feed, args=(download, inlet))
+        feeder.start()
+        try:
+            with open(outlet, "rb") as stdin:
+                done = run(*argv, stdin=stdin, seconds=seconds, cwd=cwd, env=environment(TZ=tz))
+        finally:
+            feeder.join()  # curl's time is limited
+        assert download.wait() == 0
     return done.stdout
+
+
+def _feed(download: curl.Stream, inlet: int) -> None:
+    with open(inlet, "wb", buffering=0) as pipe:
+        wanted = True
+        while piece := download.read(curl.PIECE):
+            try:
+                wanted = wanted and bool(pipe.write(piece))
+            except BrokenPipeError:
+                wanted = False  # many readers go once the directory begins
 
 
 def check_unzip(archive: Path, expected: Expected, *, seconds: float = 60) -> None:

@@ -59,12 +59,14 @@ def members_70_000(library: Path) -> str:
     folder = library / game
     for number in range(70_000):
         parent = f"{folder}/level {number // 1000:02}"
+        path = f"{parent}/tile {number:05}.dat"
+        if number < 1000:
+            make_file(Path(path), b"%d" % number * (number % 50), mtime=MTIME + number)
+            continue
         if number % 1000 == 0:
             os.makedirs(parent)
-        path = f"{parent}/tile {number:05}.dat"
-        with open(path, "wb") as stream:
-            stream.write(b"%d" % number * (number % 50))
-        os.utime(path, (MTIME + number, MTIME + number))
+        # A link: to make and to remove so many files takes longer than all else here.
+        os.link(f"{folder}/level 00/tile {number % 1000:05}.dat", path)
     return game
 
 

@@ -38,12 +38,11 @@ def test_stopped_during_a_download(
     mounted.expect_log("reading .* ended in an error")
     url = serve(mounted, name).url_of(f"{GAME}.zip")
     with curl.streaming(url) as download:
-        assert download.stdout
-        received = download.stdout.read(BEGINNING)
+        received = download.read(BEGINNING)
         # Sees also that nothing is mounted any more, and that the log is clean.
         assert mounted.stop(number) == 0
         assert not is_mounted(mounted.path)
-        received += download.stdout.read()
+        received += download.read()
         assert download.wait() == curl.PARTIAL
     # Cut off, and right as far as it came.
     assert BEGINNING <= len(received) < expected.size
@@ -69,12 +68,11 @@ def test_killed_during_a_download(
     with running(*aria2c, "--max-overall-download-limit=4M", url) as client:
         poll("aria2c to begin", lambda: by_aria2c.exists() and by_aria2c.stat().st_size > 0)
         with curl.streaming(url) as download:
-            assert download.stdout
-            received = download.stdout.read(BEGINNING)
+            received = download.read(BEGINNING)
             mounted.kill()
             # Dead, and still mounted.
             assert is_mounted(mounted.path)
-            received += download.stdout.read()
+            received += download.read()
             assert download.wait() == curl.PARTIAL
         # It need not come to the end of what is on its way to it; what it has, it notes down.
         client.send_signal(signal.SIGINT)

@@ -139,12 +139,12 @@ def _older_copied(game: Path, spare: Path) -> None:
 
 
 def _unzipped(game: Path, spare: Path) -> None:
-    with zipfile.ZipFile(spare / "old.zip", "w") as archive:
+    with zipfile.ZipFile(spare / "old", "w") as archive:
         for seed, name in enumerate("ab"):
             entry = zipfile.ZipInfo(name, (1996, 6, 23, 12, 0, 0))
             entry.external_attr = 0o644 << 16  # Apache, started by root, is somebody else
             archive.writestr(entry, content(SIZE, 3 + seed))
-    run("unzip", "-oq", spare / "old.zip", "-d", game)
+    run("unzip", "-oq", spare / "old", "-d", game)
 
 
 def _touched(game: Path, _: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
+from tests.e2e import downloads
 from tests.e2e.curl import Response
 
 SECONDS: Final = 60.0
@@ -47,6 +48,7 @@ class Download:
     """
 
     def __init__(self, url: str, *headers: str, method: str = "GET") -> None:
+        self._archive = url if method == "GET" and downloads.is_archive(url) else None
         parts = urllib.parse.urlsplit(url)
         assert parts.hostname
         self._socket = socket.socket()
@@ -99,7 +101,10 @@ class Download:
         if self._answer.length is not None:
             self.read(length)
         response = Response(self._answer.status, headers, bytes(self._body))
-        return Received(response, whole=len(self._body) == length)
+        whole = len(self._body) == length
+        if self._archive and whole and response.status == 200:
+            downloads.check(response.body, length, self._archive)
+        return Received(response, whole=whole)
 
 
 def fetch(url: str, *headers: str) -> Received:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,7 @@ SERVERS: Final = {"nginx": nginx, "caddy": caddy, "apache": apache, "lighttpd": 
 
 Seen = Callable[[str, str], None]
 
-_TABLE: Final[dict[str, dict[str, str]]] = {}
+_FIELD: Final = "field of the matrix"
 
 
 @pytest.fixture(params=SERVERS)
@@ -67,35 +67,31 @@ def stand(fuse: None) -> Iterator[Stand]:
 
 
 @pytest.fixture
-def seen(request: pytest.FixtureRequest) -> Iterator[Seen]:
+def seen(request: pytest.FixtureRequest) -> Seen:
     """``seen(row, server)``: a test is about this field of the table."""
-    fields: list[tuple[str, str]] = []
-    yield lambda row, server: fields.append((row, server))
-    passed = request.node.stash.get(_PASSED, False)
-    for row, server in fields:
-        _TABLE.setdefault(row, {})[server] = "yes" if passed else "NO"
+    # In the report, since that comes to whoever prints the table, be it another process.
+    return lambda row, server: request.node.user_properties.append((_FIELD, (row, server)))
 
 
-_PASSED: Final[pytest.StashKey[bool]] = pytest.StashKey()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    if report.when == "call":
-        item.stash[_PASSED] = report.passed
-    return report
+def _table(stats: Mapping[str, Sequence[object]]) -> dict[str, dict[str, str]]:
+    table: dict[str, dict[str, str]] = {}
+    for outcome, word in (("passed", "yes"), ("failed", "NO"), ("error", "NO")):
+        for report in stats.get(outcome, []):
+            for name, value in getattr(report, "user_properties", []):
+                if name == _FIELD:
+                    row, server = value
+                    table.setdefault(row, {})[server] = word
+    return table
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not _TABLE:
+    table = _table(terminalreporter.stats)
+    if not table:
         return
     terminalreporter.section("never a wrong byte")
-    width = max(map(len, _TABLE))
-    for row in ("", *_TABLE):
-        fields = dict.fromkeys(SERVERS, "-") | _TABLE[row] if row else {n: n for n in SERVERS}
+    width = max(map(len, table))
+    for row in ("", *table):
+        fields = dict.fromkeys(SERVERS, "-") | table[row] if row else {n: n for n in SERVERS}
         line = " | ".join(f"{fields[name]:<8}" for name in SERVERS)
         terminalreporter.write_line(f"| {row:<{width}} | {line} |")
         if not row:

@@ -42,7 +42,7 @@ class Versions:
         """The version that the files in *game* make, as they are now."""
         data = expected.Expected(game)[:]
         mtime_ns = libraries.expected(game).mtime_ns
-        name = f"{len(os.listdir(self._stored))}.zip"
+        name = f"{len(os.listdir(self._stored))}.stand-in"
         file = self._stored / name
         with file.open("xb") as stream:
             stream.truncate(len(data))
