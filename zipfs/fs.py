@@ -160,9 +160,12 @@ class Operations(pyfuse3.Operations):
         if flags & (os.O_WRONLY | os.O_RDWR):
             # The kernel says so itself, unless root has remounted it for writing.
             raise pyfuse3.FUSEError(errno.EROFS)
-        content = await self._catalog.open(node) if isinstance(node, Archive) else node
         try:
+            content = await self._catalog.open(node) if isinstance(node, Archive) else node
             opened = await self._reader.open(inode, content)
+        except TimeoutError:
+            _once.warning("opening %s ended in an error: no answer in time", shown(node.path))
+            raise
         except ChangedError:
             self._catalog.doubt(node)
             self.invalidate(node.path)

@@ -263,6 +263,7 @@ def test_many_readers_of_what_hangs(
 def test_hanging_open(faulty: Source, wanted: dict[str, Expected], mount: Mounts) -> None:
     library, faults = faulty
     mounted = mount(library, f"--read-timeout={PATIENCE}")
+    mounted.expect_log(rf"opening {A}\.zip ended in an error: no answer in time")
     mounted.wait_sealed(4)
     faults.hang(f"{A}/2.bin", "open")
     opening = [Background(whole, mounted.archive(A)) for _ in range(20)]
