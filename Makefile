@@ -9,7 +9,7 @@ BIN := .venv/bin
 export PYTHON LIBRARY PORT SOAK_MINUTES SOAK_SEED
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system lint test soak demo bench fmt clean
+.PHONY: help venv system lint test readers soak demo bench fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
@@ -33,6 +33,12 @@ test: ## system packages, .venv/, lint and all tests
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/pytest $(PYTEST_ARGS)
 
+readers: ## every reader of ZIPs x the corpus of hard folders, as a matrix (READERS_ARGS=)
+	@.ci/system-packages readers
+	@.ci/venv
+	@.ci/readers-tools
+	@$(BIN)/python -m tests.readers $(READERS_ARGS)
+
 soak: ## random changes and reads through a mount for an hour, or SOAK_MINUTES=
 	@.ci/system-packages test
 	@.ci/venv
@@ -53,5 +59,5 @@ fmt: venv ## format, and fix what can be fixed by itself
 	$(BIN)/ruff format .
 
 clean: ## remove .venv/ and all caches
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .readers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -path ./.git -prune -o -name __pycache__ -type d -exec rm -rf {} +

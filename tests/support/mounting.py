@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import re
 import shutil
@@ -31,6 +32,7 @@ PREFIX: Final = "zipfs-test-"
 """How our temporary folders are called; then the process that owns one, and something random."""
 MARKER: Final = "ZIPFS_TEST_PROCESS"
 """Environment variable by which the processes that a test started are known."""
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - folders in it are as safe as in /tmp
 SECONDS: Final = 60.0
 """How long to wait for what should take a moment; only a defect takes all of it."""
 
@@ -492,20 +494,31 @@ def unmount_lazily(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder that everybody may enter, unlike pytest's own ones; it is gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")).resolve()
+def temporary_folder(*, in_memory: bool = False) -> Iterator[Path]:
+    """A folder that everybody may enter, unlike pytest's own ones; it is gone afterwards.
+
+    *in_memory*: where many files are made quickly, if there is room for them.
+    """
+    root = _MEMORY if in_memory and _has_room(_MEMORY) else None
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=root)).resolve()
     folder.chmod(0o755)
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, onerror=_try_harder)
+        shutil.rmtree(folder, onerror=functools.partial(_try_harder, folder))
 
 
-def _try_harder(function: Callable[[str], object], path: str, _error: object) -> None:
-    # Folders without permissions are part of some tests, and not every tester is root. But our
-    # own folder's parent is everybody's: root would close /tmp to all others.
-    if not os.path.basename(path).startswith(PREFIX):
+def _has_room(root: Path) -> bool:
+    try:
+        return shutil.disk_usage(root).free > 4 << 30 and os.access(root, os.W_OK)
+    except OSError:
+        return False
+
+
+def _try_harder(root: Path, _function: Callable[[str], object], path: str, _error: object) -> None:
+    # Folders without permissions are part of some tests, and not every tester is root. But what
+    # is above our own folder is everybody's /tmp.
+    if Path(path) != root:
         os.chmod(os.path.dirname(path), 0o700)
     os.chmod(path, 0o700)
     if os.path.isdir(path) and not os.path.islink(path):
@@ -516,8 +529,8 @@ def _try_harder(function: Callable[[str], object], path: str, _error: object) ->
 
 def sweep() -> None:
     """Take away mounts and folders of test runs that were killed."""
-    root = Path(tempfile.gettempdir()).resolve()
-    for folder in root.glob(f"{PREFIX}*"):
+    roots = (Path(tempfile.gettempdir()).resolve(), _MEMORY)
+    for folder in (folder for root in roots for folder in root.glob(f"{PREFIX}*")):
         owner = folder.name.removeprefix(PREFIX).partition("-")[0]
         if not owner.isdecimal() or os.path.exists(f"/proc/{owner}"):
             continue

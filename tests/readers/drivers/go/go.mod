@@ -1,0 +1,3 @@
+module readzip
+
+go 1.19
