@@ -1,97 +1,18 @@
-"""Runs drivers and programs that read an archive, from its path, from a pipe or over HTTP."""
+"""What drivers in other languages need: to be compiled once, and archives over HTTP."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import hashlib
-import os
-import shutil
-import signal
-import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from bench.web import nginx
-from tests.e2e.programs import PATH, environment
-from tests.readers.gate import WrongError
+from tests.readers.programs import run
 from tests.readers.tools import BUILD, COMMONS_COMPRESS, DRIVERS
-
-SECONDS: Final = 300.0
-"""How long a program may take; only a defect comes near it."""
-
-
-def output(
-    argv: Sequence[str | Path],
-    *,
-    piped: Path | None = None,
-    cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
-) -> bytes:
-    """What a program says. Raises :exc:`WrongError` if it fails or has anything to complain of.
-
-    *piped* comes through a real pipe on its standard input, so that it can't seek there.
-    """
-    with contextlib.ExitStack() as stack:
-        source: subprocess.Popen[bytes] | None = None
-        if piped is not None:
-            source = stack.enter_context(_process(["cat", piped], stdin=subprocess.DEVNULL))
-        process = stack.enter_context(
-            _process(
-                argv,
-                stdin=source.stdout if source else subprocess.DEVNULL,
-                cwd=cwd,
-                env=dict(env or {}),
-            )
-        )
-        if source and source.stdout:
-            source.stdout.close()  # or it would never hear that nobody reads any more
-        try:
-            out, err = process.communicate(timeout=SECONDS)
-        except subprocess.TimeoutExpired:
-            raise WrongError(f"{argv[0]} is not done after {SECONDS:.0f} s") from None
-        if process.returncode or err:
-            said = err[-2000:].decode(errors="replace").strip()
-            raise WrongError(f"{argv[0]} ended with {process.returncode}: {said}")
-        # Many readers go once the directory begins.
-        if source and source.wait(SECONDS) not in (0, -signal.SIGPIPE):
-            raise WrongError(f"{piped} can't be read")
-    return out
-
-
-@contextlib.contextmanager
-def _process(
-    argv: Sequence[str | Path],
-    *,
-    stdin: IO[bytes] | int | None,
-    cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a session of its own; gone with its children after the block."""
-    program = shutil.which(argv[0], path=PATH)
-    if program is None:
-        raise WrongError(f"{argv[0]} is not installed: make readers")
-    process = subprocess.Popen(
-        [program, *argv[1:]],
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=None if argv[0] == "cat" else subprocess.PIPE,
-        cwd=cwd,
-        env=environment(**(env or {})),
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-        for stream in (process.stdout, process.stderr):
-            if stream:
-                stream.close()
-        process.wait(SECONDS)
 
 
 @contextlib.contextmanager
@@ -112,7 +33,7 @@ _JAVAC: Final = ("javac", "-Xlint:all,-path", "-Werror")
 @functools.cache
 def java_classes() -> Path:
     """The folder of the compiled drivers/java."""
-    return _built("java", lambda sources, into: output([*_JAVAC, "-d", into, *sources]))
+    return _built("java", lambda sources, into: run(*_JAVAC, "-d", into, *sources))
 
 
 @functools.cache
@@ -121,7 +42,7 @@ def commons_path() -> str:
     path = f"{java_classes()}:{COMMONS_COMPRESS}"
 
     def build(sources: Sequence[Path], into: Path) -> None:
-        output([*_JAVAC, "-cp", path, "-d", into, *sources])
+        run(*_JAVAC, "-cp", path, "-d", into, *sources)
 
     return f"{_built('commons', build, depends=path)}:{path}"
 
@@ -140,7 +61,7 @@ def go_program() -> Path:
             "GOPATH": str(BUILD / "go"),
             "CGO_ENABLED": "0",
         }
-        output(["go", "build", "-o", into / "readzip", "."], cwd=DRIVERS / "go", env=env)
+        run("go", "build", "-o", into / "readzip", ".", cwd=DRIVERS / "go", env=env)
 
     return _built("go", build) / "readzip"
 
@@ -171,4 +92,4 @@ def _built(
 def compiler(language: str) -> str:
     """The version of a language's compiler, in its own words."""
     argv = ["go", "env", "GOVERSION"] if language == "go" else ["javac", "-version"]
-    return output(argv).decode().strip()
+    return run(*argv).decode().strip()

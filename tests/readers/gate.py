@@ -53,8 +53,8 @@ class Reader:
     *version* says which one is installed here, and raises :exc:`MissingError` or
     :exc:`FileNotFoundError` if none is.
 
-    *sizes_only_above*: of entries with more bytes than that it says only name and size, since
-    reading them with it takes minutes; -1 for a program that just lists. *first_only*: it claims
+    *sizes_only_above*: of entries with more bytes than that it says only name and size, to
+    save time; -1 for a program that just lists. *first_only*: it claims
     to read the first member, no other. *show*: it can show the archive as a folder, which is
     then compared by ``diff``.
     """

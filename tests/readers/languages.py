@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.readers.driving import commons_path, compiler, go_program, java_classes, output, served
+from tests.readers.driving import commons_path, compiler, go_program, java_classes, served
 from tests.readers.gate import Found, Read, Reader, WrongError, of_folder, of_lines
+from tests.readers.programs import Argument, run
 from tests.readers.tools import (
     COMMONS_COMPRESS,
     DRIVERS,
@@ -25,8 +26,8 @@ from tests.readers.tools import (
 )
 
 _LARGEST: Final = 1 << 30
-"""What a reader of files may skip (``sizes_only_above``), where there are quicker ones of its
-kind: each has to read what is behind, so a wrong size or offset would be seen all the same."""
+"""What a reader of files may skip (``sizes_only_above``) to save time, where others of its kind
+don't: it has to read what is behind, so a wrong size or offset is seen all the same."""
 _LARGE: Final = ("just below 4 GiB", "4 GiB - 2", "4 GiB - 1", "4 GiB")
 """The cases with a member of about 4 GiB."""
 
@@ -53,10 +54,10 @@ _JVM: Final = (
 def _java(driver: str, mode: str, *, pipe: bool = False, largest: int | None = None) -> Read:
     def read(archive: Path, _place: Path) -> Mapping[bytes, Found]:
         path = commons_path() if driver == "ReadCommons" else str(java_classes())
-        argv: list[str | Path] = ["java", *_JVM, "-cp", path, driver, mode]
+        argv: list[Argument] = ["java", *_JVM, "-cp", path, driver, mode]
         if pipe:
-            return of_lines(output(argv, piped=archive).splitlines())
-        return of_lines(output([*argv, archive, *_argument(largest)]).splitlines())
+            return of_lines(run(*argv, piped=archive).splitlines())
+        return of_lines(run(*argv, archive, *_argument(largest)).splitlines())
 
     return read
 
@@ -82,14 +83,14 @@ def _jar(archive: Path, place: Path) -> dict[bytes, Found]:
     """
     listed: dict[bytes, int] = {}
     jar = ["jar", *(f"-J{option}" for option in _JVM)]
-    for line in output([*jar, "tvf", archive]).splitlines():
+    for line in run(*jar, "tvf", archive).splitlines():
         fields = _JAR_LINE.fullmatch(line)
         if fields is None or fields[2] in listed:
             raise WrongError(f"jar says {line!r}")
         listed[fields[2]] = int(fields[1])
     small = [name.decode() for name, size in listed.items() if size <= _LARGEST]
     chosen = small if len(small) < len(listed) else []
-    output([*jar, "xf", archive, *chosen], cwd=place)
+    run(*jar, "xf", archive, *chosen, cwd=place)
     found = of_folder(place)
     for name, size in listed.items():
         if size > _LARGEST:
@@ -139,7 +140,7 @@ _JAVA: Final = (
 
 
 def _go(archive: Path, _place: Path) -> dict[bytes, Found]:
-    return of_lines(output([go_program(), archive]).splitlines())
+    return of_lines(run(go_program(), archive).splitlines())
 
 
 _GO: Final = (Reader("Go archive/zip", lambda: compiler("go").removeprefix("go"), _go, heavy=True),)
@@ -149,11 +150,11 @@ _GO: Final = (Reader("Go archive/zip", lambda: compiler("go").removeprefix("go")
 
 def _node(library: str, *, pipe: bool, largest: int | None) -> Read:
     def read(archive: Path, _place: Path) -> dict[bytes, Found]:
-        argv: list[str | Path] = ["node", "--no-deprecation", DRIVERS / "node" / "read.js", library]
+        argv: list[Argument] = ["node", "--no-deprecation", DRIVERS / "node" / "read.js", library]
         env = {"NODE_PATH": str(NODE_MODULES)}
         if pipe:
-            return of_lines(output([*argv, "-"], piped=archive, env=env).splitlines())
-        return of_lines(output([*argv, archive, *_argument(largest)], env=env).splitlines())
+            return of_lines(run(*argv, "-", piped=archive, env=env).splitlines())
+        return of_lines(run(*argv, archive, *_argument(largest), env=env).splitlines())
 
     return read
 
@@ -228,7 +229,7 @@ _NPM: Final = (
 
 def _python(library: str, *, pipe: bool, http: bool, largest: int | None) -> Read:
     def read(archive: Path, place: Path) -> dict[bytes, Found]:
-        argv: list[str | Path] = [
+        argv: list[Argument] = [
             READERS_PYTHON,
             "-I",
             "-W",
@@ -238,10 +239,10 @@ def _python(library: str, *, pipe: bool, http: bool, largest: int | None) -> Rea
         ]
         if http:
             with served(archive, place) as url:
-                return of_lines(output([*argv, url, *_argument(largest)]).splitlines())
+                return of_lines(run(*argv, url, *_argument(largest)).splitlines())
         if pipe:
-            return of_lines(output([*argv, "-"], piped=archive).splitlines())
-        return of_lines(output([*argv, archive, *_argument(largest)]).splitlines())
+            return of_lines(run(*argv, "-", piped=archive).splitlines())
+        return of_lines(run(*argv, archive, *_argument(largest)).splitlines())
 
     return read
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, TypeVar, cast
 
@@ -61,17 +61,23 @@ class Running:
 RUNNING: Final = Running()
 
 
-def environment() -> dict[str, str]:
-    """UTF-8 names and UTC, whatever the tester has."""
+def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
+    """UTF-8 names and UTC, whatever the tester has; with *changes*."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
     marker = os.environ.get(MARKER, str(os.getpid()))
-    return ours | {"LC_ALL": "C.UTF-8", "LANG": "C.UTF-8", "TZ": "UTC", MARKER: marker}
+    return (
+        ours
+        | {"LC_ALL": "C.UTF-8", "LANG": "C.UTF-8", "TZ": "UTC", MARKER: marker}
+        | dict(changes or {})
+    )
 
 
 @contextlib.contextmanager
-def started(*argv: Argument, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    *argv: Argument, env: Mapping[str, str] | None = None, **options: Any
+) -> Iterator[subprocess.Popen[bytes]]:
     """A program that is gone afterwards, by force if it hasn't ended by itself."""
-    process = subprocess.Popen(argv, env=environment(), start_new_session=True, **options)
+    process = subprocess.Popen(argv, env=environment(env), start_new_session=True, **options)
     RUNNING.add(process)
     watchdog = threading.Timer(SECONDS, process.kill)
     watchdog.daemon = True
@@ -94,6 +100,7 @@ def read_output(
     *argv: Argument,
     piped: Path | None = None,
     cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
     complaints: str = "",
 ) -> Result:
     """What *take* makes of the standard output of a program.
@@ -136,9 +143,14 @@ def _status(status: int) -> str:
     return signal.Signals(-status).name if status < 0 else str(status)
 
 
-def run(*argv: Argument, piped: Path | None = None, cwd: Path | None = None) -> bytes:
+def run(
+    *argv: Argument,
+    piped: Path | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> bytes:
     """All that a program says on standard output; otherwise like :func:`read_output`."""
-    return read_output(lambda stream: stream.read(), *argv, piped=piped, cwd=cwd)
+    return read_output(lambda stream: stream.read(), *argv, piped=piped, cwd=cwd, env=env)
 
 
 def run_silent(*argv: Argument, piped: Path | None = None, cwd: Path | None = None) -> None:
