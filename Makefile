@@ -3,6 +3,7 @@
 #   PYTHON=/path/to/python3   make .venv/ with this interpreter (3.11 or later)
 #   PYTEST_ARGS='-k range'    further arguments for pytest
 #   LIBRARY=… PORT=8080       for `make demo`
+#   BENCH_ARGS='--rounds 3'   further arguments for `make bench`; --help lists them
 #   SOAK_MINUTES=60           for `make soak`; SOAK_SEED=… repeats what it has found
 
 BIN := .venv/bin
@@ -49,9 +50,10 @@ demo: ## mount and serve free games, or LIBRARY=/path, on 127.0.0.1:8080 (or POR
 	@.ci/venv
 	@$(BIN)/python -m bench.demo
 
-bench: ## downloads and random ranges, as ratios to nginx with a stored file (BENCH_ARGS=)
+bench: ## measure zipfs beside a stored file and its peers: tables, JSON, plots (BENCH_ARGS=)
 	@.ci/system-packages bench
-	@.ci/venv
+	@.ci/venv bench
+	@.ci/hfs
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 fmt: venv ## format, and fix what can be fixed by itself
@@ -59,5 +61,5 @@ fmt: venv ## format, and fix what can be fixed by itself
 	$(BIN)/ruff format .
 
 clean: ## remove .venv/ and all caches
-	rm -rf .venv .readers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .readers .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -path ./.git -prune -o -name __pycache__ -type d -exec rm -rf {} +

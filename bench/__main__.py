@@ -1,204 +1,155 @@
-"""`make bench`: how fast nginx sends an archive out of the mount, beside the same one stored.
+"""`make bench`: zipfs beside the limit, and beside what people do without it.
 
-Downloads and random ranges, in the mount's cache and at first touch, each measured just after
-the same of the plain file: what counts is the ratio. Ctrl-C ends it and leaves nothing behind.
+Everything is measured by turns with what it is compared with, so what counts are the ratios. Ends
+with tables, plots and a JSON file. Ctrl-C ends it and leaves nothing behind.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
+import datetime
 import os
 import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.status import Status
-from rich.table import Table
 
-from bench import BenchError
+from bench import BenchError, hang, hashing, readme
+from bench.busy import Busy
+from bench.case import Case, Measured, measure
+from bench.cases import Bench, cases
+from bench.first_byte import FirstByte
 from bench.load import CONNECTIONS, Clients
-from bench.measure import RATE, Bench, Result, Spread, cases
-from bench.mount import Mount, mounted, wait_ready
+from bench.plots import draw
 from bench.process import find_program
-from bench.session import Stop, StoppedError, temporary_folder
-from bench.synthetic import MIB, Archive, build, check_room, copy_out
-from bench.web import nginx
+from bench.reach import judge
+from bench.report import tables
+from bench.results import Results
+from bench.session import Progress, Stop, StoppedError, temporary_folder
+from bench.stand import HANG, Stand, stand, wait_until_sealed
+from bench.synthetic import MIB, check_room
 
 ROUNDS: Final = 5
-# So that no 64 KiB range comes twice in a second of them.
-SIZE_MIB: Final = 2048
-SEAL_SECONDS: Final = 300.0
-GB: Final = 1e9
+SIZE_MIB: Final = 1024
+# Not in the repository: whoever measures on his own machine changes nothing.
+OUT: Final = Path(".bench/results")
+PUBLISHED: Final = readme.RESULTS.parent
+# A table of nine columns; a terminal that is narrower wraps, a pipe has no width at all.
+WIDTH: Final = 132
 
 
-def _run(size: int, rounds: int, console: Console, stop: Stop) -> dict[str, Any]:
+class _Run:
+    """Measures what *only* is a part of, and says where it is."""
+
+    def __init__(self, rounds: int, only: str, progress: Progress) -> None:
+        self.results: list[Measured] = []
+        self.progress = progress
+        self._rounds = rounds
+        self._only = only
+
+    def wants(self, key: str, what: str) -> bool:
+        return self._only in key or self._only in what
+
+    def chosen(self, todo: Sequence[Case]) -> list[Measured]:
+        return [Measured(case=case) for case in todo if self.wants(case.key, case.what)]
+
+    def measure(self, chosen: Sequence[Measured], running: Stand) -> None:
+        shown = -1
+        for number, case, who in measure(chosen, self._rounds):
+            running.mount.check()
+            label = f"Round {number} of {self._rounds}" if number else "Warming up"
+            if number != shown:
+                names = f": {case.what}" if len(chosen) == 1 else ""
+                self.progress.begin(f"{label}{names}")
+            self.progress.show(f"{label}: {case.what}, {who}")
+            shown = number
+        self.results += chosen
+
+
+def _run(arguments: argparse.Namespace, console: Console, stop: Stop) -> Results:
     """Measure, and return all that is known of it."""
+    load, start = os.getloadavg()[0], time.monotonic()
+    size: int = arguments.size * MIB
     # Before minutes of work: whether everything is here.
-    load = os.getloadavg()[0]
     clients = Clients.find()
-    find_program("nginx", package="nginx")
+    for name, package in (("nginx", "nginx"), ("caddy", "caddy"), ("bindfs", "bindfs")):
+        find_program(name, package=package)
+    programs = hashing.about(stop)
     with (
-        temporary_folder("zipfs-bench-", "www/mount") as folder,
+        temporary_folder("zipfs-bench-") as folder,
         # Seldom: what draws takes time from what is measured.
         console.status("", refresh_per_second=2) as status,
     ):
         check_room(folder, size)
-        library = folder / "library"
-        status.update("Making the games …")
-        archives = build(library, size, stop)
-        options = ["--index", str(folder / "index.sqlite"), "--log-level", "warning"]
-        mountpoint = folder / "www/mount"
-        with mounted(library, mountpoint, workdir=folder, options=options) as mount:
-            try:
-                wait_ready(mount, check=stop.check)
-                status.update("Waiting for the checksums …")
-                _wait_until_sealed(mount, [mountpoint / path for path in archives], stop)
-                status.update("Copying the archives out of the mount, and comparing …")
-                copied = [copy_out(library, path, mountpoint, stop) for path in archives]
-                results = _measure(mount, copied, rounds, clients, status, stop)
-                settings = _settings(mountpoint, rounds, copied, stop)
-            except (BenchError, OSError):
-                mount.check()  # if it has ended, that is the reason
-                raise
-    settings["load_before"] = load
-    return {**settings, "results": [_as_dict(result) for result in results]}
-
-
-def _measure(
-    mount: Mount,
-    archives: Sequence[Archive],
-    rounds: int,
-    clients: Clients,
-    status: Status,
-    stop: Stop,
-) -> list[Result]:
-    big, small = archives
-    root = mount.mountpoint.parent
-    # One server for both: the same workers, the same settings. It ends before the mount, as it
-    # holds files of it open.
-    with nginx(root, workdir=root.parent) as server:
-        bench = Bench(
-            clients=clients,
-            stop=stop,
-            url=lambda path: server.url_of(path.relative_to(root)),
-            daemon=mount.process.pid,
+        run = _Run(arguments.rounds, arguments.only, Progress(console, status))
+        with stand(folder, size, run.progress, stop) as running:
+            bench = Bench(clients=clients, stop=stop, folder=folder, builds=[])
+            with _blaming(running):
+                memory = _measure(run, running, bench)
+        rows = [
+            measured.row() for measured in run.results if measured.samples and not measured.failure
+        ]
+        return Results(
+            date=datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+            seconds=round(time.monotonic() - start),
+            rounds=arguments.rounds,
+            cpus=len(os.sched_getaffinity(0)),
+            linux=".".join(platform.release().split(".")[:2]),
+            load_before=load,
+            archives={
+                game.targets["stored"].sources.stem: game.targets["stored"].size or 0
+                for game in (running.big, running.small)
+            },
+            connections=CONNECTIONS,
+            about={**running.about, "programs": programs},
+            rows=rows,
+            memory=memory,
+            left_out=[*running.left_out, *(one.failure for one in run.results if one.failure)],
         )
-        todo = cases(big, small)
-        results = [Result(case=case) for case in todo]
-        for number, case in bench.rounds(todo, rounds, results):
-            mount.check()
-            label = f"Round {number} of {rounds}" if number else "Warming up"
-            status.update(f"{label}: {case.what} …")
-    return results
 
 
-def _wait_until_sealed(mount: Mount, archives: Sequence[Path], stop: Stop) -> None:
-    deadline = time.monotonic() + SEAL_SECONDS
-    while missing := [path for path in archives if not path.exists()]:
-        stop.check()
-        mount.check()
-        if time.monotonic() > deadline:
-            names = ", ".join(path.name for path in missing)
-            raise BenchError(f"not sealed after {SEAL_SECONDS:.0f} s: {names}")
-        mount.wait(0.1)
-
-
-def _settings(
-    mountpoint: Path, rounds: int, archives: Sequence[Archive], stop: Stop
-) -> dict[str, Any]:
-    device = mountpoint.stat().st_dev
-    read_ahead = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
-    # nginx tells its version on standard error only.
-    nginx_version = stop.run(
-        "sh", "-c", 'exec "$0" -v 2>&1', find_program("nginx", package="nginx")
+def _measure(run: _Run, running: Stand, bench: Bench) -> dict[str, int]:
+    """All of it; returns the memory that each took for what they all did."""
+    big, small = running.big, running.small
+    first_byte = FirstByte(bench=bench, targets=running.eight, game=big)
+    run.measure(run.chosen([*cases(bench, big, small), *first_byte.cases()]), running)
+    memory = running.memory()
+    if bench.builds:
+        memory["built"] = max(build.memory for build in bench.builds)
+    file = min(big.targets["zipfs"].sources.iterdir())
+    run.measure(run.chosen([hashing.Hashing(file=file, stop=bench.stop).case()]), running)
+    busy = Busy(
+        bench=bench,
+        mount=running.mount,
+        library=running.library,
+        asked=big.targets["zipfs"],
+        downloaded=small.targets["zipfs"],
     )
-    return {
-        "versions": {
-            "zipfs": version("zipfs"),
-            "python": platform.python_version(),
-            "pyfuse3": version("pyfuse3"),
-            "nginx": nginx_version.strip().rpartition("/")[2],
-            "linux": platform.release(),
-        },
-        "cpus": len(os.sched_getaffinity(0)),
-        "rounds": rounds,
-        "connections": CONNECTIONS,
-        "read_ahead_kib": int(read_ahead.read_text()),
-        "archives": {archive.name: archive.size for archive in archives},
-    }
+    run.measure(run.chosen([busy.case()]), running)
+    if run.wants(hang.KEY, hang.WHAT):
+        run.progress.begin("Making a library with a source that hangs")
+        with hang.hang(
+            bench,
+            running.folder / HANG,
+            lambda mount, archives: wait_until_sealed(mount, archives, bench.stop),
+        ) as hanging:
+            run.measure(run.chosen([hanging.case()]), running)
+    return memory
 
 
-def _as_dict(result: Result) -> dict[str, Any]:
-    case = result.case
-    return {
-        "key": case.key,
-        "what": case.what,
-        "archive": case.archive.name,
-        "first_touch": case.first_touch,
-        "unit": case.unit,
-        "ratio": _spread(result.ratio),
-        "zipfs": _spread(Spread(samples=tuple(result.zipfs))),
-        "plain": _spread(Spread(samples=tuple(result.plain))),
-        "cpu_seconds_per_gb": _spread(Spread(samples=tuple(result.cpu))),
-    }
-
-
-def _spread(spread: Spread) -> dict[str, Any]:
-    return {
-        "median": spread.median,
-        "min": spread.low,
-        "max": spread.high,
-        "samples": spread.samples,
-    }
-
-
-def _tables(measured: dict[str, Any]) -> Iterator[Table | str]:
-    table = Table(box=SIMPLE, pad_edge=False)
-    table.add_column("nginx sends", no_wrap=True)
-    for name in ("ratio", "min-max", "zipfs", "stored"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for row in measured["results"]:
-        ratio = row["ratio"]
-        table.add_row(
-            row["what"],
-            f"{ratio['median']:.2f}",
-            f"{ratio['min']:.2f}-{ratio['max']:.2f}",
-            f"{row['zipfs']['median']:,.0f}",
-            f"{row['plain']['median']:,.0f}",
-            row["unit"],
-        )
-    for row in measured["results"]:
-        # Per range it would be a multiple that nobody can compare with anything.
-        if row["first_touch"] and row["unit"] == RATE:
-            cpu = row["cpu_seconds_per_gb"]
-            table.add_row(
-                f"{row['what']}, CPU",
-                "",
-                f"{cpu['min']:.2f}-{cpu['max']:.2f}",
-                f"{cpu['median']:.2f}",
-                "",
-                "s/GB",
-            )
-    yield table
-    sizes = " and ".join(f"{size / GB:.1f} GB" for size in measured["archives"].values())
-    yield (
-        f"ratio: zipfs to the same archive stored as a plain file, by the same nginx, one\n"
-        f"just after the other; medians of {measured['rounds']} rounds. Archives of {sizes},\n"
-        f"{measured['connections']} connections for ranges, {measured['cpus']} CPUs,"
-        f" read-ahead {measured['read_ahead_kib']} KiB."
-    )
-    yield ", ".join(f"{name} {number}" for name, number in measured["versions"].items())
-    if measured["load_before"] > measured["cpus"] / 2:
-        load = measured["load_before"]
-        yield f"The machine had other work (load {load:.1f} at the start): look at the spread."
+@contextlib.contextmanager
+def _blaming(running: Stand) -> Iterator[None]:
+    """If the mount has ended, that is the reason for whatever fails."""
+    try:
+        yield
+    except (BenchError, OSError):
+        running.mount.check()
+        raise
 
 
 def _positive(text: str) -> int:
@@ -219,7 +170,17 @@ def _arguments() -> argparse.Namespace:
         metavar="MIB",
         help=f"size of the big archive (default: {SIZE_MIB})",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to it as well")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only what has this in its name or its key"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help=f"where all figures go (default: {OUT}/)"
+    )
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help=f"put figures, plots and README's table into the repository ({PUBLISHED}/)",
+    )
     return parser.parse_args()
 
 
@@ -227,12 +188,22 @@ def main() -> int:
     arguments = _arguments()
     stop = Stop()
     console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH
     try:
-        measured = _run(arguments.size * MIB, arguments.rounds, console, stop)
-        for part in _tables(measured):
+        results = _run(arguments, console, stop)
+        results = results.model_copy(update={"reach": list(judge(results))})
+        for part in tables(results):
             console.print(part, highlight=False, soft_wrap=isinstance(part, str))
-        if arguments.json:
-            arguments.json.write_text(json.dumps(measured, indent=2) + "\n")
+        folder = PUBLISHED if arguments.publish else OUT
+        file: Path = arguments.json or folder / "results.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{results.model_dump_json(indent=2)}\n")
+        drawn = draw(results, folder)
+        print(f"{results.seconds:.0f} s. All figures: {file}")
+        print("Plots:", *drawn, sep="\n    ")
+        if arguments.publish:
+            readme.update(results)
     except StoppedError as stopped:
         return 128 + stopped.number
     except BenchError as error:

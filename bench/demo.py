@@ -12,15 +12,14 @@ import shlex
 import shutil
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from bench import BenchError, games
 from bench.mount import Mount, mounted, wait_ready
+from bench.session import Stop, StoppedError, temporary_folder
 from bench.web import Server, check_port, nginx
 
 PORT: Final = 8080
@@ -31,30 +30,6 @@ LOOK_SECONDS: Final = 3.0
 EXAMPLES: Final = 2
 
 
-class _StoppedError(Exception):
-    """Ctrl-C or SIGTERM: the end that is wanted."""
-
-
-class _Signals:
-    """Notes that the end is wanted; whoever waits asks.
-
-    Nothing is raised out of a handler: between starting a mount and noting that it has to be
-    ended, that would leave the mount behind.
-    """
-
-    def __init__(self) -> None:
-        self.stop = False
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._handle)
-
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        self.stop = True
-
-    def check(self) -> None:
-        if self.stop:
-            raise _StoppedError
-
-
 def say(text: str = "", end: str = "\n") -> None:
     """Print a line, at once also if the output is a pipe."""
     try:
@@ -62,7 +37,7 @@ def say(text: str = "", end: str = "\n") -> None:
     except OSError:  # nobody reads any more: `make demo | head`, or a terminal that was closed
         # The interpreter's own flush at exit would complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise _StoppedError from None
+        raise StoppedError(signal.SIGPIPE) from None
 
 
 class _Progress:
@@ -93,32 +68,13 @@ class _Progress:
         self._shown = ""
 
 
-@contextlib.contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    """A folder with a mount point in it: removed as a whole only if nothing is mounted there."""
-    folder = Path(tempfile.mkdtemp(prefix="zipfs-demo-"))
-    (folder / "mount").mkdir()
-    try:
-        yield folder
-    finally:
-        # rmdir fails on a mount point. Nothing below it could be removed anyway, but a library
-        # that somebody mounted is no place to try.
-        try:
-            (folder / "mount").rmdir()
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                print(f"{folder} stays: {error.strerror}", file=sys.stderr)
-        else:
-            shutil.rmtree(folder)
-
-
-def _wait_until_sealed(mount: Mount, archives: Sequence[Path], signals: _Signals) -> None:
+def _wait_until_sealed(mount: Mount, archives: Sequence[Path], stop: Stop) -> None:
     """Wait until these are there (S1: an archive is listed once its checksums are known)."""
     progress = _Progress()
     deadline = time.monotonic() + SEAL_SECONDS
     try:
         while missing := [path for path in archives if not path.exists()]:
-            signals.check()
+            stop.check()
             mount.check()
             if time.monotonic() > deadline:
                 names = ", ".join(path.name for path in missing)
@@ -129,7 +85,7 @@ def _wait_until_sealed(mount: Mount, archives: Sequence[Path], signals: _Signals
         progress.done()
 
 
-def _wait_for_some(mount: Mount, signals: _Signals) -> list[Path]:
+def _wait_for_some(mount: Mount, stop: Stop) -> list[Path]:
     """The archives of somebody's own library: all, if no more come, or those of the first moments.
 
     A big library takes hours to hash, and what is there can be downloaded meanwhile.
@@ -141,7 +97,7 @@ def _wait_for_some(mount: Mount, signals: _Signals) -> list[Path]:
         while True:
             pause = time.monotonic() + 1
             while time.monotonic() < pause:
-                signals.check()
+                stop.check()
                 mount.check()
                 progress.show(mount.status)
                 mount.wait(0.1)
@@ -193,13 +149,14 @@ def _print_suggestions(server: Server, mountpoint: Path, archives: Sequence[Path
     say("Ctrl-C ends it all and leaves only what you downloaded.")
 
 
-def _run(library: Path | None, port: int, signals: _Signals) -> None:
+def _run(library: Path | None, port: int, stop: Stop) -> None:
     try:
         check_port(port)
     except BenchError as error:
         raise BenchError(f"{error}; choose another: make demo PORT=8081") from None
-    with _temporary_folder() as folder:
+    with temporary_folder("zipfs-demo-") as folder:
         mountpoint = folder / "mount"
+        mountpoint.mkdir()
         options: list[str] = []
         expected: list[Path] = []
         if library is None:
@@ -212,26 +169,26 @@ def _run(library: Path | None, port: int, signals: _Signals) -> None:
                 if sum(path.is_file() for path in game.rglob("*")) > 1:
                     expected.append(archive)
             options = ["--index", str(folder / "index.sqlite")]
-        signals.check()
+        stop.check()
 
         with mounted(library, mountpoint, workdir=folder, options=options) as mount:
-            wait_ready(mount, check=signals.check)
+            wait_ready(mount, check=stop.check)
             # nginx goes first at the end: it holds files of the mount open.
             with nginx(mountpoint, port=port, workdir=folder) as server:
                 if expected:
-                    _wait_until_sealed(mount, expected, signals)
+                    _wait_until_sealed(mount, expected, stop)
                     archives = _archives(mountpoint)
                 else:
-                    archives = _wait_for_some(mount, signals)
+                    archives = _wait_for_some(mount, stop)
                 _print_suggestions(server, mountpoint, archives)
-                _serve(mount, server, signals)
+                _serve(mount, server, stop)
 
 
-def _serve(mount: Mount, server: Server, signals: _Signals) -> None:
+def _serve(mount: Mount, server: Server, stop: Stop) -> None:
     progress = _Progress()
     try:
         while True:
-            signals.check()
+            stop.check()
             mount.check()
             if server.process.poll() is not None:
                 raise BenchError(f"nginx ended with status {server.process.returncode}")
@@ -261,10 +218,10 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = _arguments()
-    signals = _Signals()
+    stop = Stop()
     try:
-        _run(arguments.library and arguments.library.expanduser(), arguments.port, signals)
-    except _StoppedError:
+        _run(arguments.library and arguments.library.expanduser(), arguments.port, stop)
+    except StoppedError:
         pass
     except BenchError as error:
         print(f"demo: {error}", file=sys.stderr)

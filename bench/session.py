@@ -1,18 +1,24 @@
-"""One run of a benchmark: it ends when it is told to, and leaves nothing behind."""
+"""One run of the demo or the benchmarks: it ends when told to, and leaves nothing behind."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+from rich.console import Console
+from rich.status import Status
+
 from bench import BenchError
+from bench.mount import mounts_below
 from bench.process import start, stop
 
 
@@ -22,6 +28,19 @@ class StoppedError(Exception):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.number = number
+
+
+class _Ended:
+    """Waits for the end of a child, and no longer."""
+
+    def __init__(self, pid: int) -> None:
+        self._descriptor = os.pidfd_open(pid)
+
+    def wait(self, seconds: float) -> bool:
+        return bool(select.select([self._descriptor], [], [], seconds)[0])
+
+    def close(self) -> None:
+        os.close(self._descriptor)
 
 
 class Stop:
@@ -53,10 +72,11 @@ class Stop:
         with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
             process = start(command, stdout=stdout, stderr=stderr)
             try:
-                while process.poll() is None:
-                    self.check()
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        process.wait(0.1)
+                # Not Popen.wait, which looks up to 50 ms later: whoever waits may measure.
+                with contextlib.closing(_Ended(process.pid)) as ended:
+                    while not ended.wait(0.1):
+                        self.check()
+                process.wait()
             finally:
                 stop(process)
             stdout.seek(0)
@@ -71,17 +91,36 @@ class Stop:
 
 
 @contextlib.contextmanager
-def temporary_folder(prefix: str, mountpoint: str) -> Iterator[Path]:
-    """A folder with a mount point in it: removed as a whole only if nothing is mounted there."""
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """A folder that is removed as a whole at the end, unless something is mounted in it."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
-    (folder / mountpoint).mkdir(parents=True)
     try:
         yield folder
     finally:
-        # rmdir fails on a mount point.
-        try:
-            (folder / mountpoint).rmdir()
-        except OSError as error:
-            print(f"{folder} stays: {error.strerror}", file=sys.stderr)
+        # Nothing below a mount of ours could be removed anyway, but a library that somebody
+        # mounted is no place to try.
+        if still := mounts_below(folder):
+            with contextlib.suppress(OSError):  # nobody reads any more
+                print(f"{folder} stays: {still[0]} is mounted", file=sys.stderr)
         else:
             shutil.rmtree(folder)
+
+
+class Progress:
+    """What is being done: in place on a terminal, the big steps as lines where there is none."""
+
+    def __init__(self, console: Console, status: Status) -> None:
+        self._console = console
+        self._status = status
+        self._start = time.monotonic()
+
+    def begin(self, what: str) -> None:
+        """A big step."""
+        self.show(what)
+        if not self._console.is_terminal:
+            seconds = time.monotonic() - self._start
+            self._console.print(f"{seconds:4.0f} s  {what} …", highlight=False)
+
+    def show(self, what: str) -> None:
+        """A small one, of which there are many."""
+        self._status.update(f"{what} …")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import random
 from collections.abc import Iterator
@@ -21,10 +20,11 @@ SMALL_MEMBERS: Final = 8000
 SMALL_SIZE: Final = 32 << 10
 CHUNK: Final = 4 << 20
 MIB: Final = 1 << 20
-# The library, the plain copies and the mount's cache of both games; and room for the rest.
-MEMORY_FACTOR: Final = 3
+# The library, the plain copies and both mounts' caches of both games; and room for the rest.
+MEMORY_FACTOR: Final = 4
 MEMORY_SPARE: Final = 1 << 30
-DISK_FACTOR: Final = 2
+# The library, the plain copies, and what is built first or downloaded.
+DISK_FACTOR: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,16 +128,6 @@ def drop_cache(path: Path) -> None:
 
 def _files(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-
-
-def warm_memory(size: int) -> None:
-    """Make sure that the next *size* bytes that the kernel takes are really there.
-
-    A virtual machine may have given them back to its host, and to find them again costs more
-    than to read a file (seen: the daemon's CPU time four times as high).
-    """
-    # Unmapped at once: it is now what the kernel takes first.
-    mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
 
 
 def _chunks(path: Path, stop: Stop) -> Iterator[memoryview]:

@@ -72,7 +72,7 @@ def nginx(root: Path, *, port: int | None = None, workdir: Path) -> Iterator[Ser
         # -e: until it has read its configuration, nginx logs where its packager chose.
         return [program, "-p", prefix, "-c", configuration, "-e", "stderr"]
 
-    with _serving("nginx", command, port, workdir) as server:
+    with serving("nginx", command, port, workdir) as server:
         yield server
 
 
@@ -90,7 +90,7 @@ def caddy(root: Path, *, port: int | None = None, workdir: Path) -> Iterator[Ser
         )
         return [program, "run", "--adapter", "caddyfile", "--config", configuration]
 
-    with _serving("caddy", command, port, workdir) as server:
+    with serving("caddy", command, port, workdir) as server:
         yield server
 
 
@@ -116,7 +116,7 @@ def apache(root: Path, *, port: int | None = None, workdir: Path) -> Iterator[Se
         )
         return [program, "-f", configuration, "-D", "FOREGROUND"]
 
-    with _serving("apache2", command, port, workdir) as server:
+    with serving("apache2", command, port, workdir) as server:
         yield server
 
 
@@ -135,7 +135,7 @@ def lighttpd(root: Path, *, port: int | None = None, workdir: Path) -> Iterator[
         )
         return [program, "-D", "-f", configuration]
 
-    with _serving("lighttpd", command, port, workdir) as server:
+    with serving("lighttpd", command, port, workdir) as server:
         yield server
 
 
@@ -165,12 +165,16 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def _serving(
+def serving(
     name: str,
     command: Callable[[Path, int], list[str | Path]],
     port: int | None,
     workdir: Path,
 ) -> Iterator[Server]:
+    """Run a server until the block ends.
+
+    *command* says how, given a folder for its files and a port of 127.0.0.1 to listen on.
+    """
     server = _start(name, command, port, workdir)
     try:
         yield server

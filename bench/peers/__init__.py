@@ -1,0 +1,1 @@
+"""What zipfs is measured beside, each a context manager that gives a running server or mount."""
