@@ -9,10 +9,10 @@ BIN := .venv/bin
 export PYTHON LIBRARY PORT SOAK_MINUTES SOAK_SEED
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system lint test soak demo bench fmt clean
+.PHONY: help venv system lint test soak demo bench bench-scale fmt clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
 
 system: ## install the system packages that are missing (apt-get; sudo if not root)
 	@.ci/system-packages test
@@ -47,6 +47,11 @@ bench: ## downloads and random ranges, as ratios to nginx with a stored file (BE
 	@.ci/system-packages bench
 	@.ci/venv
 	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-scale: ## very many games, members and clients, and how cost grows (BENCH_ARGS=--quick)
+	@.ci/system-packages bench
+	@.ci/venv
+	@$(BIN)/python -m bench.scale $(BENCH_ARGS)
 
 fmt: venv ## format, and fix what can be fixed by itself
 	$(BIN)/ruff check --fix .
