@@ -10,10 +10,10 @@ BIN := .venv/bin
 export PYTHON LIBRARY PORT SOAK_MINUTES SOAK_SEED
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system lint test readers soak demo bench fmt clean
+.PHONY: help venv system lint test readers soak demo bench bench-scale fmt clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
 
 system: ## install the system packages that are missing (apt-get; sudo if not root)
 	@.ci/system-packages test
@@ -55,6 +55,11 @@ bench: ## measure zipfs beside a stored file and its peers: tables, JSON, plots 
 	@.ci/venv bench
 	@.ci/hfs
 	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-scale: ## very many games, members and clients, and how cost grows (BENCH_ARGS=--quick)
+	@.ci/system-packages bench
+	@.ci/venv bench
+	@$(BIN)/python -m bench.scale $(BENCH_ARGS)
 
 fmt: venv ## format, and fix what can be fixed by itself
 	$(BIN)/ruff check --fix .

@@ -9,13 +9,17 @@ import errno
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+import trio
 
 from zipfs.errors import StaleError
+from zipfs.filestate import FileState
 from zipfs.games import Games
 from zipfs.kept import Game, Totals
-from zipfs.library import Entry, LeftOut
+from zipfs.library import Entry, LeftOut, Place
+from zipfs.listings import Listing, Listings, Making
 from zipfs.nodes import Archive, File, Folder, Node, archive_node, folder_node, join, mirrored
 from zipfs.once import Once, shown
 from zipfs.pool import Limits
@@ -26,6 +30,9 @@ from zipfs.threads import Threads
 
 log = logging.getLogger(__name__)
 
+_TIDY: Final = 1.0
+"""Seconds between two times that old listings are let go."""
+
 _Candidate = tuple[bytes, Entry]
 """A game's path, and its folder."""
 
@@ -35,11 +42,15 @@ class _Examined(NamedTuple):
 
     entry: Entry
     examination: Examination
-    version: Version | None
 
 
-class _Known:
-    """A game that was looked at a moment ago."""
+class _Known(NamedTuple):
+    """A game that was looked at a moment ago, and its folder."""
+
+    entry: Entry
+
+
+_Child = File | Folder | LeftOut | _Examined | _Known
 
 
 class Catalog:
@@ -59,6 +70,8 @@ class Catalog:
         self.invalidate: Callable[[bytes], None] = lambda path: None
         """Called with a path of the mount that may lead to something else now."""
         self._games.unpublished = self._unpublished
+        self._listings = Listings()
+        self._games.moved = self._drop_listing
 
     # -- What the file system asks ---------------------------------------------
 
@@ -79,38 +92,63 @@ class Catalog:
         if isinstance(found, File | Folder):
             return found
         for game_path, entry in found:
-            game = await self._games.check(game_path, entry, asked=True)
+            game = await self._games.check(game_path, entry.place, asked=True)
             if isinstance(game.outcome, Sealed) and game.outcome.path == path:
                 return archive_node(game.path, game.outcome)
             if isinstance(game.outcome, Plain) and game_path == path:
                 return folder_node(path, entry)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
-    async def children(self, folder: Folder) -> list[tuple[bytes, Node]]:
+    async def children(self, folder: Folder) -> Listing:
         """All that is in *folder*, by name in the library."""
-        names = await self._in_thread(
-            self._library.names, folder.source, lane=lane_of(folder.path), item=folder.path
+        await self._listings.made(folder)
+        if known := self._listings.get(folder):
+            listing, state = known
+            if await self._still_holds(folder, listing, state) and (
+                self._listings.get(folder) == known  # not dropped meanwhile
+            ):
+                return listing
+        with self._listings.making(folder) as making:
+            return await self._list(folder, making)
+
+    async def _still_holds(self, folder: Folder, listing: Listing, state: FileState) -> bool:
+        """Whether all but the games, which tell of themselves, are as they were in *listing*."""
+        now = await self._in_thread(
+            self._library.state, folder.source, lane=lane_of(folder.path), item=folder.path
         )
-        children = await self._threads.map(
+        if now != state:
+            return False
+        others = await self._look_at(folder, [name for name, _ in listing.others])
+        return others == [node for _, node in listing.others]
+
+    async def _look_at(self, folder: Folder, names: Sequence[bytes]) -> list[_Child | None]:
+        """What each of *names* in *folder* is; None for what doesn't answer."""
+        return await self._threads.map(
             functools.partial(self._child, folder),
             names,
             lane=lane_of(join(folder.path, b"")),
             key=functools.partial(join, folder.path),
         )
+
+    async def _list(self, folder: Folder, making: Making) -> Listing:
+        state, names = await self._in_thread(
+            self._names, folder.source, lane=lane_of(folder.path), item=folder.path
+        )
+        children = await self._look_at(folder, names)
+        dropped = making.dropped  # by others; what follows is in the listing already
         nodes: list[tuple[bytes, Node]] = []
+        others: list[tuple[bytes, object]] = []
         for name, child in zip(names, children, strict=True):
             if isinstance(child, File | Folder):
                 nodes.append((name, child))
+            if isinstance(child, File | Folder | LeftOut):
+                others.append((name, child))
                 continue
             path = join(folder.path, name)
             if child is None:
                 self._once.warning("can't look at %s: no answer", shown(path))
             elif isinstance(child, _Examined):
-                self._games.install(
-                    path, child.entry, child.examination, child.version, asked=False
-                )
-            elif isinstance(child, LeftOut):
-                continue
+                self._games.install(path, child.entry.place, child.examination, None, asked=False)
             # What doesn't answer is shown as it was last known.
             game = self._games.get(path)
             outcome = game.outcome if game else None
@@ -118,8 +156,21 @@ class Catalog:
                 own = outcome.path.rpartition(b"/")[2]
                 nodes.append((own, archive_node(path, outcome)))
             elif game and isinstance(outcome, Plain):
-                nodes.append((name, folder_node(path, game.entry)))
-        return nodes
+                entry = child.entry if child else _last_seen(game.place, outcome)
+                nodes.append((name, folder_node(path, entry)))
+        listing = Listing(nodes, others)
+        if None not in children:
+            making.dropped = dropped
+            making.state, making.listing = state, listing
+        return listing
+
+    def is_there(self, node: Node) -> bool:
+        """Whether *node* may be told of: an archive only as long as there is no other version."""
+        if not isinstance(node, Archive):
+            return True
+        game = self._games.by_archive(node.path)
+        outcome = game.outcome if game else None
+        return isinstance(outcome, Sealed) and outcome.inode == node.attributes.inode
 
     async def refresh(self, node: Node) -> Node:
         """*node* with attributes as they are now; versions never change."""
@@ -143,7 +194,7 @@ class Catalog:
         if game is None:
             raise StaleError
         if not (version and game.is_fresh() and game.outcome == version.sealed):
-            game = await self._games.check(game.path, game.entry, asked=True, whole=version is None)
+            game = await self._games.check(game.path, game.place, asked=True, whole=version is None)
             version = self._games.versions.get(node.attributes.inode)
             if (
                 version is None
@@ -163,13 +214,19 @@ class Catalog:
 
     async def run(self) -> None:
         """Find, hash and seal all games, for ever."""
-        await self._games.run()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._games.run)
+            while True:
+                await trio.sleep(_TIDY)
+                self._listings.tidy()
 
     def changed(self, paths: Iterable[bytes]) -> None:
         """Something has changed at *paths*, relative to the library."""
         policy = self._sealer.policy
         for path in paths:
             self.invalidate(path)
+            self._drop_listing(path)
+            self._listings.drop(path)
             if game := next(filter(policy.is_game, _prefixes(path)), None):
                 self._games.notice(game)
             elif policy.may_hold_games(path):
@@ -186,7 +243,8 @@ class Catalog:
 
     def rescan(self) -> None:
         """Look through the whole library now."""
-        self._games.rescan()
+        self._listings.clear()
+        self._games.rescan(asked=True)
 
     async def save(self) -> None:
         """Save the checksums that aren't saved yet."""
@@ -198,6 +256,10 @@ class Catalog:
 
     def _unpublished(self, path: bytes) -> None:
         self.invalidate(path)
+
+    def _drop_listing(self, path: bytes) -> None:
+        """What is at *path*, or may be, isn't what the listing of its folder says."""
+        self._listings.drop(path.rpartition(b"/")[0])
 
     # -- In worker threads -----------------------------------------------------
 
@@ -222,7 +284,11 @@ class Catalog:
                     candidates.append((game_path, found))
         return candidates
 
-    def _child(self, folder: Folder, name: bytes) -> File | Folder | LeftOut | _Examined | _Known:
+    def _names(self, source: bytes) -> tuple[FileState, list[bytes]]:
+        """A folder's state, and after that what is in it."""
+        return self._library.state(source), self._library.names(source)
+
+    def _child(self, folder: Folder, name: bytes) -> _Child:
         """What *name* in *folder* is, which was there a moment ago."""
         path = join(folder.path, name)
         source = join(folder.source, name)
@@ -240,11 +306,13 @@ class Catalog:
         if not (entry.is_folder and self._sealer.policy.is_game(path)):
             return mirrored(path, entry)
         game = self._games.get(path)  # atomic
-        if game and game.is_fresh() and game.is_at(entry):
-            return _Known()
-        before = game.examination if game and game.is_at(entry) else None
-        found = self._sealer.examine(path, entry.source, before, origins=entry.origins)
-        return _Examined(entry, *found)
+        at_place = game if game and game.place == entry.place else None
+        if at_place and at_place.is_fresh():
+            return _Known(entry)
+        before = at_place.examination if at_place else None
+        # Its version, should it have one, ends here: for those nobody asks for there is no room.
+        examination, _ = self._sealer.examine(path, entry.source, before, origins=entry.origins)
+        return _Examined(entry, examination)
 
     def _say(self, left_out: LeftOut) -> None:
         self._once.warning("%s is left out: %s", shown(left_out.path), left_out.reason)
@@ -262,4 +330,9 @@ def _prefixes(path: bytes) -> Iterator[bytes]:
 def _is_in(folder: Folder, game: Game) -> bool:
     """Whether *game* is in *folder* as such, and not behind a link that may lead elsewhere."""
     source = join(folder.source, game.path.rpartition(b"/")[2])
-    return (game.entry.source, game.entry.origins) == (source, folder.origins)
+    return game.place == (source, folder.origins)
+
+
+def _last_seen(place: Place, outcome: Plain) -> Entry:
+    """The folder of a game that doesn't answer, as it was last known."""
+    return Entry(place.source, outcome.status, place.origins)

@@ -17,6 +17,7 @@ import logging
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 import pyfuse3
 import trio
@@ -25,6 +26,7 @@ from zipfs import identity
 from zipfs.catalog import Catalog
 from zipfs.errors import ChangedError, StaleError
 from zipfs.identity import ROOT_INODE
+from zipfs.listings import Listing
 from zipfs.nodes import Archive, Attributes, Folder, Node
 from zipfs.once import Once, shown
 from zipfs.reader import Handle, Reader
@@ -98,7 +100,8 @@ class Operations(pyfuse3.Operations):
         self._nodes: dict[int, Node] = {ROOT_INODE: root}
         self._lookups: dict[int, int] = {}
         self._handles: dict[int, tuple[Node, Handle]] = {}
-        self._listings: dict[int, list[tuple[bytes, Node]]] = {}
+        self._listings: dict[int, Listing] = {}
+        self._told: WeakKeyDictionary[Listing, list[pyfuse3.EntryAttributes]] = WeakKeyDictionary()
         self._last_handle = 0
         self.mounted = trio.Event()
 
@@ -142,9 +145,16 @@ class Operations(pyfuse3.Operations):
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         # One listing per opendir: what is told in pieces can't shift in between.
         listing = self._listings[fh]
+        entries = self._told.get(listing)
+        if entries is None:
+            # Listings are told more than once; this is a third of what telling takes.
+            entries = [self._entry(node.attributes) for _, node in listing]
+            self._told[listing] = entries
         for number in range(start_id, len(listing)):
             name, node = listing[number]
-            if not pyfuse3.readdir_reply(token, name, self._entry(node.attributes), number + 1):
+            if not (listing.is_true or self._catalog.is_there(node)):
+                continue
+            if not pyfuse3.readdir_reply(token, name, entries[number], number + 1):
                 return
             self._remember(node)
 
@@ -238,7 +248,11 @@ class Operations(pyfuse3.Operations):
         """Count a reference that the kernel now holds on *node*, until it forgets it."""
         inode = node.attributes.inode
         other = self._nodes.get(inode)
-        if other is not None and (type(other), other.path) != (type(node), node.path):
+        if (
+            other is not None
+            and other is not node
+            and (type(other), other.path) != (type(node), node.path)
+        ):
             # Two nodes, one 64-bit number: rather none than the wrong one.
             log.error("inode %d is taken; %s isn't shown", inode, shown(node.path))
             raise pyfuse3.FUSEError(errno.EIO)

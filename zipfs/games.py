@@ -9,21 +9,21 @@ All methods belong to trio's thread; what may touch the disk they do in others.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import trio
 
 from zipfs.filestate import Checksums
 from zipfs.hasher import Hasher
-from zipfs.kept import Game, Gaps, Totals, Unsaved, Versions, last_for
-from zipfs.library import Entry, SourceFile
+from zipfs.kept import Game, Gaps, Sums, Totals, Unsaved, Versions, last_for
+from zipfs.library import Entry, Place, SourceFile
 from zipfs.once import Once, shown
+from zipfs.rounds import Rounds
 from zipfs.sealing import (
     Examination,
     Impossible,
@@ -34,15 +34,11 @@ from zipfs.sealing import (
     Unsettled,
     Version,
 )
-from zipfs.survey import lane_of, survey
+from zipfs.survey import lane_of
 from zipfs.threads import Threads
 
 log = logging.getLogger(__name__)
 
-RESCAN: Final = 300.0
-"""Seconds, at least, between two walks through the library if changes are told."""
-POLL: Final = 10.0
-"""The same if they aren't."""
 RETRY: Final = 30.0
 """Seconds until a game with a file that couldn't be read is tried again."""
 
@@ -58,6 +54,7 @@ class Games:
         self._games: dict[bytes, Game] = {}
         self._by_archive: dict[bytes, Game] = {}
         self._unsealed: set[bytes] = set()
+        self._sums = Sums()
         self.versions = Versions()
         self._gaps = Gaps(sealer.settle)
         self._hasher = Hasher(self._library.absolute, patience)
@@ -66,14 +63,23 @@ class Games:
         self._busy: dict[bytes, trio.Event] = {}
         """Games that are being looked at."""
         self._nursery: trio.Nursery | None = None
-        self._rescan = trio.Event()
+        self._rounds = Rounds(sealer, threads, self)
         self._surveyed = False
         self._announce = False
         self._discovering: set[bytes] = set()
-        self.polling = True
-        """Whether changes have to be looked for, since nobody tells of them."""
         self.unpublished: Callable[[bytes], None] = lambda path: None
         """Called with the path of an archive that isn't there any more as it was."""
+        self.moved: Callable[[bytes], None] = lambda path: None
+        """Called with the path of a game that is, or may be, another now."""
+
+    @property
+    def polling(self) -> bool:
+        """Whether changes have to be looked for, since nobody tells of them."""
+        return self._rounds.polling
+
+    @polling.setter
+    def polling(self, polling: bool) -> None:
+        self._rounds.polling = polling
 
     def get(self, path: bytes) -> Game | None:
         """What is known of the game at *path*."""
@@ -86,15 +92,18 @@ class Games:
     def doubt(self, path: bytes) -> None:
         """Look at the game at *path* again, soon: a file of it wasn't in its state."""
         if game := self._games.get(path):
-            game.doubted = time.monotonic()
-            self._look_again(game, 0)
+            self._doubt(game, 0)
+
+    def _doubt(self, game: Game, seconds: float) -> None:
+        game.doubted = time.monotonic()
+        self.moved(game.path)
+        self._look_again(game, seconds)
 
     def totals(self) -> Totals:
-        sealed = [g.outcome for g in self._games.values() if isinstance(g.outcome, Sealed)]
         return Totals(
-            archives=len(sealed),
-            members=sum(outcome.count for outcome in sealed),
-            size=sum(outcome.size for outcome in sealed),
+            archives=self._sums.archives,
+            members=self._sums.members,
+            size=self._sums.size,
             unsealed=len(self._unsealed),
             pending_bytes=self._hasher.pending_bytes,
         )
@@ -106,29 +115,12 @@ class Games:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._hasher.run, self)
-            while True:
-                started = time.monotonic()
-                try:
-                    await self._survey()
-                except OSError as error:
-                    self._once.warning("can't look through the library: %s", error.strerror)
-                except Exception:
-                    # H4: nothing unexpected ends the mount.
-                    log.exception("unexpected error while looking through the library")
-                self._surveyed = True
-                self._tell()
-                # A walk takes a share of the disk, so it may use a twentieth of the time.
-                took = time.monotonic() - started
-                pause = POLL if self.polling else RESCAN
-                with trio.move_on_after(max(pause, min(20 * took, RESCAN))):
-                    await self._rescan.wait()
-                self._rescan = trio.Event()
+            await self._rounds.run()
 
     def notice(self, path: bytes) -> None:
         """Something has changed in the game at *path*, or it is new: look, soon."""
         if game := self._games.get(path):
-            game.doubted = time.monotonic()
-            self._look_again(game, last_for(game.examination.took) if game.examination else 0)
+            self._doubt(game, last_for(game.examination.took) if game.examination else 0)
         elif self._nursery and path not in self._discovering:
             self._discovering.add(path)
             self._nursery.start_soon(self._discover, path)
@@ -142,34 +134,27 @@ class Games:
             self._once.warning("can't look at %s: %s", shown(path), error.strerror)
             return
         if isinstance(entry, Entry) and entry.is_folder:
-            await self._look(path, entry)
+            await self._look(path, entry.place)
 
-    def rescan(self) -> None:
-        """Walk through the whole library now."""
-        self._rescan.set()
+    def rescan(self, *, asked: bool = False) -> None:
+        """Walk through the whole library now; the log says so when it is done, if *asked*."""
+        self._rounds.start(asked=asked)
+
+    def surveyed(self, *, asked: bool) -> None:
+        self._surveyed = True
+        self._announce |= asked
+        self._tell()
+
+    def keep(self, seen: set[bytes], unseen: Sequence[bytes], since: float) -> None:
+        for path in [path for path in self._games if path not in seen]:
+            game = self._games[path]
+            last = game.examination
+            if last and last.started < since and not _within(path, unseen):
+                self._forget(game)
 
     async def save(self) -> None:
         """Save the checksums that aren't saved yet."""
         await self._unsaved.save()
-
-    async def _survey(self) -> None:
-        started = time.monotonic()
-        with contextlib.suppress(TimeoutError):  # then it is what it was
-            await self._in_thread(self._sealer.detect, lane="detect")
-        seen = set()
-        unseen: list[bytes] = []
-        found = survey(self._library, self._sealer.policy, self._threads)
-        async with contextlib.aclosing(found):
-            async for path, entry in found:
-                if entry is None:
-                    unseen.append(path)
-                else:
-                    seen.add(path)
-                    await self._look(path, entry, again=False)
-        for path, game in list(self._games.items()):
-            last = game.examination
-            if path not in seen and last and last.started < started and not _within(path, unseen):
-                self._forget(game)
 
     async def hashed(self, file: SourceFile, checksums: Checksums, owners: set[bytes]) -> None:
         self._unsaved.add(file, checksums)
@@ -184,7 +169,7 @@ class Games:
             await self.save()
         for game in complete:
             game.waiting = None
-            await self._look(game.path, game.entry)
+            await self._look(game.path, game.place)
 
     async def failed(self, file: SourceFile, error: Exception, owners: set[bytes]) -> None:
         refused = isinstance(error, PermissionError)
@@ -206,7 +191,7 @@ class Games:
                 # What says that it changed, and yet is as before, would be hashed for ever.
                 game.retry_at = time.monotonic() + RETRY
             game.waiting = None
-            await self._look(game.path, game.entry)
+            await self._look(game.path, game.place)
 
     def _say_unreadable(self, file: SourceFile, error: OSError, *, refused: bool) -> None:
         if refused:
@@ -221,9 +206,9 @@ class Games:
     # -- Games -----------------------------------------------------------------
 
     async def check(
-        self, path: bytes, entry: Entry, *, asked: bool, whole: bool = False, again: bool = False
+        self, path: bytes, place: Place, *, asked: bool, whole: bool = False, again: bool = False
     ) -> Game:
-        """The game at *path* and *entry*, looked at a moment ago at most.
+        """The game at *path* and *place*, looked at a moment ago at most.
 
         *asked* tells that somebody waits for it, *whole* that its version is
         needed, *again* to look in any case.
@@ -232,14 +217,14 @@ class Games:
             if (busy := self._busy.get(path)) is not None:  # an event has no truth value
                 await busy.wait()  # three hundred clients are one look
             game = self._games.get(path)
-            if game and game.is_fresh() and game.is_at(entry):
+            if game and game.is_fresh() and game.place == place:
                 if asked and isinstance(game.outcome, Unhashed):
                     self._hurry(game, game.outcome)
                 return game
         game = self._games.get(path)
-        before = game.examination if game and game.is_at(entry) else None
+        before = game.examination if game and game.place == place else None
         examine = functools.partial(
-            self._sealer.examine, path, entry.source, before, origins=entry.origins, whole=whole
+            self._sealer.examine, path, place.source, before, origins=place.origins, whole=whole
         )
         mine = self._busy.setdefault(path, trio.Event())
         try:
@@ -248,12 +233,12 @@ class Games:
             if self._busy.get(path) is mine:
                 del self._busy[path]
             mine.set()
-        return self.install(path, entry, examination, version, asked=asked)
+        return self.install(path, place, examination, version, asked=asked)
 
     def install(
         self,
         path: bytes,
-        entry: Entry,
+        place: Place,
         examination: Examination,
         version: Version | None,
         *,
@@ -261,10 +246,10 @@ class Games:
     ) -> Game:
         """Take note of *examination*, unless a later one has come in meanwhile."""
         game = self._games.get(path)
-        if game is None or not game.is_at(entry):
+        if game is None or game.place != place:
             if game:
                 self._forget(game)
-            game = Game(path, entry)
+            game = Game(path, place)
         last = game.examination
         if last and last.started > examination.started:
             return game
@@ -275,9 +260,16 @@ class Games:
         if last and last.fingerprint != examination.fingerprint:
             game.retry_at = 0.0
         game.examination = examination
+        if self._games.get(path) is game and last:
+            self._sums.add(last.outcome, -1)
+        self._sums.add(outcome)
         self._games[path] = game
-        self._follow(game, examination, is_new=not last or last.outcome != outcome, asked=asked)
-        if version and isinstance(outcome, Sealed):
+        is_new = not last or last.outcome != outcome
+        if is_new:
+            self.moved(path)
+        self._follow(game, examination, is_new=is_new, asked=asked)
+        # For those that nobody has asked for there is no room.
+        if version and asked and isinstance(outcome, Sealed):
             self.versions.keep(version)
         self._tell()
         return game
@@ -349,23 +341,29 @@ class Games:
         game.recheck = None
         await self.save()
         if self._games.get(game.path) is game:
-            await self._look(game.path, game.entry)
+            await self._look(game.path, game.place)
 
-    async def _look(self, path: bytes, entry: Entry, *, again: bool = True) -> None:
+    async def _look(self, path: bytes, place: Place) -> None:
         """:meth:`check` in the background: nobody is there to hear of an error."""
         try:
-            await self.check(path, entry, asked=False, again=again)
-        except OSError as error:
-            self._once.warning("can't look at %s: %s", shown(path), error.strerror)
-            if game := self._games.get(path):
-                self._look_again(game, RETRY)
-        except Exception:
-            # H4: nothing unexpected ends the mount.
-            log.exception("unexpected error while looking at %s", shown(path))
+            await self.check(path, place, asked=False, again=True)
+        except Exception as error:  # noqa: BLE001 - H4: nothing unexpected ends the mount
+            self.say_failed(path, error)
+
+    def say_failed(self, path: bytes, error: Exception) -> None:
+        """The game at *path* couldn't be looked at."""
+        if not isinstance(error, OSError):
+            log.error("unexpected error while looking at %s", shown(path), exc_info=error)
+            return
+        self._once.warning("can't look at %s: %s", shown(path), error.strerror)
+        if game := self._games.get(path):
+            self._look_again(game, RETRY)
 
     def _forget(self, game: Game) -> None:
         if self._games.get(game.path) is game:
             del self._games[game.path]
+            self._sums.add(game.outcome, -1)
+            self.moved(game.path)
         self._unsealed.discard(game.path)
         if isinstance(game.outcome, Sealed):
             self._unpublish(game, game.outcome)

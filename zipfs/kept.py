@@ -9,8 +9,8 @@ from typing import Final
 
 from zipfs.filestate import Checksums, FileState
 from zipfs.index import Index
-from zipfs.library import Entry, SourceFile
-from zipfs.sealing import Examination, Outcome, Version
+from zipfs.library import Place, SourceFile
+from zipfs.sealing import Examination, Outcome, Sealed, Version
 from zipfs.store import Record
 from zipfs.threads import Threads
 
@@ -30,8 +30,9 @@ class Game:
     """What is known of a game. One a game, so small: what isn't open has no more."""
 
     __slots__ = (
+        "_origins",
+        "_source",
         "doubted",
-        "entry",
         "examination",
         "hurried",
         "path",
@@ -40,9 +41,12 @@ class Game:
         "waiting",
     )
 
-    def __init__(self, path: bytes, entry: Entry) -> None:
+    def __init__(self, path: bytes, place: Place) -> None:
         self.path = path
-        self.entry = entry
+        # Nearly always the same bytes, and then the same object. Nothing of what `stat` told
+        # is kept: it takes half a kilobyte.
+        self._source = path if place.source == path else place.source
+        self._origins = place.origins
         self.examination: Examination | None = None
         self.waiting: set[tuple[bytes, FileState]] | None = None
         """Files in the hasher's queue."""
@@ -67,9 +71,25 @@ class Game:
             and time.monotonic() - last.started < last_for(last.took)
         )
 
-    def is_at(self, entry: Entry) -> bool:
-        """Whether *entry* is the folder that this game was found at."""
-        return (self.entry.source, self.entry.origins) == (entry.source, entry.origins)
+    @property
+    def place(self) -> Place:
+        """Where its folder was found."""
+        return Place(self._source, self._origins)
+
+
+@dataclass(slots=True)
+class Sums:
+    """Of all archives; kept up to date, since asking each takes a while if they are many."""
+
+    archives: int = 0
+    members: int = 0
+    size: int = 0
+
+    def add(self, outcome: Outcome | None, sign: int = 1) -> None:
+        if isinstance(outcome, Sealed):
+            self.archives += sign
+            self.members += sign * outcome.count
+            self.size += sign * outcome.size
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ followed to get there.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
 from collections.abc import Iterator
@@ -48,12 +49,23 @@ Origins = frozenset[bytes]
 _NO_LINKS: Final[Origins] = frozenset()
 
 
+class Place(NamedTuple):
+    """Where a path of the library leads to, links followed."""
+
+    source: bytes
+    origins: Origins = _NO_LINKS
+
+
 class Entry(NamedTuple):
     """What a path of the library leads to, links followed: a folder or a file."""
 
     source: bytes
     status: os.stat_result
     origins: Origins = _NO_LINKS
+
+    @property
+    def place(self) -> Place:
+        return Place(self.source, self.origins)
 
     @property
     def is_folder(self) -> bool:
@@ -88,6 +100,8 @@ class GameScan:
     written_ns: int
     """The same by mtime alone."""
     left_out: tuple[LeftOut, ...]
+    status: os.stat_result
+    """The folder's own."""
 
     @property
     def size(self) -> int:
@@ -133,6 +147,10 @@ class Library:
             return self._entry(source, origins, status)
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def state(self, source: bytes) -> FileState:
+        """The state that a folder itself is in: another one if a name came or went."""
+        return FileState.of(lstat(self.absolute(source)))
 
     def names(self, source: bytes) -> list[bytes]:
         """The names of all that is in a folder, in order; nothing of it is looked at."""
@@ -194,6 +212,7 @@ class Library:
             changed_ns=walk.changed_ns,
             written_ns=walk.written_ns,
             left_out=tuple(walk.left_out),
+            status=walk.access[0],
         )
 
     def games(self, policy: Policy) -> Iterator[tuple[bytes, Entry]]:
@@ -287,23 +306,23 @@ class _Walk:
                 if path:
                     continue  # went away meanwhile
                 raise
-            self._note(status)
+            self._note(status, FileState.of(status))
             for name, entry in children:
                 if isinstance(entry, LeftOut):
                     if self.policy.takes_file(name):
                         self.left_out.append(entry)
                 elif not entry.is_folder:
                     if self.policy.takes_file(name):
-                        self._note(entry.status)
                         state = FileState.of(entry.status)
+                        self._note(entry.status, state)
                         self.files.append(SourceFile(_join(path, name), entry.source, state))
                 elif self.policy.takes_folder(name):
                     todo.append((entry.source, _join(path, name), entry.origins))
 
-    def _note(self, status: os.stat_result) -> None:
+    def _note(self, status: os.stat_result, state: FileState) -> None:
         self.access.append(status)
-        self.changed_ns = max(self.changed_ns, FileState.of(status).changed_ns)
-        self.written_ns = max(self.written_ns, status.st_mtime_ns)
+        self.changed_ns = max(self.changed_ns, state.changed_ns)
+        self.written_ns = max(self.written_ns, state.mtime_ns)
 
 
 def _join(folder: bytes, name: bytes) -> bytes:
@@ -316,7 +335,8 @@ def _is_inside(path: bytes, folder: bytes) -> bool:
 
 def grants_us(status: os.stat_result) -> bool:
     """Whether this process may read a file, by its permission bits."""
-    if (uid := os.geteuid()) == 0 or status.st_mode & 0o444 == 0o444:
+    # The bits first: a call for each of a million files takes its time.
+    if status.st_mode & 0o444 == 0o444 or (uid := os.geteuid()) == 0:
         return True
     if status.st_uid == uid:
         return bool(status.st_mode & stat.S_IRUSR)
@@ -346,8 +366,12 @@ def _common_access(parts: list[os.stat_result]) -> Access:
     if len(uids) != 1:
         group &= owner
         owner = others = others & owner
-    return Access(
+    return _access(
         owner << 6 | group << 3 | others,
         uids.pop() if len(uids) == 1 else 0,
         gids.pop() if len(gids) == 1 else 0,
     )
+
+
+# One for all games whom the same may read, and not one each.
+_access = functools.lru_cache(1000)(Access)

@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from zipfs import identity
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 _NAME_MAX: Final = 255  # of every file system that somebody will copy an archive to
 _NANOSECONDS: Final = 1_000_000_000
+_SHORT: Final = 0.05
+"""Seconds of a look that count as none."""
 _MAPPED_SAID: Final = 10
 """How many files with other names in an archive are told by name."""
 
@@ -89,6 +91,9 @@ class Absent:
 @dataclass(frozen=True, slots=True)
 class Plain:
     """Fewer than two files, or too long a name: shown as the folder it is."""
+
+    status: os.stat_result = field(compare=False)
+    """The folder's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +179,9 @@ class Sealer:
             return
         structure = detect(self.library.has_folder, folders)
         log.debug("the library's games are %s", structure.decode())
-        self.policy = Selection((structure,))
+        policy = Selection((structure,))
+        if policy != self.policy:
+            self.policy = policy
 
     def mark_unreadable(self, file: SourceFile) -> None:
         """Leave *file* out while it is in this state: opening it was refused."""
@@ -232,12 +239,14 @@ class Sealer:
         if sealed and sealed.path == archive and not whole and not unsure:
             outcome = sealed
         elif len(scan.files) < 2 or self._is_too_long(archive):
-            outcome = Plain()
+            outcome = Plain(scan.status)
         elif not sealed and (seconds := self._unsettled(scan, clock_ns, started - first_seen)) > 0:
             outcome = Unsettled(seconds)
         else:
             outcome, version, unsure = self._assemble(archive, scan)
         took = time.monotonic() - started
+        if took < _SHORT:
+            took = 0.0  # the same for all, and not a number each
         return Examination(started, fingerprint, first_seen, outcome, took, unsure), version
 
     def _is_too_long(self, archive: bytes) -> bool:

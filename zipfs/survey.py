@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator
+from typing import Final
 
-from zipfs.library import Entry, LeftOut, Library, Origins
+from zipfs.library import Entry, LeftOut, Library, Origins, Place
 from zipfs.selection import Policy
 from zipfs.threads import Threads
+
+STEP: Final = 256
+"""Entries of a folder that are looked at in one go, games of it that are told of at once."""
+
+Found = tuple[list[tuple[bytes, Place]], list[bytes]]
+"""Games in one folder, path and place, and where something, a game or a folder of games,
+doesn't answer."""
 
 
 def lane_of(path: bytes) -> tuple[str, bytes]:
@@ -15,13 +23,10 @@ def lane_of(path: bytes) -> tuple[str, bytes]:
     return "folder", path.rpartition(b"/")[0]
 
 
-async def survey(
-    library: Library, policy: Policy, threads: Threads
-) -> AsyncGenerator[tuple[bytes, Entry | None], None]:
-    """Path and folder of each game, as *policy* takes them.
+async def survey(library: Library, policy: Policy, threads: Threads) -> AsyncGenerator[Found, None]:
+    """All games, as *policy* takes them, up to :data:`STEP` at a time.
 
-    None stands for the folder where something, a game or a folder of games, doesn't
-    answer. A folder that can't be listed is passed over: whoever asks for it is told why.
+    A folder that can't be listed is passed over: whoever asks for it is told why.
     """
     todo: list[tuple[bytes, bytes, Origins]] = [(b"", b"", frozenset())]
     while todo:
@@ -30,24 +35,31 @@ async def survey(
         try:
             names = await threads.run(library.names, source, lane=lane_of(path), item=path)
         except TimeoutError:
-            yield path, None
+            yield [], [path]
             continue
         except OSError:
             continue
-        entries = await threads.map(
-            functools.partial(_look, library, source, origins),
-            names,
-            lane=lane_of(prefix),
-            key=lambda name, prefix=prefix: prefix + name,  # type: ignore[misc]  # mypy can't infer a lambda's default
-        )
-        for name, entry in zip(names, entries, strict=True):
-            if entry is None:
-                yield prefix + name, None
-            elif isinstance(entry, Entry) and entry.is_folder:
-                if policy.is_game(prefix + name):
-                    yield prefix + name, entry
-                elif policy.may_hold_games(prefix + name):
-                    todo.append((prefix + name, entry.source, entry.origins))
+        for start in range(0, len(names), STEP):
+            some = names[start : start + STEP]
+            entries = await threads.map(
+                functools.partial(_look, library, source, origins),
+                some,
+                lane=lane_of(prefix),
+                key=lambda name, prefix=prefix: prefix + name,  # type: ignore[misc]  # mypy can't infer a lambda's default
+            )
+            games = []
+            silent = []
+            for name, entry in zip(some, entries, strict=True):
+                child = prefix + name
+                if entry is None:
+                    silent.append(child)
+                elif isinstance(entry, Entry) and entry.is_folder:
+                    if policy.is_game(child):
+                        games.append((child, entry.place))
+                    elif policy.may_hold_games(child):
+                        todo.append((child, entry.source, entry.origins))
+            if games or silent:
+                yield games, silent
 
 
 def _look(library: Library, source: bytes, origins: Origins, name: bytes) -> Entry | LeftOut:

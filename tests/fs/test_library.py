@@ -560,8 +560,9 @@ def test_a_scan_is_the_same_for_the_same(library: Path) -> None:
 def test_names_that_run_together_are_told_apart(library: Path) -> None:
     state = FileState(1, 2, 3, 4)
     access = Access(0o444, 0, 0)
+    status = os.stat(library)
     prints = {
-        GameScan((SourceFile(path, source, state),), access, 0, 0, ()).fingerprint()
+        GameScan((SourceFile(path, source, state),), access, 0, 0, (), status).fingerprint()
         for path, source in [(b"ab", b"c"), (b"a", b"bc"), (b"abc", b""), (b"a", b"b 2 c")]
     }
     assert len(prints) == 4
