@@ -35,6 +35,7 @@ def _run(sizes: Sizes, parts: Sequence[str], console: Console, stop: Stop) -> Sc
         temporary_folder("zipfs-scale-") as folder,
         console.status("", refresh_per_second=2) as status,
     ):
+        (folder / "www/mount").mkdir(parents=True)
         check_room(folder, sizes.games * FILES * 10 // 9, sizes.games * 10 // 9)
         scale = Scale(folder=folder, sizes=sizes, stop=stop, status=status)
         for part in parts:
