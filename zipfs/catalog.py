@@ -56,16 +56,23 @@ _Child = File | Folder | LeftOut | _Examined | _Known
 class Catalog:
     """The tree that *sealer* makes of its library.
 
-    Where a disk doesn't answer, questions fail after *patience* seconds.
+    Where a disk doesn't answer, questions fail after *patience* seconds. Files are
+    hashed at *hash_rate* bytes a second; 0: as fast as it goes.
     """
 
-    def __init__(self, sealer: Sealer, limits: Limits, patience: float | None = None) -> None:
+    def __init__(
+        self,
+        sealer: Sealer,
+        limits: Limits,
+        patience: float | None = None,
+        hash_rate: float = 0.0,
+    ) -> None:
         threads = Threads(limits.looking, patience, spare=limits.spare)
         self._threads = threads
         self._in_thread = threads.run
         self._sealer = sealer
         self._library = sealer.library
-        self._games = Games(sealer, threads, patience)
+        self._games = Games(sealer, threads, patience, hash_rate)
         self._once = Once(log)
         self.invalidate: Callable[[bytes], None] = lambda path: None
         """Called with a path of the mount that may lead to something else now."""

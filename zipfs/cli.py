@@ -158,6 +158,13 @@ def cli() -> None:
     " 0 waits for ever.  [default: 30]",
 )
 @click.option(
+    "--hash-rate",
+    type=float,
+    metavar="MIB",
+    help="How many MiB a second are read, at most, to compute checksums; 0: as many as the disk"
+    " gives.  [default: 0]",
+)
+@click.option(
     "-o",
     "options",
     metavar="OPTION",

@@ -71,13 +71,15 @@ class Settings(BaseModel):
     """What tells that a file is unchanged: all of its state, or all but its ctime."""
     read_timeout: float = Field(30.0, ge=0, le=86400)
     """Seconds after which a read of a source that doesn't answer fails; 0: never."""
+    hash_rate: float = Field(0.0, ge=0, le=1 << 20)
+    """MiB of files hashed in a second, at most; 0: as many as it can."""
     options: tuple[str, ...] = ()
     """FUSE's own mount options."""
     log_level: LogLevel = "info"
 
-    @field_validator("settle", "read_timeout", mode="before")
+    @field_validator("settle", "read_timeout", "hash_rate", mode="before")
     @classmethod
-    def _whole_seconds(cls, value: object) -> object:
+    def _whole(cls, value: object) -> object:
         # TOML tells 2 from 2.0, people don't.
         return float(value) if type(value) is int else value
 

@@ -105,7 +105,7 @@ def run(settings: Settings) -> None:
 async def _serve(settings: Settings, path: str, sealer: Sealer) -> None:
     patience = settings.read_timeout or None
     limits = Limits.within(_raise_limit())
-    catalog = Catalog(sealer, limits, patience)
+    catalog = Catalog(sealer, limits, patience, settings.hash_rate * (1 << 20))
     reader = Reader(sealer.library.absolute, sealer.index.blocks, limits, patience)
     notifier = Notifier()
     # Listening before there is a mount: a signal in between would leave it behind.

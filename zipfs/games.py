@@ -46,7 +46,9 @@ RETRY: Final = 30.0
 class Games:
     """All games that *sealer* finds in its library. *in_thread* runs what may block."""
 
-    def __init__(self, sealer: Sealer, threads: Threads, patience: float | None) -> None:
+    def __init__(
+        self, sealer: Sealer, threads: Threads, patience: float | None, hash_rate: float = 0.0
+    ) -> None:
         self._sealer = sealer
         self._threads = threads
         self._in_thread = threads.run
@@ -57,7 +59,7 @@ class Games:
         self._sums = Sums()
         self.versions = Versions()
         self._gaps = Gaps(sealer.settle)
-        self._hasher = Hasher(self._library.absolute, patience)
+        self._hasher = Hasher(self._library.absolute, patience, hash_rate)
         self._unsaved = Unsaved(sealer.index)
         self._once = Once(log)
         self._busy: dict[bytes, trio.Event] = {}

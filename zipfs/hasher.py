@@ -1,188 +1,54 @@
-"""CRC-32 and XXH3-128 of files, in one pass, in the background.
+"""The queue of files to be hashed, in the background.
 
-Order: what was asked for first, then the smallest. One file is hashed at a time,
-slice by slice in a thread of its own at the lowest priority, so that a file just
-asked for waits for one slice of a big one, and never for all of it.
+Order: what was asked for first, then the smallest. One file is hashed at a time, slice by
+slice in a process of its own (:mod:`zipfs.hashing`), so that a file just asked for waits for
+one slice of a big one, and never for all of it. Small files are handed over many at once.
 
-A checksum counts only if the file was in the expected state before and after all
-of it was read (DESIGN S1). What hashing brought into the page cache, it drops
-again; what others had there, it leaves.
+A process that hangs in a disk that doesn't answer is left behind, and another one goes on
+with other files. The same goes for one that was killed; what it knew of files that it had
+begun is lost then, and those are begun again.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import errno
 import heapq
 import itertools
 import logging
 import os
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 import trio
-import xxhash
-from isal import isal_zlib
 
 from zipfs.errors import ChangedError
+from zipfs.filehasher import SLICE
 from zipfs.filestate import BLOCK, Checksums, FileState
+from zipfs.hashing import At, Done, Failed, Unexpected
 from zipfs.library import SourceFile
-from zipfs.paths import open_path
+from zipfs.once import shown
 from zipfs.threads import timed_out
-from zipfs.worker import Worker
+from zipfs.worker import LostError, Worker
 
 log = logging.getLogger(__name__)
 
-SLICE: Final = 64 << 20
-"""Bytes hashed between two looks at the queue: 5 ms from the page cache, half a
-second from a slow disk."""
-_WINDOW: Final = 8 << 20
-"""Bytes for which the page cache is looked at, and emptied, at once."""
-_PROBED: Final = 8
-"""How many windows are looked at ahead of need: further than the kernel reads ahead
-(8 MiB on some disks), so that what it brings in for us isn't taken for others'."""
-
-_WRITE_AND_WAIT: Final = 7
-"""sync_file_range(2): WAIT_BEFORE | WRITE | WAIT_AFTER."""
-
-_libc: Final = ctypes.CDLL(None)
-
-T = TypeVar("T")
+_MANY: Final = 256
+"""Files handed over at once; a round trip for each costs as much as to hash a small one."""
+_IDLE: Final = 30.0
+"""Seconds without work after which the process ends, to give its memory back."""
+_TRIES: Final = 3
+"""How many processes may die of a file before it is taken for unreadable."""
+_PAUSES: Final = (0.0, 1.0, 5.0, 30.0)
+"""Seconds until the next process is started, as they fail one after the other."""
+_MAX_LEFT: Final = 64
+"""Processes that may hang in dead disks at a time; each holds its memory."""
+_END: Final = 1.0
+"""Seconds that the daemon's end waits for a process."""
 
 
-class FileHasher:
-    """Hashes one file, in as many calls of :meth:`advance` as it takes.
-
-    Raises :exc:`ChangedError` or :exc:`OSError`. *path* is absolute; *offset*
-    tells how many bytes are done.
-    """
-
-    def __init__(self, path: bytes, state: FileState) -> None:
-        self._state = state
-        self.offset = 0
-        self._crc32 = 0
-        self._digest = xxhash.xxh3_128()
-        self._blocks = bytearray()
-        self._buffer = memoryview(bytearray(min(BLOCK, max(state.size, 1))))
-        self._cached: deque[bool] = deque()
-        """Whether the next windows were in the page cache before we came near."""
-        self._path = path
-        self._descriptor = -1
-        self._open()
-
-    def _open(self) -> None:
-        # O_NONBLOCK: should the path have become a FIFO, the open must not wait.
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        try:
-            self._descriptor = open_path(self._path, flags)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
-                raise ChangedError from None
-            raise
-        try:
-            self._check()
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Close the file; :meth:`advance` opens it again if need be."""
-        if self._descriptor >= 0:
-            descriptor, self._descriptor = self._descriptor, -1
-            with contextlib.suppress(OSError):  # close(2): it is closed whatever it says
-                os.close(descriptor)
-
-    def advance(self, limit: int) -> Checksums | None:
-        """Hash about *limit* more bytes; the checksums, once all is done."""
-        if self._descriptor < 0:
-            self._open()
-        until = self.offset + limit
-        while self.offset < self._state.size and self.offset < until:
-            self._window(min(_WINDOW, self._state.size - self.offset))
-        if self.offset < self._state.size:
-            return None
-        self._check()
-        blocks = bytes(self._blocks) if self._state.size > BLOCK else b""
-        return Checksums(self._crc32, self._digest.digest(), blocks)
-
-    def _window(self, length: int) -> None:
-        start = self.offset
-        _write_back(self._descriptor, start, length)
-        end = start + length
-        ahead = start + _WINDOW * len(self._cached)
-        while len(self._cached) < _PROBED and ahead < self._state.size:
-            ahead = min(ahead + _WINDOW, self._state.size)
-            self._cached.append(_is_cached(self._descriptor, ahead - 1))
-        cached = self._cached.popleft()
-        while self.offset < end:
-            self._block(self._buffer[: min(BLOCK, end - self.offset)])
-        if not cached:
-            with contextlib.suppress(OSError):  # advice; some file systems take none
-                os.posix_fadvise(self._descriptor, start, length, os.POSIX_FADV_DONTNEED)
-
-    def _block(self, buffer: memoryview) -> None:
-        filled = 0
-        while filled < len(buffer):
-            count = os.preadv(self._descriptor, [buffer[filled:]], self.offset + filled)
-            if count == 0:
-                raise ChangedError  # shorter than it was
-            filled += count
-        self._crc32 = isal_zlib.crc32(buffer, self._crc32)
-        self._digest.update(buffer)
-        self._blocks += xxhash.xxh3_64_digest(buffer)
-        self.offset += filled
-
-    def _check(self) -> None:
-        if FileState.of(os.fstat(self._descriptor)) != self._state:
-            raise ChangedError
-
-
-def _write_back(descriptor: int, offset: int, length: int) -> None:
-    """Have the kernel write to the disk what is dirty in this stretch of a file.
-
-    A program that maps a file (torrent programs do) moves its times by the first store
-    into a clean page; later ones leave no trace until the page is clean again, which
-    takes half a minute. What is hashed must be clean, so that the next store is seen.
-    Not on tmpfs and overlayfs, which have nothing to write here.
-    """
-    # os has no sync_file_range. Errors are the writer's to hear of.
-    with contextlib.suppress(AttributeError):
-        _libc.sync_file_range(
-            descriptor, ctypes.c_int64(offset), ctypes.c_int64(length), _WRITE_AND_WAIT
-        )
-
-
-def _is_cached(descriptor: int, offset: int) -> bool:
-    """Whether the page cache has the byte at *offset*; asking brings in its page at most.
-
-    ``preadv2(2)``, ``RWF_NOWAIT``. mincore(2) would do as well, but tells the
-    truth only to those who may write the file.
-    """
-    try:
-        return os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
-    except OSError:
-        return False
-
-
-def hash_file(
-    path: bytes, state: FileState, progress: Callable[[int], None] | None = None
-) -> Checksums:
-    """The checksums of a whole file, here and now; *progress* hears of bytes done."""
-    hasher = FileHasher(path, state)
-    try:
-        done = 0
-        while (checksums := hasher.advance(SLICE)) is None:
-            if progress:
-                progress(hasher.offset - done)
-            done = hasher.offset
-        if progress:
-            progress(hasher.offset - done)
-        return checksums
-    finally:
-        hasher.close()
+class UnexpectedError(Exception):
+    """An exception in the process that hashes; its traceback is the argument."""
 
 
 class Sink(Protocol):
@@ -196,39 +62,55 @@ class Sink(Protocol):
 
 
 _Key = tuple[bytes, FileState]
+_Place = tuple[bool, int, int, _Key]
+"""In the queue: whether in the background, size, number, and which file."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
     """A file in the queue, and how far it is."""
 
+    number: int
     file: SourceFile
     owners: set[bytes]
     background: bool
-    hasher: FileHasher | None = None
     offset: int = 0
+    died: int = 0
+    """How many processes ended at this file."""
+
+    @property
+    def key(self) -> _Key:
+        return self.file.source, self.file.state
 
 
 class Hasher:
     """The queue, and the task that works it off: :meth:`run`.
 
-    *absolute* gives the absolute path of a source. A file of which nothing could be
-    read for *patience* seconds is given up.
+    *absolute* gives the absolute path of a source. A file of which nothing could be read for
+    *patience* seconds is given up. *rate* is how many bytes a second may be read; 0: all.
     """
 
-    def __init__(self, absolute: Callable[[bytes], bytes], patience: float | None = None) -> None:
+    def __init__(
+        self, absolute: Callable[[bytes], bytes], patience: float | None = None, rate: float = 0.0
+    ) -> None:
         self._absolute = absolute
         self._patience = patience
-        self._stuck: set[bytes] = set()
-        """Sources that a thread is stuck in."""
-        self._open: _Job | None = None
-        """The one whose file may be open: R4, however many have been begun."""
+        self._rate = rate
         self._jobs: dict[_Key, _Job] = {}
-        # (background, size, number, key); a job moved to the front leaves its
-        # first place behind, which is passed over when its turn comes.
-        self._heap: list[tuple[bool, int, int, _Key]] = []
+        self._begun: set[_Job] = set()
+        """Those of which the process knows a part."""
+        # A job moved to the front leaves its first place behind, which is passed over when its
+        # turn comes.
+        self._heap: list[_Place] = []
         self._numbers = itertools.count()
         self._wakeup = trio.Event()
+        self._worker: Worker | None = None
+        self._stuck: set[bytes] = set()
+        """Sources that a process hangs in, each a process of its own."""
+        self._back = trio.lowlevel.ParkingLot()
+        """Who waits for one of them to come back."""
+        self._failures = 0
+        """How many processes were of no use, one after the other."""
         self.pending_bytes = 0
 
     def __len__(self) -> int:
@@ -239,97 +121,182 @@ class Hasher:
         key = (file.source, file.state)
         job = self._jobs.get(key)
         if job is None:
-            job = self._jobs[key] = _Job(file, {owner}, not asked)
+            job = self._jobs[key] = _Job(next(self._numbers), file, {owner}, not asked)
             self.pending_bytes += file.state.size
         else:
             job.owners.add(owner)
             if not (asked and job.background):
                 return
             job.background = False
-        place = (job.background, file.state.size, next(self._numbers), key)
-        heapq.heappush(self._heap, place)
+        self._queue(job)
         self._wakeup.set()
+
+    def _queue(self, job: _Job) -> None:
+        place = (job.background, job.file.state.size, next(self._numbers), job.key)
+        heapq.heappush(self._heap, place)
 
     async def run(self, sink: Sink) -> None:
         """Hash for ever, one slice after the other of whatever is most urgent."""
-        worker = Worker()
-        try:
-            while True:
-                job = self._next()
-                if job is None:
-                    self._wakeup = trio.Event()
-                    await self._wakeup.wait()
-                    continue
-                try:
-                    await self._advance(worker, job, sink)
-                except Exception:
-                    # H4: nothing unexpected ends the mount. The file stays unhashed.
-                    log.exception("unexpected error while hashing a file")
-                    self._drop(job)
-                if worker.busy:  # a disk doesn't answer; others may
-                    worker.stop()
-                    worker = Worker()
-        finally:
-            worker.stop()
+        async with trio.open_nursery() as nursery:
+            try:
+                while True:
+                    if jobs := self._next():
+                        await self._work(jobs, sink, nursery)
+                    else:
+                        await self._rest(nursery)
+            finally:
+                if worker := self._worker:
+                    self._worker = None
+                    worker.kill()
+                    with trio.move_on_after(_END) as scope:
+                        scope.shield = True
+                        await worker.gone()
 
-    def _next(self) -> _Job | None:
-        while self._heap:
+    async def _rest(self, nursery: trio.Nursery) -> None:
+        """Wait until there is something to do."""
+        self._wakeup = trio.Event()
+        with trio.move_on_after(_IDLE):
+            await self._wakeup.wait()
+        if not self._wakeup.is_set() and self._worker:
+            self._worker.dismiss()
+            nursery.start_soon(self._worker.gone)
+            self._worker = None
+        await self._wakeup.wait()
+
+    def _next(self) -> list[_Job]:
+        """The most urgent jobs, as many as make a slice; they leave the heap, not the queue."""
+        jobs: dict[_Key, _Job] = {}
+        size = 0
+        while self._heap and len(jobs) < _MANY:
             background, _, _, key = self._heap[0]
             job = self._jobs.get(key)
-            if job and job.background == background:
-                return job
+            if job and job.background == background and key not in jobs:
+                size += job.file.state.size - job.offset
+                if jobs and size > SLICE:
+                    break
+                jobs[key] = job
             heapq.heappop(self._heap)
-        return None
+        return list(jobs.values())
 
-    async def _advance(self, worker: Worker, job: _Job, sink: Sink) -> None:
-        """Hash one slice of *job*, which keeps its progress if it is overtaken then."""
-        source = job.file.source
-        other = self._open.hasher if self._open and self._open is not job else None
-
-        def work() -> Checksums | None:
-            if other:
-                other.close()
-            if job.hasher is None:
-                job.hasher = FileHasher(self._absolute(source), job.file.state)
-            try:
-                checksums = job.hasher.advance(SLICE)
-            except BaseException:
-                job.hasher.close()
-                raise
-            if checksums:
-                job.hasher.close()
-            return checksums
-
-        def late() -> None:  # in the thread, which nobody waits for any more
-            if job.hasher:
-                job.hasher.close()
-
-        def progress() -> int:
-            return job.hasher.offset if job.hasher else -1
-
+    async def _work(self, jobs: Sequence[_Job], sink: Sink, nursery: trio.Nursery) -> None:
+        """Hash a slice of *jobs*, one after the other; what isn't done goes back to its place."""
+        todo = {job.number: job for job in jobs}
         try:
-            if source in self._stuck:
-                raise timed_out()
-            self._open = job
-            checksums = await worker.call(
-                work, progress, self._patience, late, lambda: self._stuck.discard(source)
-            )
-        except (ChangedError, OSError) as error:
-            if worker.busy:
-                self._stuck.add(source)
-                self._open = None
-            self._drop(job)
-            await sink.failed(job.file, error, job.owners)
-            return
-        if checksums:
-            self._drop(job)
-            await sink.hashed(job.file, checksums, job.owners)
-        elif job.hasher:
-            self.pending_bytes -= job.hasher.offset - job.offset
-            job.offset = job.hasher.offset
+            for job in jobs:
+                if job.file.source in self._stuck:
+                    del todo[job.number]
+                    await self._settle(job, timed_out(), sink)
+            if todo:
+                await self._ask(todo, sink, nursery)
+        except Exception:
+            # H4: nothing unexpected ends the mount.
+            log.exception("unexpected error while talking to the process that hashes")
+            if self._worker:
+                nursery.start_soon(self._leave, self._worker, None)
+                self._dismiss(self._worker)
+            await self._pause()
+        finally:
+            for job in todo.values():
+                if self._jobs.get(job.key) is job:
+                    self._queue(job)
 
-    def _drop(self, job: _Job) -> None:
-        key = (job.file.source, job.file.state)
-        if self._jobs.get(key) is job:  # and not another one that was queued meanwhile
-            del self._jobs[key]
+    async def _ask(self, todo: dict[int, _Job], sink: Sink, nursery: trio.Nursery) -> None:
+        """Have *todo* hashed; whatever is done is taken out of it."""
+        worker = self._worker
+        if worker is None:
+            while len(self._stuck) >= _MAX_LEFT:
+                await self._back.park()
+            try:
+                worker = self._worker = Worker()
+            except OSError as error:
+                await self._pause(error.strerror or str(error))
+                return
+        limit = max(BLOCK, min(SLICE, int(self._rate))) if self._rate else SLICE
+        files = [(n, self._absolute(job.file.source), job.file) for n, job in todo.items()]
+        try:
+            await worker.ask(files, limit, self._rate, self._patience)
+            while answer := await worker.answer(self._patience):
+                self._failures = 0
+                job = todo[answer.number]
+                if isinstance(answer, At):
+                    self._move(job, answer.offset)
+                    continue
+                del todo[answer.number]
+                await self._settle(job, _result_of(answer), sink)
+        except TimeoutError as error:
+            self._dismiss(worker)
+            culprit = todo.pop(next(iter(todo))) if todo else None
+            source = culprit.file.source if culprit else None
+            nursery.start_soon(self._leave, worker, source)
+            if culprit is not None:
+                self._stuck.add(culprit.file.source)
+                await self._settle(culprit, error, sink)
+        except LostError:
+            self._dismiss(worker)
+            how = await worker.gone()
+            if not worker.has_started:
+                await self._pause(how)
+                return
+            self._failures = 0
+            if todo:
+                number, job = next(iter(todo.items()))
+                job.died += 1
+                log.warning("hashing %s: the process has %s", shown(job.file.source), how)
+                if job.died == _TRIES:
+                    del todo[number]
+                    await self._settle(job, OSError(errno.EIO, os.strerror(errno.EIO)), sink)
+
+    def _dismiss(self, worker: Worker) -> None:
+        """No more of *worker*; what it has begun is begun again."""
+        worker.kill()
+        self._worker = None
+        for job in list(self._begun):
+            self._move(job, 0)
+        self._begun.clear()
+
+    async def _leave(self, worker: Worker, source: bytes | None) -> None:
+        """Wait until *worker* comes back from *source*, a file whose disk doesn't answer."""
+        await worker.gone()
+        if source is not None:
+            self._stuck.discard(source)
+            self._back.unpark_all()
+
+    async def _pause(self, why: str = "") -> None:
+        """The last process was of no use, because of *why*: don't start one after the other."""
+        seconds = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
+        self._failures += 1
+        if why and self._failures == 2:  # the first may be a moment's weakness
+            log.error("the process that hashes doesn't start, and so nothing is sealed: %s", why)
+        await trio.sleep(seconds)
+
+    def _move(self, job: _Job, offset: int) -> None:
+        """*job* is at *offset* now."""
+        self.pending_bytes -= offset - job.offset
+        job.offset = offset
+        self._begun.add(job)
+
+    async def _settle(self, job: _Job, result: Checksums | Exception, sink: Sink) -> None:
+        """Tell *sink* what came of *job*."""
+        if self._jobs.get(job.key) is job:  # and not another one that was queued meanwhile
+            del self._jobs[job.key]
             self.pending_bytes -= job.file.state.size - job.offset
+        self._begun.discard(job)
+        try:
+            if isinstance(result, Checksums):
+                await sink.hashed(job.file, result, job.owners)
+            elif isinstance(result, ChangedError | OSError):
+                await sink.failed(job.file, result, job.owners)
+            else:
+                raise result
+        except Exception:
+            # H4: nothing unexpected ends the mount. The file stays unhashed.
+            log.exception("unexpected error while hashing a file")
+
+
+def _result_of(answer: Done | Failed | Unexpected) -> Checksums | Exception:
+    if isinstance(answer, Done):
+        return answer.checksums
+    if isinstance(answer, Unexpected):
+        return UnexpectedError(answer.traceback)
+    # The errno makes it a PermissionError, or whichever it is.
+    return OSError(answer.error, answer.reason) if answer.error else ChangedError()

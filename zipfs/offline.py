@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from zipfs.errors import ChangedError
-from zipfs.hasher import hash_file
+from zipfs.filehasher import hash_file
 from zipfs.library import Entry, SourceFile
 from zipfs.once import shown
 from zipfs.sealing import (

@@ -8,14 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.fs.inthread import ThreadChild
 from tests.fs.lab import FakeTime, in_memory
-from zipfs import sealing
-from zipfs.hasher import hash_file
+from zipfs import sealing, worker
+from zipfs.filehasher import hash_file
 from zipfs.index import Index
 from zipfs.library import Library
 from zipfs.sealing import Examination, Sealer, Unhashed, Version
 
 SETTLE = 2.0
+
+
+@pytest.fixture(autouse=True)
+def _hash_in_thread() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:  # not a test's own, which is to end first
+        patch.setattr(worker, "start", ThreadChild)
+        yield
 
 
 @pytest.fixture

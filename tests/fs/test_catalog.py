@@ -23,9 +23,9 @@ from zipfs import games as games_module
 from zipfs import kept as kept_module
 from zipfs.catalog import Catalog
 from zipfs.errors import StaleError
+from zipfs.filehasher import FileHasher
 from zipfs.filestate import BLOCK
 from zipfs.games import Game
-from zipfs.hasher import FileHasher
 from zipfs.index import Index
 from zipfs.library import Library
 from zipfs.nodes import Archive, File, Folder, Node
@@ -538,6 +538,7 @@ async def test_its_end_saves_what_was_hashed_so_far(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tree.catalog.run)
         await until(reading.is_set)
+        await until(lambda: tree.catalog.totals().pending_bytes == 2)  # it has heard of the other
         nursery.cancel_scope.cancel()
     await tree.catalog.save()
     assert set(index.files([b"roms/game/1", b"roms/game/2"])) == {b"roms/game/1"}

@@ -7,9 +7,9 @@ import mmap
 import os
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import trio
@@ -18,15 +18,22 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fs.inthread import is_hashing
 from tests.fs.lab import cached_pages, open_below, source_file, unprivileged, until, wait_for
 from tests.support.libraries import content, make_file
+from zipfs import filehasher as filehasher_module
 from zipfs import hasher as hasher_module
+from zipfs import hashing as hashing_module
 from zipfs.errors import ChangedError
+from zipfs.filehasher import FileHasher, hash_file
 from zipfs.filestate import BLOCK, Checksums, FileState
-from zipfs.hasher import FileHasher, Hasher, hash_file
+from zipfs.hasher import Hasher
 from zipfs.library import SourceFile
+from zipfs.worker import Worker
 
-WINDOW = hasher_module._WINDOW
+Files = Sequence[tuple[int, bytes, SourceFile]]
+
+WINDOW = filehasher_module._WINDOW
 
 
 def expected(data: bytes) -> Checksums:
@@ -274,7 +281,7 @@ class Results:
 
     def __init__(self) -> None:
         self.all: list[Result] = []
-        self.then: Callable[[SourceFile], None] = lambda file: None
+        self.then: Callable[[SourceFile], object] = lambda file: None
 
     @property
     def order(self) -> list[bytes]:
@@ -359,7 +366,7 @@ async def test_a_file_is_hashed_once_for_all_who_have_it(
 def slices(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Each slice hashed: the file's size, and where the slice began. Slices are small."""
     monkeypatch.setattr(hasher_module, "SLICE", BLOCK)
-    monkeypatch.setattr(hasher_module, "_WINDOW", BLOCK)
+    monkeypatch.setattr(filehasher_module, "_WINDOW", BLOCK)
     seen: list[tuple[int, int]] = []
     advance = FileHasher.advance
 
@@ -409,6 +416,62 @@ async def test_a_small_file_overtakes_a_big_one_between_slices(
     ]
     big = (queue.root / "big").read_bytes()
     assert queue.results.all[-1].outcome == expected(big)
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
+    """What the process is asked for: the names of the files, each time."""
+    seen: list[list[bytes]] = []
+    ask = Worker.ask
+
+    async def watched(self: Worker, files: Files, *rest: Any) -> None:
+        seen.append([file.source for _, _, file in files])
+        await ask(self, files, *rest)
+
+    monkeypatch.setattr(Worker, "ask", watched)
+    return seen
+
+
+async def test_small_files_are_handed_over_many_at_once(
+    queue: Queue,
+    nursery: trio.Nursery,
+    requests: list[list[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As many as make a slice."""
+    monkeypatch.setattr(hasher_module, "SLICE", 10 * BLOCK)
+    monkeypatch.setattr(hasher_module, "_MANY", 100)
+    monkeypatch.setattr(hashing_module, "_LONG", 60.0)
+    for number in range(150):
+        queue.add(f"{number:03}", 10)
+    for name in ("a", "b", "c"):
+        queue.add(name, 4 * BLOCK)
+    queue.add("d", 11 * BLOCK)
+    await queue.finish(nursery)
+    small = [b"%03d" % number for number in range(150)]
+    assert requests == [
+        small[:100],
+        [*small[100:], b"a", b"b"],
+        [b"c"],
+        [b"d"],
+        [b"d"],
+    ]
+    assert [result.source for result in queue.results.all] == [*small, b"a", b"b", b"c", b"d"]
+
+
+async def test_a_long_list_is_broken_off(
+    queue: Queue,
+    nursery: trio.Nursery,
+    requests: list[list[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """S2: small files on a slow disk don't hold up one that somebody asks for."""
+    monkeypatch.setattr(hashing_module, "_LONG", 0.0)
+    for number in range(3):
+        queue.add(f"{number}", 10)
+    queue.results.then = lambda file: file.source == b"0" and queue.add("asked", 20, asked=True)
+    assert await queue.finish(nursery) == [b"0", b"asked", b"1", b"2"]
+    assert requests == [[b"0", b"1", b"2"], [b"asked", b"1", b"2"], [b"1", b"2"], [b"2"]]
 
 
 async def test_a_file_that_fails_doesnt_hold_up_the_others(
@@ -487,23 +550,6 @@ async def test_it_sleeps_and_wakes(queue: Queue, nursery: trio.Nursery) -> None:
     nursery.cancel_scope.cancel()
 
 
-async def test_it_runs_at_the_lowest_priority(
-    queue: Queue, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    advance = FileHasher.advance
-    seen = []
-
-    def watched(self: FileHasher, limit: int) -> Checksums | None:
-        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-        return advance(self, limit)
-
-    monkeypatch.setattr(FileHasher, "advance", watched)
-    queue.add("file", 10)
-    await queue.finish(nursery)
-    assert seen == [19]
-    assert os.getpriority(os.PRIO_PROCESS, 0) < 19
-
-
 async def test_its_end_leaves_nothing_open(
     queue: Queue, slices: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -534,7 +580,7 @@ async def test_its_end_leaves_nothing_open(
     assert len(open_below(queue.root)) == 1  # what was overtaken is closed until its turn
     go_on.set()
     await until(lambda: not open_below(queue.root))
-    await until(lambda: all(thread.name != "zipfs-hasher" for thread in threading.enumerate()))
+    await until(lambda: not is_hashing())
     assert queue.results.all == []
 
 

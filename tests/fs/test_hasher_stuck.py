@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 import time
@@ -14,9 +13,11 @@ import pytest
 import trio
 
 from tests.support.libraries import content, make_file
-from zipfs import hasher as module
+from zipfs import filehasher as filehasher_module
+from zipfs import hasher as hasher_module
+from zipfs.filehasher import FileHasher
 from zipfs.filestate import Checksums, FileState
-from zipfs.hasher import FileHasher, Hasher, Worker
+from zipfs.hasher import Hasher
 from zipfs.library import SourceFile
 
 PATIENCE = 0.1
@@ -177,8 +178,8 @@ async def test_overtaken_files_are_not_left_open(
     tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many files have been begun, one is open; and they go on where they were."""
-    monkeypatch.setattr(module, "SLICE", 1 << 20)
-    monkeypatch.setattr(module, "_WINDOW", 1 << 20)
+    monkeypatch.setattr(hasher_module, "SLICE", 1 << 20)
+    monkeypatch.setattr(filehasher_module, "_WINDOW", 1 << 20)
     hasher, results = make_hasher(tmp_path), Results()
     sizes = [(9 - number) << 20 for number in range(8)]
     files = [source(tmp_path, f"{number}", size) for number, size in enumerate(sizes)]
@@ -225,50 +226,3 @@ async def test_end_while_stuck(tmp_path: Path, disk: Disk) -> None:
             nursery.cancel_scope.cancel()
     disk.release()
     await until(lambda: not opened(tmp_path))
-
-
-# ---------------------------------------------------------------- the worker
-
-
-async def test_worker_passes_on() -> None:
-    worker = Worker()
-    try:
-        assert await worker.call(lambda: 7, lambda: 0, None) == 7
-        with pytest.raises(OSError, match="broken"):
-            await worker.call(_broken, lambda: 0, LONG)
-        assert not worker.busy
-    finally:
-        worker.stop()
-
-
-def _broken() -> None:
-    raise OSError(errno.EIO, "broken")
-
-
-async def test_worker_ending_just_when_given_up() -> None:
-    """Either in time, or late and told so; never both, and never neither."""
-    patience = 0.002
-    answers = []
-    for number in range(300):
-        worker = Worker()
-        seconds = patience + (number % 30 - 15) * 0.00005
-        told: list[str] = []
-        try:
-            await worker.call(
-                lambda seconds=seconds: time.sleep(seconds),  # type: ignore[misc]
-                lambda: 0,
-                patience,
-                lambda told=told: told.append("late"),  # type: ignore[misc]
-                lambda told=told: told.append("freed"),  # type: ignore[misc]
-            )
-        except TimeoutError:
-            assert worker.busy
-            await until(lambda told=told: told == ["late", "freed"])
-            answers.append(False)
-        else:
-            assert not worker.busy
-            assert not told
-            answers.append(True)
-        worker.stop()
-    assert True in answers
-    assert False in answers

@@ -14,7 +14,7 @@ from tests.fs.conftest import SETTLE
 from tests.fs.lab import FakeTime
 from tests.support.libraries import content, expected, make_file, make_game
 from zipfs import offline
-from zipfs.hasher import hash_file
+from zipfs.filehasher import hash_file
 from zipfs.index import Index
 from zipfs.offline import Game, Summary, seal_all, seal_one
 from zipfs.sealing import Plain, Sealed, Sealer, Unhashed

@@ -15,8 +15,8 @@ from tests.fs.conftest import SETTLE, sealed
 from tests.fs.lab import FakeTime, source_file, unprivileged
 from tests.support.libraries import MTIME, content, expected, make_file, make_game
 from zipfs import identity
+from zipfs.filehasher import hash_file
 from zipfs.filestate import BLOCK
-from zipfs.hasher import hash_file
 from zipfs.index import Index
 from zipfs.library import Library
 from zipfs.sealing import (

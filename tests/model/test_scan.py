@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.libraries import content, make_game
-from zipfs.hasher import hash_file
+from zipfs.filehasher import hash_file
 from zipfs.index import Index
 from zipfs.library import Entry, LeftOut, Library, Origins
 from zipfs.sealing import Sealed, Sealer, Unhashed, Unsettled

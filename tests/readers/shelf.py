@@ -70,10 +70,10 @@ def _mount(
     # Whoever isn't root is unprivileged anyway.
     nobody = kind == "unprivileged" and os.geteuid() == 0
     if nobody:
-        stack.enter_context(device_for_everybody())
         if program is None:
             program = program_for_everybody(stack.enter_context(temporary_folder()))
-        mounted = mounts(library, *_OPTIONS[kind], user=NOBODY, program=[program])
+        with device_for_everybody():  # not longer: another run may wait for it
+            mounted = mounts(library, *_OPTIONS[kind], user=NOBODY, program=[program])
     else:
         mounted = mounts(library, *_OPTIONS[kind])
     mounted.expect_log(_TOLD)

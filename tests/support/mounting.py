@@ -33,6 +33,8 @@ PREFIX: Final = "zipfs-test-"
 MARKER: Final = "ZIPFS_TEST_PROCESS"
 """Environment variable by which the processes that a test started are known."""
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - folders in it are as safe as in /tmp
+_OF_MOUNT: Final = "ZIPFS_TEST_MOUNT"
+"""The same for a daemon and those that it has started: the address that it notifies."""
 SECONDS: Final = 60.0
 """How long to wait for what should take a moment; only a defect takes all of it."""
 
@@ -255,12 +257,20 @@ class Mounted:
 
     def descriptors(self) -> dict[int, str]:
         """What the daemon has open: descriptor numbers and what they lead to."""
+        return self._descriptors_of(self.process.pid)
+
+    def _descriptors_of(self, pid: int) -> dict[int, str]:
         found = {}
-        folder = f"/proc/{self.process.pid}/fd"
+        folder = f"/proc/{pid}/fd"
         for name in os.listdir(folder):
             with contextlib.suppress(FileNotFoundError):  # closed meanwhile
                 found[int(name)] = self._leads_to(f"{folder}/{name}")
         return found
+
+    def children(self) -> list[int]:
+        """Processes that the daemon has started, such as the one that hashes."""
+        mark = f"{_OF_MOUNT}={self.notifications.address}"
+        return [pid for pid in processes_with(mark) if pid != self.process.pid]
 
     def _leads_to(self, descriptor: str) -> str:
         try:
@@ -271,28 +281,31 @@ class Mounted:
             # Too deep for a path: only libraries of ours go that far.
             return f"{os.path.realpath(self.library)}/inode {os.stat(descriptor).st_ino}"
 
-    def library_descriptors(self) -> dict[int, str]:
-        """Those of them that lead into the library."""
-        prefix = os.path.realpath(self.library) + "/"
-        return {
-            number: path
-            for number, path in self.descriptors().items()
-            if (path + "/").startswith(prefix)
-        }
+    def library_descriptors(self) -> dict[tuple[int, int], str]:
+        """What leads into the library, the children's too, by process and descriptor."""
+        found = {}
+        for pid in (self.process.pid, *self.children()):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                for number, path in self._descriptors_of(pid).items():
+                    if self._is_in_library(path):
+                        found[pid, number] = path
+        return found
+
+    def _is_in_library(self, path: str) -> bool:
+        return (path + "/").startswith(os.path.realpath(self.library) + "/")
 
     def own_descriptors(self) -> dict[int, str]:
         """Those that the daemon has for itself."""
-        library = self.library_descriptors()
-        return {n: path for n, path in self.descriptors().items() if n not in library}
+        return {n: path for n, path in self.descriptors().items() if not self._is_in_library(path)}
 
     def _count_descriptors(self) -> int:
-        # Not counted: the watcher's, which come when it is ready already; the
-        # pipe for splice(2), which libfuse makes when it first needs it; and SQLite's three files,
-        # which it opens anew if they were damaged.
+        # Not counted: the watcher's, which come when it is ready already; the pipe for splice(2),
+        # which libfuse makes when it first needs it; the two pipes to the process that hashes,
+        # which comes and goes; and SQLite's three files, which it opens anew if they were damaged.
         paths = [p for p in self.own_descriptors().values() if not p.startswith("anon_inode:")]
         pipes = sum(path.startswith("pipe:") for path in paths)
         index = sum(path.startswith(str(self.index)) for path in paths)
-        return len(paths) - min(2, pipes) - min(3, index)
+        return len(paths) - min(4, pipes) - min(3, index)
 
     def check_descriptors(self) -> None:
         """Fail if the daemon has leaked descriptors.
@@ -319,9 +332,9 @@ class Mounted:
     def _open_often(self, *, folders: bool) -> Counter[str]:
         """How often each file, or folder, of the library is open."""
         found: Counter[str] = Counter()
-        for number, path in self.library_descriptors().items():
+        for (pid, number), path in self.library_descriptors().items():
             with contextlib.suppress(FileNotFoundError):
-                status = os.stat(f"/proc/{self.process.pid}/fd/{number}")
+                status = os.stat(f"/proc/{pid}/fd/{number}")
                 if stat.S_ISDIR(status.st_mode) == folders:
                     found[path] += 1
         return found
@@ -368,6 +381,7 @@ class Mounted:
         assert not is_mounted(self.path), f"{self.path} is still mounted"
         assert status == 0, f"zipfs ended with status {status}:\n{self.log_text()}"
         assert not self.problems(), "unexpected in the log:\n" + self.log_text()
+        self.see_children_end()
         return status
 
     def kill(self) -> None:
@@ -376,6 +390,11 @@ class Mounted:
         self.process.wait(20)
         self.ended = True
         self.notifications.close()
+        self.see_children_end()
+
+    def see_children_end(self) -> None:
+        """Assert that no process which the daemon has started outlives it."""
+        poll("the daemon's children to end", lambda: not self.children(), 20)
 
     def force(self) -> None:
         """End it by any means."""
@@ -433,7 +452,13 @@ class Mounts:
             process = start(
                 [*command, "--index", index, *options, library, mountpoint],
                 stderr=stderr,
-                env=environment({"NOTIFY_SOCKET": notifications.address, **(env or {})}),
+                env=environment(
+                    {
+                        "NOTIFY_SOCKET": notifications.address,
+                        _OF_MOUNT: notifications.address,
+                        **(env or {}),
+                    }
+                ),
             )
         mounted = Mounted(
             library=library.absolute(),  # the test may go elsewhere
@@ -540,16 +565,23 @@ def sweep() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def marked_processes() -> dict[tuple[int, str], str]:
-    """Processes that our tests started: process and start time, and what it is."""
-    mark = f"{MARKER}={os.getpid()}".encode()
-    found = {}
+def processes_with(setting: str) -> list[int]:
+    """The processes that were started with *setting*, ``NAME=value``, in their environment."""
+    found = []
     for name in filter(str.isdecimal, os.listdir("/proc")):
         with contextlib.suppress(OSError):
-            if mark not in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
-                continue
-            fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
+            if setting.encode() in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
+                found.append(int(name))
+    return found
+
+
+def marked_processes() -> dict[tuple[int, str], str]:
+    """Processes that our tests started: process and start time, and what it is."""
+    found = {}
+    for pid in processes_with(f"{MARKER}={os.getpid()}"):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             if fields[0] != "Z":
-                command = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
-                found[int(name), fields[19]] = b" ".join(command).decode(errors="replace")
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                found[pid, fields[19]] = b" ".join(command).decode(errors="replace")
     return found

@@ -30,6 +30,7 @@ trust = "mtime"
 portable-names = true
 timestamps = "fixed"
 read-timeout = 5
+hash-rate = 20
 options = ["noatime,nodev", "fsname=games"]
 log-level = "debug"
 """
@@ -50,6 +51,7 @@ def test_defaults() -> None:
         "watch": "auto",
         "trust": "state",
         "read_timeout": 30.0,
+        "hash_rate": 0.0,
         "options": (),
         "log_level": "info",
     }
@@ -70,6 +72,7 @@ def test_file_says_all(file: Path) -> None:
         "watch": "poll",
         "trust": "mtime",
         "read_timeout": 5.0,
+        "hash_rate": 20.0,
         "options": ("noatime,nodev", "fsname=games"),
         "log_level": "debug",
     }
@@ -106,7 +109,7 @@ WRONG: list[tuple[str, str]] = [
     # TOML below `library`, and what the line says; {file} is the file's path
     (
         "colour = 1",
-        "unknown key 'colour' in {file}; the known ones are allow-other, games, index, ",
+        "unknown key 'colour' in {file}; the known ones are allow-other, games, hash-rate, ",
     ),
     ("allow_other = true", "unknown key 'allow_other' in {file}; the known ones are allow-other"),
     ('"a\\nb" = 1', r"unknown key 'a\nb' in {file}"),

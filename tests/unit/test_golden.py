@@ -25,8 +25,8 @@ import xxhash
 from tests.planned import PlannedArchive
 from tests.strictzip import read_archive
 from zipfs import identity
+from zipfs.filehasher import FileHasher
 from zipfs.filestate import Checksums, FileState
-from zipfs.hasher import FileHasher
 from zipfs.index import Index
 from zipfs.layout import Data, Layout
 from zipfs.library import Library
