@@ -203,12 +203,13 @@ def test_option(setting: Setting, options: list[str], pattern: str) -> None:
 
 def test_usage(setting: Setting) -> None:
     """What isn't a command or option at all: the usage, and the same status."""
-    for command in (["mount", "--colour"], ["nothing"], ["mount", "--settle=long"], ["index"]):
+    for command in (["mount", "--colour"], ["nothing"], ["mount", "--settle=long"], ["inspect"]):
         done = run_zipfs(*command)
         assert done.returncode == 2, command
         assert done.stderr.startswith("Usage: zipfs"), command
         assert "Traceback" not in done.stderr
-    assert_one_line(run_zipfs("mount"), 2, "no library given; .*")
+    for name in (["mount"], ["index"], ["inspect", "game"]):
+        assert_one_line(run_zipfs(*name), 2, "no library given; .*")
     assert_one_line(run_zipfs("mount", setting.library), 2, "no mountpoint given; .*")
 
 
