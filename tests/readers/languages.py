@@ -31,8 +31,6 @@ don't: it has to read what is behind, so a wrong size or offset is seen all the 
 _LARGE: Final = ("just below 4 GiB", "4 GiB - 2", "4 GiB - 1", "4 GiB")
 """The cases with a member of about 4 GiB."""
 
-_MANY: Final = ("65534 members", "65535 members", "65536 members", "100000 members")
-
 
 def _because(reason: str, *cases: str) -> dict[str, str]:
     return dict.fromkeys(cases, reason)
@@ -217,9 +215,6 @@ _NPM: Final = (
         "zip.js, strict",
         "zip.js",
         "@zip.js/zip.js",
-        limits=_because(
-            "makes several streams for each entry, 2 to 3 ms, which is minutes for so many", *_MANY
-        ),
         largest=_LARGEST,
     ),
 )
@@ -281,21 +276,16 @@ _COMPOSES: Final = _because(
     *("latin nfd", "nfc and nfd", "japanese", "portable"),
 )
 
-_ONE_BY_ONE: Final = _because(
-    "sends requests of its own for each entry, which takes minutes for so many", *_MANY
-)
-
 _PYPI: Final = (
     _pypi("libarchive-c", "libarchive-c", limits=_COMPOSES, largest=_LARGEST),
     _pypi("libarchive-c, pipe", "libarchive-c", pipe=True, limits=_COMPOSES),
-    _pypi("remotezip, HTTP", "remotezip", http=True, limits=_ONE_BY_ONE, largest=_LARGEST),
+    _pypi("remotezip, HTTP", "remotezip", http=True, largest=_LARGEST),
     _pypi("stream-unzip, pipe", "stream-unzip", pipe=True),
     _pypi(
         "unzip-http, HTTP",
         "unzip-http",
         http=True,
         limits={
-            **_ONE_BY_ONE,
             **_because(
                 "asks for the range up to the byte before the first to get an empty entry",
                 *("empty among others", "only empty"),
