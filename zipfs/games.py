@@ -67,7 +67,7 @@ class Games:
         self._nursery: trio.Nursery | None = None
         self._rounds = Rounds(sealer, threads, self)
         self._surveyed = False
-        self._announce = False
+        self._announce = True
         self._discovering: set[bytes] = set()
         self.unpublished: Callable[[bytes], None] = lambda path: None
         """Called with the path of an archive that isn't there any more as it was."""
@@ -388,6 +388,8 @@ class Games:
                 totals.members,
                 totals.size,
             )
+            if not self._games:
+                log.info("no folder is a game; `--games` says which are, if there are some")
 
 
 def _within(path: bytes, folders: Iterable[bytes]) -> bool:

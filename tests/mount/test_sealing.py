@@ -128,3 +128,16 @@ def test_dates_far_away(library: Path, mount: Mounts) -> None:
         archive = mounted.wait_archive(f"roms/psx/{number}")
         assert archive.read_bytes() == wanted.read(0, wanted.size), mtime
         assert archive.stat().st_mtime_ns == wanted.mtime_ns, mtime
+
+
+def test_a_library_without_games_is_told(library: Path, mount: Mounts) -> None:
+    """Or an operator whose library has another structure waits for ever."""
+    make_game(library, "a/b/c/d/Game", TWO)
+    (library / "roms").mkdir()
+    mounted = mount(library)
+    mounted.wait_log(r"everything is sealed: 0 archives")
+    mounted.wait_log(r"no folder is a game; `--games` says which are")
+    make_game(library, "roms/x/Game", TWO)
+    mounted.wait_archive("roms/x/Game")
+    mounted.wait_sealed(1)
+    assert mounted.log_text().count("no folder is a game") == 1
