@@ -71,7 +71,10 @@ def peak_memory(leader: int | None) -> int:
 
 
 def _session(leader: int | None) -> Iterator[tuple[int, list[str]]]:
-    """The processes of a session, and what /proc/PID/stat says of each, from field 3 on."""
+    """The processes of a session, and what /proc/PID/stat says of each, from field 3 on.
+
+    And those that the leader has started into sessions of their own, as zipfs does to hash.
+    """
     if leader is None:
         return
     for name in os.listdir("/proc"):
@@ -82,5 +85,6 @@ def _session(leader: int | None) -> Iterator[tuple[int, list[str]]]:
             fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if int(fields[3]) == leader:
+        parent, session = int(fields[1]), int(fields[3])
+        if leader in (parent, session):
             yield int(name), fields
