@@ -25,6 +25,18 @@ class FileState(NamedTuple):
             status.st_ino, status.st_size, _int64(status.st_mtime_ns), _int64(status.st_ctime_ns)
         )
 
+    def is_of(self, status: os.stat_result) -> bool:
+        """Whether *status* shows this state, as ``of(status) == self`` says; sooner.
+
+        Not so where a date is beyond 64 bits: then it may say no.
+        """
+        return (
+            status.st_ctime_ns == self.ctime_ns
+            and status.st_mtime_ns == self.mtime_ns
+            and status.st_size == self.size
+            and status.st_ino == self.inode
+        )
+
     @property
     def changed_ns(self) -> int:
         """When the file last changed: the later of its times.

@@ -189,8 +189,16 @@ class Operations(pyfuse3.Operations):
         # An inode is one version for ever, so what the kernel has cached of it is right.
         return pyfuse3.FileInfo(fh=handle, keep_cache=True)
 
-    @_handler
     async def read(self, fh: int, off: int, size: int) -> memoryview:  # type: ignore[override]  # pyfuse3 takes any buffer, and copies it before another task runs
+        # What is in the page cache takes no await, and no wrapper: most reads of most mounts.
+        try:
+            view = self._reader.read_now(self._handles[fh][1], off, size)
+        except Exception:  # noqa: BLE001 - it comes again in _read, which tells of it
+            view = None
+        return await self._read(fh, off, size) if view is None else view
+
+    @_handler
+    async def _read(self, fh: int, off: int, size: int) -> memoryview:
         node, handle = self._handles[fh]
         try:
             return await self._reader.read(handle, off, size)

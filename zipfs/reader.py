@@ -26,7 +26,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 import trio
@@ -210,17 +210,28 @@ class Reader:
 
     # -- Reading ---------------------------------------------------------------
 
+    def read_now(self, handle: Handle, offset: int, length: int) -> memoryview | None:
+        """What :meth:`read` gives, if it takes no disk; None if it does.
+
+        No coroutine, since to make one takes a good part of answering a small read.
+        """
+        content = handle.content
+        length = max(0, min(length, content.size - offset))
+        if length > BUFFER or not self._read_now(content, content.plan(offset, length)):
+            return None
+        return self._buffer[:length]
+
     async def read(self, handle: Handle, offset: int, length: int) -> memoryview:
         """Bytes *offset* to *offset + length* of the content, less only at its end.
 
         The view is good until the caller next gives way to another task. Raises
         :exc:`ChangedError` or :exc:`OSError`.
         """
+        if (view := self.read_now(handle, offset, length)) is not None:
+            return view
         content = handle.content
         pieces = list(content.plan(offset, length))
         length = max(0, min(length, content.size - offset))
-        if length <= BUFFER and self._read_now(content, pieces, self._buffer):
-            return self._buffer[:length]
         buffer = self._take_buffer(length)
         files: dict[int, OpenFile] = {}
         missing = False
@@ -248,8 +259,9 @@ class Reader:
         self._give_buffer(buffer)
         return buffer[:length]
 
-    def _read_now(self, content: Content, pieces: Sequence[Piece], buffer: memoryview) -> bool:
-        """Fill *buffer* without touching a disk; False if that can't be done."""
+    def _read_now(self, content: Content, pieces: Iterable[Piece]) -> bool:
+        """Fill the buffer without touching a disk; False if that can't be done."""
+        buffer = self._buffer
         at = 0
         for piece in pieces:
             if not isinstance(piece, Data):
@@ -269,7 +281,7 @@ class Reader:
                     os.RWF_NOWAIT,
                 )
                 # A file system that knows RWF_NOWAIT keeps inodes in memory: no wait here.
-                if count != piece.length or FileState.of(os.fstat(file.descriptor)) != source.state:
+                if count != piece.length or not source.state.is_of(os.fstat(file.descriptor)):
                     return False
             except OSError:
                 return False  # the thread finds out, and waits if need be

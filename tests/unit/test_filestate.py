@@ -43,3 +43,16 @@ def test_changed_is_the_later_time(mtime_ns: int, ctime_ns: int, expected: int) 
 )
 def test_what_only_ctime_tells(change: dict[str, int], expected: bool) -> None:
     assert STATE.differs_in_ctime_only(STATE._replace(**change)) is expected
+
+
+@pytest.mark.parametrize("field", ["st_ino", "st_size", "st_mtime_ns", "st_ctime_ns"])
+def test_a_status_is_of_its_state_only(tmp_path: Path, field: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"four")
+    status = path.stat()
+    state = FileState.of(status)
+    assert state.is_of(status)
+    number = ["st_ino", "st_size", "st_mtime_ns", "st_ctime_ns"].index(field)
+    values = list(state)
+    values[number] += 1
+    assert not FileState(*values).is_of(status)
