@@ -148,7 +148,8 @@ async def test_other_tasks_get_their_turn(pipe: tuple[int, int]) -> None:
             assert turns == before  # none of these was a pass through trio
             for _ in range(10 * (IN_A_ROW + 1)):
                 await loop.wait_readable(reading)
-            assert turns >= before + 10
+            # Ten passes through trio; in two of them each task has its turn at least once.
+            assert turns >= before + 5
         nursery.cancel_scope.cancel()
 
 
@@ -167,7 +168,8 @@ async def test_the_first_requests_let_another_task_come(pipe: tuple[int, int]) -
 
     async with trio.open_nursery() as nursery, lock:
         nursery.start_soon(next_one)
-        await loop.wait_readable(reading)
+        for _ in range(2):  # trio runs those whose turn it is in any order
+            await loop.wait_readable(reading)
         assert len(lock.waiting) == 1
     assert came
 
