@@ -30,7 +30,7 @@ from bench.process import find_program
 from bench.reach import judge
 from bench.report import tables
 from bench.results import Results
-from bench.session import Progress, Stop, StoppedError, temporary_folder
+from bench.session import Progress, Stop, ended, temporary_folder
 from bench.stand import HANG, Stand, stand, wait_until_sealed
 from bench.synthetic import MIB, check_room
 
@@ -190,7 +190,7 @@ def main() -> int:
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH
-    try:
+    with ended() as end:
         results = _run(arguments, console, stop)
         results = results.model_copy(update={"reach": list(judge(results))})
         for part in tables(results):
@@ -204,15 +204,7 @@ def main() -> int:
         print("Plots:", *drawn, sep="\n    ")
         if arguments.publish:
             readme.update(results)
-    except StoppedError as stopped:
-        return 128 + stopped.number
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"bench: {error.filename or 'error'}: {error.strerror}", file=sys.stderr)
-        return 1
-    return 0
+    return end.status
 
 
 if __name__ == "__main__":

@@ -76,10 +76,10 @@ def _bars(row: Row) -> Bars:
 
 def _draw(path: Path, unit: str, groups: Sequence[Bars], logarithmic: bool) -> None:
     # Here, as it takes a second and is part of the extra `bench`.
-    import matplotlib  # noqa: PLC0415
+    import matplotlib  # noqa: PLC0415 - as above
 
     matplotlib.use("svg")
-    from matplotlib import pyplot  # noqa: PLC0415
+    from matplotlib import pyplot  # noqa: PLC0415 - as above
 
     heights = [len(group.values) + 1 for group in groups]
     with matplotlib.rc_context(STYLE):

@@ -19,13 +19,12 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from bench import BenchError
 from bench.growth import plot
 from bench.live import FILES, FULL, QUICK, Scale, Sizes
 from bench.many import check_room
 from bench.parts import PARTS
 from bench.process import find_program
-from bench.session import Stop, StoppedError, temporary_folder
+from bench.session import Stop, ended, temporary_folder
 
 
 def _run(sizes: Sizes, parts: Sequence[str], console: Console, stop: Stop) -> Scale:
@@ -102,7 +101,7 @@ def main() -> int:
     # Wide enough for the tables, also where there is no terminal.
     console = Console(width=None if sys.stdout.isatty() else 130)
     load = os.getloadavg()[0]
-    try:
+    with ended() as end:
         sizes = QUICK if arguments.quick else FULL
         scale = _run(sizes, arguments.only or list(PARTS), console, stop)
         for table in _tables(scale):
@@ -115,15 +114,7 @@ def main() -> int:
         if arguments.plots:
             for path in plot(scale.growth, arguments.plots):
                 console.print(str(path), highlight=False)
-    except StoppedError as stopped:
-        return 128 + stopped.number
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"bench: {error.filename or 'error'}: {error.strerror}", file=sys.stderr)
-        return 1
-    return 0
+    return end.status
 
 
 if __name__ == "__main__":

@@ -30,6 +30,28 @@ class StoppedError(Exception):
         self.number = number
 
 
+class End:
+    """How a benchmark ended: *status* is the exit status."""
+
+    status = 0
+
+
+@contextlib.contextmanager
+def ended() -> Iterator[End]:
+    """Turn what ends a benchmark early into one line and an exit status."""
+    end = End()
+    try:
+        yield end
+    except StoppedError as stopped:
+        end.status = 128 + stopped.number
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        end.status = 1
+    except OSError as error:
+        print(f"bench: {error.filename or 'error'}: {error.strerror}", file=sys.stderr)
+        end.status = 1
+
+
 class _Ended:
     """Waits for the end of a child, and no longer."""
 

@@ -64,7 +64,7 @@ def streamed(folder: Path, *, bare: bool, workdir: Path) -> Iterator[Server]:
 
 def _zip(folder: str) -> tuple[Any, dict[str, str]]:
     """The ZIP of *folder*, and the header to send it with."""
-    from zipstream import ZipStream  # noqa: PLC0415
+    from zipstream import ZipStream  # noqa: PLC0415 - of the extra `bench`
 
     stream = ZipStream(sized=True)
     with os.scandir(folder) as entries:
@@ -74,9 +74,9 @@ def _zip(folder: str) -> tuple[Any, dict[str, str]]:
 
 
 def _starlette(folder: str) -> _Application:
-    from starlette.applications import Starlette  # noqa: PLC0415
-    from starlette.responses import StreamingResponse  # noqa: PLC0415
-    from starlette.routing import Route  # noqa: PLC0415
+    from starlette.applications import Starlette  # noqa: PLC0415 - of the extra `bench`
+    from starlette.responses import StreamingResponse  # noqa: PLC0415 - of the extra `bench`
+    from starlette.routing import Route  # noqa: PLC0415 - of the extra `bench`
 
     async def answer(_request: object) -> Any:
         stream, headers = _zip(folder)
@@ -91,7 +91,8 @@ def _bare(folder: str) -> _Application:
         scope: dict[str, Any], _receive: object, send: Callable[[dict[str, Any]], Awaitable[None]]
     ) -> None:
         if scope["type"] != "http":
-            raise NotImplementedError
+            # ASGI's way to say that there is no "lifespan": any exception.
+            raise ValueError(f"{scope['type']} isn't for us")
         stream, headers = _zip(folder)
         pairs = [(key.encode(), value.encode()) for key, value in headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": pairs})
@@ -103,7 +104,7 @@ def _bare(folder: str) -> _Application:
 
 
 def _main() -> None:
-    import uvicorn  # noqa: PLC0415
+    import uvicorn  # noqa: PLC0415 - of the extra `bench`
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--bare", action="store_true")
