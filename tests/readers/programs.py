@@ -116,7 +116,7 @@ def read_output(
             stdin = source.stdout
         said = stack.enter_context(tempfile.TemporaryFile(prefix=PREFIX))
         process = stack.enter_context(
-            started(*argv, stdin=stdin, stdout=subprocess.PIPE, stderr=said, cwd=cwd)
+            started(*argv, stdin=stdin, stdout=subprocess.PIPE, stderr=said, cwd=cwd, env=env)
         )
         if not isinstance(stdin, int):
             stdin.close()  # so that `cat` notices when the program goes
