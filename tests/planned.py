@@ -21,7 +21,7 @@ def zeros(piece: Data) -> bytes:
 
 def held(contents: Sequence[bytes]) -> Content:
     """The data of members that are kept in memory."""
-    return lambda piece: contents[piece.member][piece.offset : piece.offset + piece.length]
+    return lambda piece: contents[piece.source][piece.offset : piece.offset + piece.length]
 
 
 class PlannedArchive(io.RawIOBase):

@@ -11,7 +11,7 @@ who can write to the library and wants two files to collide.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import xxhash
@@ -30,15 +30,27 @@ def content_id(layout: Layout, digests: Iterable[bytes]) -> int:
 
     XXH3-128 over the format version and, for each member, its local header
     (which states name, size and time, as far as the archive can express them)
-    and *digests*, the XXH3-128 of its content, 16 bytes each, big-endian.
-    Raises :exc:`ValueError` unless there is one digest a member.
+    and the XXH3-128 of its content, 16 bytes each, big-endian: *digests* has those of
+    the sources. Raises :exc:`ValueError` unless there is one digest a source.
     """
     hasher = xxhash.xxh3_128(struct.pack("<I", FORMAT_VERSION))
-    for header, digest in zip(layout.headers, digests, strict=True):
+    for header, digest in zip(layout.headers, _of_members(layout, digests), strict=True):
         if len(digest) != 16:
             raise ValueError(f"an XXH3-128 has 16 bytes, not {len(digest)}")
         hasher.update(struct.pack("<I", len(header)) + header + digest)
     return hasher.intdigest()
+
+
+def _of_members(layout: Layout, digests: Iterable[bytes]) -> Iterator[bytes]:
+    """The digest of each member, those of the sources being *digests*."""
+    of_sources = iter(digests)
+    for member in range(len(layout.members)):
+        inline = layout.inline.get(member)
+        if inline is not None:
+            yield xxhash.xxh3_128_digest(inline)
+        elif (digest := next(of_sources, None)) is not None:
+            yield digest
+    yield from of_sources  # more than there are members, which is noticed
 
 
 def date(layout: Layout) -> int:

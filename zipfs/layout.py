@@ -6,15 +6,17 @@ offset at which each begins and, behind the last one, the archive's size. Both
 the size and the bytes of any range come out of this one table, so they can't
 disagree (DESIGN B3). Finding an offset is a bisection.
 
-Pure: headers are bytes made up front, data are only named (member, offset,
-length); reading them is the caller's.
+Pure: headers are bytes made up front, data are only named (source, offset,
+length); reading them is the caller's. Members whose content is made up (a playlist) are
+*inline*: their data are bytes of the archive's own, like a header.
 """
 
 from __future__ import annotations
 
+import zlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from zipfs.errors import LayoutError
@@ -26,28 +28,40 @@ _MAX_DATA = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """A piece of a range that a member holds: *length* bytes at *offset* in it."""
+    """A piece of a range that a source holds: *length* bytes at *offset* in it.
 
-    member: int
+    Sources are the members that aren't inline, counted in their order.
+    """
+
+    source: int
     offset: int
     length: int
 
 
 Piece = memoryview | Data
-"""A piece of a range: bytes of the archive's own, or a stretch of a member."""
+"""A piece of a range: bytes of the archive's own, or a stretch of a source."""
 
 
 class Layout:
     """The archive of *members*, in their order; immutable.
 
-    Raises :exc:`LayoutError` if two members have the same name, since readers differ
-    in which of the two they show, or if the archive is larger than a file can be.
+    *inline* has the content of those that are in no file, by number. Raises
+    :exc:`LayoutError` if two members have the same name, since readers differ in which of
+    the two they show, or if the archive is larger than a file can be; :exc:`ValueError` if an
+    inline content isn't what its member says.
     """
 
-    __slots__ = ("_directory", "_headers", "_starts", "members", "size")
+    __slots__ = ("_directory", "_headers", "_sources", "_starts", "inline", "members", "size")
 
-    def __init__(self, members: Iterable[Member]) -> None:
+    def __init__(
+        self, members: Iterable[Member], inline: Mapping[int, bytes] | None = None
+    ) -> None:
         self.members = tuple(members)
+        self.inline: Mapping[int, bytes] = dict(inline or {})
+        for number, content in self.inline.items():
+            member = self.members[number]
+            if (member.size, member.crc32) != (len(content), zlib.crc32(content)):
+                raise ValueError(f"the content of {member.name!r} isn't the member's")
         if len({member.name for member in self.members}) != len(self.members):
             raise LayoutError("two members of the archive have the same name")
         starts = array("Q")
@@ -69,9 +83,28 @@ class Layout:
         central += end_records(len(self.members), offset, len(central))
         starts.append(offset + len(central))
         self._starts = starts
+        self._sources = self._number_sources()
         self._headers = tuple(headers)
         self._directory = central
         self.size = starts[-1]
+
+    def _number_sources(self) -> array[int] | None:
+        """The source of each member, -1 for those that have none; None: just its number."""
+        if not self.inline:
+            return None
+        numbers = array("q")
+        source = 0
+        for member in range(len(self.members)):
+            numbers.append(-1 if member in self.inline else source)
+            source += member not in self.inline
+        return numbers
+
+    def source_of(self, member: int) -> int | None:
+        """Which source has the data of the member with this number; None if it is inline."""
+        if self._sources is None:
+            return member
+        source = self._sources[member]
+        return None if source < 0 else source
 
     @property
     def headers(self) -> tuple[bytes, ...]:
@@ -81,7 +114,8 @@ class Layout:
     @property
     def metadata_size(self) -> int:
         """Bytes that this layout keeps in memory for headers and directory, about."""
-        return sum(map(len, self._headers)) + len(self._directory) + 8 * len(self._starts)
+        held = (*self._headers, self._directory, *self.inline.values())
+        return sum(map(len, held)) + 8 * len(self._starts)
 
     def header_offset(self, member: int) -> int:
         """Offset of the local file header of the member with this index."""
@@ -108,10 +142,26 @@ class Layout:
             if until > offset:
                 if segment == directory:
                     yield memoryview(self._directory)[offset - start : until - start]
-                elif segment % 2:
-                    yield Data(segment // 2, offset - start, until - offset)
-                else:
+                elif segment % 2 == 0:
                     header = self._headers[segment // 2]
                     yield memoryview(header)[offset - start : until - start]
+                elif (source := self.source_of(segment // 2)) is not None:
+                    yield Data(source, offset - start, until - offset)
+                else:
+                    content = self.inline[segment // 2]
+                    yield memoryview(content)[offset - start : until - start]
                 offset = until
             segment += 1
+
+    def locate(self, offset: int, length: int) -> tuple[int, int] | None:
+        """Source and offset in it of a range that lies in one source's data; else None.
+
+        Most reads do, and have no need of :meth:`plan`.
+        """
+        segment = bisect_right(self._starts, offset) - 1
+        if segment % 2 == 0 or offset + length > self._starts[segment + 1]:
+            return None
+        source = segment >> 1
+        if self._sources is not None and (source := self._sources[source]) < 0:
+            return None
+        return source, offset - self._starts[segment]

@@ -65,6 +65,9 @@ class File:
         if offset < end:
             yield Data(0, offset, end - offset)
 
+    def locate(self, offset: int, length: int) -> tuple[int, int] | None:
+        return (0, offset) if offset + length <= self.size else None
+
 
 @dataclass(frozen=True, slots=True)
 class Archive:

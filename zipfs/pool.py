@@ -31,6 +31,9 @@ from zipfs.library import SourceFile
 from zipfs.paths import open_path
 
 Key = tuple[bytes, FileState]
+CLOSED: Final = -1
+_STALE: Final = 0.01
+"""Seconds for which it isn't noted anew that a file is in use."""
 _OWN: Final = 32
 """Descriptors that the daemon needs for itself, with some to spare."""
 
@@ -43,7 +46,9 @@ def key_of(source: SourceFile) -> Key:
 class OpenFile:
     """A file of the pool. *users* are reads under way, *pins* contents that hold it."""
 
+    key: Key
     descriptor: int
+    """:data:`CLOSED` once it has left the pool."""
     users: int = 0
     pins: int = 0
     used_at: float = 0.0
@@ -146,10 +151,12 @@ class Pool:
     def get(self, key: Key) -> OpenFile | None:
         return self._files.get(key)
 
-    def touch(self, key: Key, file: OpenFile) -> None:
+    def touch(self, file: OpenFile) -> None:
         """*file* was used just now."""
-        file.used_at = time.monotonic()
-        self._files.move_to_end(key)
+        now = time.monotonic()
+        if now - file.used_at > _STALE:
+            file.used_at = now
+            self._files.move_to_end(file.key)
 
     def reserve(self, wanted: int) -> int:
         """Room for files about to be opened, *wanted* if there is so much.
@@ -171,10 +178,10 @@ class Pool:
         """Put an open file into the pool, unless it has the same one already."""
         file = self._files.get(key)
         if file is None:
-            file = self._files[key] = OpenFile(descriptor)
+            file = self._files[key] = OpenFile(key, descriptor)
         else:
             self.close([descriptor])
-        self.touch(key, file)
+        self.touch(file)
         return file
 
     def close(self, descriptors: Sequence[int]) -> None:
@@ -205,7 +212,7 @@ class Pool:
                 if not file.users and (file.pins > 0) == pinned
             )
             keys += islice(idle, count - len(keys))
-        self.close([self._files.pop(key).descriptor for key in keys])
+        self._drop(keys)
 
     def close_idle(self, seconds: float) -> None:
         """Close the files that nobody has used for so long."""
@@ -215,4 +222,12 @@ class Pool:
             for key, file in self._files.items()
             if not file.users and not file.pins and file.used_at <= until
         ]
-        self.close([self._files.pop(key).descriptor for key in keys])
+        self._drop(keys)
+
+    def _drop(self, keys: Iterable[Key]) -> None:
+        descriptors = []
+        for key in keys:
+            file = self._files.pop(key)
+            descriptors.append(file.descriptor)
+            file.descriptor = CLOSED
+        self.close(descriptors)

@@ -26,7 +26,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final, Protocol
 
 import trio
@@ -37,6 +37,7 @@ from zipfs.filestate import BLOCK, FileState
 from zipfs.layout import Data, Piece
 from zipfs.library import SourceFile
 from zipfs.pool import (
+    CLOSED,
     Key,
     Limits,
     OpenFile,
@@ -56,6 +57,8 @@ LINGER: Final = 5.0
 """Seconds for which files stay open after the last reader left: a web server opens
 and closes an archive for each request."""
 _SPARE_BUFFERS: Final = 16
+_FILES_KNOWN: Final = 1024
+"""Files that a handle finds without asking the pool."""
 
 
 class Content(Protocol):
@@ -68,19 +71,22 @@ class Content(Protocol):
     @property
     def digests(self) -> Sequence[bytes]: ...
     def plan(self, offset: int, length: int) -> Iterator[Piece]: ...
+    def locate(self, offset: int, length: int) -> tuple[int, int] | None: ...
 
 
 class Handle:
     """An open content; shared by all that have it open at the same time.
 
-    *node* is the inode it was opened by, *opened* how often it is open.
+    *node* is the inode it was opened by, *opened* how often it is open; *files* are those
+    that were last seen in the pool, by source, some maybe closed since.
     """
 
-    __slots__ = ("content", "node", "opened", "pinned")
+    __slots__ = ("content", "files", "node", "opened", "pinned")
 
     def __init__(self, node: int, content: Content, pinned: Sequence[OpenFile]) -> None:
         self.node = node
         self.content = content
+        self.files: dict[int, OpenFile] = {}
         self.opened = 0
         self.pinned = pinned
 
@@ -213,13 +219,26 @@ class Reader:
     def read_now(self, handle: Handle, offset: int, length: int) -> memoryview | None:
         """What :meth:`read` gives, if it takes no disk; None if it does.
 
-        No coroutine, since to make one takes a good part of answering a small read.
+        No coroutine, and mostly no plan: each takes a good part of answering a small read.
         """
         content = handle.content
         length = max(0, min(length, content.size - offset))
-        if length > BUFFER or not self._read_now(content, content.plan(offset, length)):
+        if length > BUFFER:
             return None
-        return self._buffer[:length]
+        view = self._buffer[:length]
+        if length and (found := content.locate(offset, length)) is not None:
+            return view if self._read_source(handle, *found, view) else None
+        at = 0
+        for piece in content.plan(offset, length):
+            if not isinstance(piece, Data):
+                view[at : at + len(piece)] = piece
+                at += len(piece)
+                continue
+            part = view[at : at + piece.length]
+            if not self._read_source(handle, piece.source, piece.offset, part):
+                return None
+            at += piece.length
+        return view
 
     async def read(self, handle: Handle, offset: int, length: int) -> memoryview:
         """Bytes *offset* to *offset + length* of the content, less only at its end.
@@ -236,10 +255,10 @@ class Reader:
         files: dict[int, OpenFile] = {}
         missing = False
         for piece in pieces:
-            if isinstance(piece, Data) and piece.member not in files:
-                if file := self._pool.get(key_of(content.files[piece.member])):
+            if isinstance(piece, Data) and piece.source not in files:
+                if file := self._pool.get(key_of(content.files[piece.source])):
                     file.users += 1
-                    files[piece.member] = file
+                    files[piece.source] = file
                 else:
                     missing = True
         room = self._pool.reserve(1) if missing else 0
@@ -259,34 +278,25 @@ class Reader:
         self._give_buffer(buffer)
         return buffer[:length]
 
-    def _read_now(self, content: Content, pieces: Iterable[Piece]) -> bool:
-        """Fill the buffer without touching a disk; False if that can't be done."""
-        buffer = self._buffer
-        at = 0
-        for piece in pieces:
-            if not isinstance(piece, Data):
-                buffer[at : at + len(piece)] = piece
-                at += len(piece)
-                continue
-            source = content.files[piece.member]
-            key = key_of(source)
-            file = self._pool.get(key)
+    def _read_source(self, handle: Handle, number: int, offset: int, view: memoryview) -> bool:
+        """Fill *view* without touching a disk; False if that can't be done."""
+        source = handle.content.files[number]
+        file = handle.files.get(number)
+        if file is None or file.descriptor == CLOSED:
+            file = self._pool.get(key_of(source))
             if file is None:
                 return False
-            try:
-                count = os.preadv(
-                    file.descriptor,
-                    [buffer[at : at + piece.length]],
-                    piece.offset,
-                    os.RWF_NOWAIT,
-                )
-                # A file system that knows RWF_NOWAIT keeps inodes in memory: no wait here.
-                if count != piece.length or not source.state.is_of(os.fstat(file.descriptor)):
-                    return False
-            except OSError:
-                return False  # the thread finds out, and waits if need be
-            self._pool.touch(key, file)
-            at += count
+            if len(handle.files) >= _FILES_KNOWN:
+                handle.files.clear()
+            handle.files[number] = file
+        try:
+            count = os.preadv(file.descriptor, [view], offset, os.RWF_NOWAIT)
+            # A file system that knows RWF_NOWAIT keeps inodes in memory: no wait here.
+            if count != len(view) or not source.state.is_of(os.fstat(file.descriptor)):
+                return False
+        except OSError:
+            return False  # the thread finds out, and waits if need be
+        self._pool.touch(file)
         return True
 
     def _read_blocking(
@@ -297,7 +307,7 @@ class Reader:
         buffer: memoryview,
         keep: bool,
     ) -> tuple[Key, int] | None:
-        """Fill *buffer*, in a worker thread; *files* are those open, by member.
+        """Fill *buffer*, in a worker thread; *files* are those open, by source.
 
         The last file that had to be opened is returned for the pool, if there is
         room to *keep* it: the next read probably continues in it.
@@ -310,9 +320,9 @@ class Reader:
                     buffer[at : at + len(piece)] = piece
                     at += len(piece)
                     continue
-                source = content.files[piece.member]
-                digest = content.digests[piece.member] if content.digests else None
-                if file := files.get(piece.member):
+                source = content.files[piece.source]
+                digest = content.digests[piece.source] if content.digests else None
+                if file := files.get(piece.source):
                     descriptor = file.descriptor
                 else:
                     if last:

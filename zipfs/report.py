@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import xxhash
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -32,22 +33,33 @@ def as_json(version: Version) -> dict[str, Any]:
             "caddy 2.7 and older": identity.caddy_etag(seconds, sealed.size),
             "caddy 2.8 and newer": identity.caddy_etag(sealed.mtime_ns, sealed.size),
         },
-        "members": [
-            {
-                "name": member.name.decode(),
-                "path": shown(file.path),
-                "source": shown(file.source),
-                "offset": layout.header_offset(number),
-                "data_offset": layout.data_offset(number),
-                "size": member.size,
-                "crc32": f"{member.crc32:08x}",
-                "xxh3_128": digest.hex(),
-                "mtime": _date(member.mtime),
-            }
-            for number, (member, file, digest) in enumerate(
-                zip(layout.members, version.files, version.digests, strict=True)
-            )
-        ],
+        "members": [_member(version, number) for number in range(len(layout.members))],
+    }
+
+
+def _member(version: Version, number: int) -> dict[str, Any]:
+    """*path* is within the game's folder, *source* in the library; a member that is in no
+    file has none."""
+    layout = version.layout
+    member = layout.members[number]
+    source = layout.source_of(number)
+    if source is None:
+        path = file = None
+        digest = xxhash.xxh3_128_digest(layout.inline[number])
+    else:
+        path = shown(version.files[source].path)
+        file = shown(version.files[source].source)
+        digest = version.digests[source]
+    return {
+        "name": member.name.decode(),
+        "path": path,
+        "source": file,
+        "offset": layout.header_offset(number),
+        "data_offset": layout.data_offset(number),
+        "size": member.size,
+        "crc32": f"{member.crc32:08x}",
+        "xxh3_128": digest.hex(),
+        "mtime": _date(member.mtime),
     }
 
 
@@ -69,8 +81,10 @@ def print_version(version: Version, console: Console) -> None:
         )
     console.print(table)
     for member in facts["members"]:
-        if member["path"] != shown(member["name"].encode()):
-            line = f"{shown(member['name'].encode())} is {member['path']} in the game's folder"
+        name = shown(member["name"].encode())
+        if member["path"] != name:
+            where = f"is {member['path']} in the game's folder"
+            line = f"{name} {where if member['path'] else 'is made by zipfs'}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     lines = {
         "archive": facts["archive"],

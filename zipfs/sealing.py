@@ -60,7 +60,7 @@ class Sealed:
 class Version:
     """One version of an archive with all that reading it takes; immutable.
 
-    *files* and *digests* (XXH3-128) are in the order of the layout's members.
+    *files* and *digests* (XXH3-128) are in the order of the layout's sources.
     """
 
     sealed: Sealed
@@ -74,6 +74,9 @@ class Version:
 
     def plan(self, offset: int, length: int) -> Iterator[Piece]:
         return self.layout.plan(offset, length)
+
+    def locate(self, offset: int, length: int) -> tuple[int, int] | None:
+        return self.layout.locate(offset, length)
 
     @property
     def memory(self) -> int:

@@ -201,6 +201,7 @@ class _Planned:
         self.digests = wanted.digests
         self.size = wanted.size
         self.plan = wanted.layout.plan
+        self.locate = wanted.layout.locate
 
 
 async def test_cached_data_need_no_thread(

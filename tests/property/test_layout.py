@@ -73,12 +73,12 @@ def test_plan_of_any_size(members: list[File], data: st.DataObject) -> None:
     end = max(offset, data.draw(st.one_of(near, st.integers(0, TOP)), "end"))
     position = offset
     for piece in layout.plan(offset, end - offset):
-        start = layout.data_offset(piece.member) if isinstance(piece, Data) else None
+        start = layout.data_offset(piece.source) if isinstance(piece, Data) else None
         length = piece.length if isinstance(piece, Data) else len(piece)
         assert length > 0
         if isinstance(piece, Data) and start is not None:
             assert start + piece.offset == position
-            assert 0 <= piece.offset < piece.offset + length <= members[piece.member].size
+            assert 0 <= piece.offset < piece.offset + length <= members[piece.source].size
         else:
             inside = [
                 n

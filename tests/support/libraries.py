@@ -92,12 +92,12 @@ class Expected:
             if not isinstance(piece, Data):
                 yield bytes(piece)
                 continue
-            with open(self.files[piece.member], "rb") as file:
+            with open(self.files[piece.source], "rb") as file:
                 file.seek(piece.offset)
                 left = piece.length
                 while left:
                     chunk = file.read(min(left, _CHUNK))
-                    assert chunk, f"{self.files[piece.member]!r} has become shorter"
+                    assert chunk, f"{self.files[piece.source]!r} has become shorter"
                     yield chunk
                     left -= len(chunk)
 

@@ -209,7 +209,7 @@ class Made:
     digests: list[bytes]
 
     def part(self, piece: Data) -> bytes:
-        return self.sources[piece.member].part(piece.offset, piece.length)
+        return self.sources[piece.source].part(piece.offset, piece.length)
 
 
 @cache
@@ -248,7 +248,7 @@ def sha256(archive: Made) -> str:
             continue
         for offset in range(0, piece.length, len(_ZEROS)):
             length = min(len(_ZEROS), piece.length - offset)
-            source = archive.sources[piece.member]
+            source = archive.sources[piece.source]
             digest.update(source.part(piece.offset + offset, length))
     return digest.hexdigest()
 
@@ -322,7 +322,7 @@ def test_from_a_library(name: str, tmp_path: Path) -> None:
     digest = hashlib.sha256()
     for piece in version.plan(0, version.size):
         if isinstance(piece, Data):
-            path = library.absolute(version.files[piece.member].source)
+            path = library.absolute(version.files[piece.source].source)
             data = Path(os.fsdecode(path)).read_bytes()
             digest.update(data[piece.offset : piece.offset + piece.length])
         else:

@@ -120,7 +120,7 @@ def test_bytes(case: Case) -> None:
         if not isinstance(piece, Data):
             digest.update(piece)
         elif not case.heavy:
-            digest.update(b"".join(sources[piece.member].chunks()))
+            digest.update(b"".join(sources[piece.source].chunks()))
     now = layout.size, digest.hexdigest()[:20], content
     assert now == GOLDEN.get(case.name), f'"{case.name}": ({now[0]}, "{now[1]}", 0x{now[2]:032x}),'
 
@@ -131,7 +131,7 @@ def test_says_what_the_corpus_says(case: Case) -> None:
     layout, sources, _ = made(case)
 
     def data(piece: Data) -> bytes:
-        file = sources[piece.member]
+        file = sources[piece.source]
         if isinstance(file.data, int):
             raise AssertionError("not read")
         return (file.data + file.tail)[piece.offset : piece.offset + piece.length]

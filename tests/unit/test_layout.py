@@ -97,7 +97,7 @@ def test_is_the_archive_of_the_specification(name: str) -> None:
 
 
 def data_of(files: Sequence[File], piece: Data) -> bytes:
-    data = files[piece.member].data
+    data = files[piece.source].data
     if isinstance(data, int):
         return bytes(piece.length)
     return data[piece.offset : piece.offset + piece.length]
