@@ -62,7 +62,7 @@ class _Peers:
 def stand(folder: Path, size: int, progress: Progress, stop: Stop) -> Iterator[Stand]:
     """Everything in *folder*, with a big game of *size* bytes."""
     library, root = folder / "library", folder / "www"
-    for name in ("mount", "plain", "bindfs", "nullfs", "built"):
+    for name in ("mount", "plain", "bindfs", "nullfs", "nullfs-eight", "built"):
         (root / name).mkdir(parents=True)
     progress.begin("Making the games")
     paths = [*build(library, size, stop), first_byte.build(library)]
@@ -82,8 +82,10 @@ def stand(folder: Path, size: int, progress: Progress, stop: Stop) -> Iterator[S
             passed = stack.enter_context(bindfs.bindfs(root / "plain", root / "bindfs", read_ahead))
             program, about_null = nullfs.build(folder, stop)
             zeros = root / "nullfs" / big.plain.name
-            null = stack.enter_context(
-                nullfs.nullfs(program, zeros.name, big.size, zeros.parent, read_ahead)
+            null = stack.enter_context(nullfs.nullfs(program, zeros, big.size, read_ahead))
+            eight_zeros = root / "nullfs-eight" / eight.name
+            stack.enter_context(
+                nullfs.nullfs(program, eight_zeros, eight.stat().st_size, read_ahead)
             )
             # They end before the mounts, as they hold files of them open.
             front = stack.enter_context(nginx(root, workdir=folder))
@@ -143,6 +145,12 @@ def stand(folder: Path, size: int, progress: Progress, stop: Stop) -> Iterator[S
                         size=None,
                         sources=(library / paths[2]).with_suffix(""),
                         mounted=mountpoint / paths[2],
+                    ),
+                    NULLFS: Target(
+                        url=front.url_of(eight_zeros.relative_to(root)),
+                        size=None,
+                        sources=eight,
+                        mounted=eight_zeros,
                     ),
                 },
                 about={

@@ -35,7 +35,7 @@ def build(folder: Path, stop: Stop) -> tuple[Path, About]:
 
 
 def nullfs(
-    program: Path, name: str, size: int, mountpoint: Path, read_ahead_kib: int
+    program: Path, file: Path, size: int, read_ahead_kib: int
 ) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-    """One file of *size* zeros at *mountpoint* until the block ends."""
-    return mounted_by([program, name, str(size), mountpoint], mountpoint, read_ahead_kib)
+    """*file* of so many zeros, in a mount on its folder, until the block ends."""
+    return mounted_by([program, file.name, str(size), file.parent], file.parent, read_ahead_kib)
