@@ -19,6 +19,10 @@ from typing import Final, Protocol
 STRUCTURES: Final = (b"roms/*/*", b"*/roms/*", b"*/*")
 """The known shapes of a library, tried in this order (see :func:`detect`)."""
 
+PLATFORM: Final = b"{platform}"
+"""The component of a glob that stands for the platform."""
+_WILDCARD: Final = re.compile(rb"[*?[]")
+
 LITTER_FOLDERS: Final = (
     "@eaDir",  # Synology: thumbnails and metadata
     "#recycle",  # Synology: bin
@@ -67,6 +71,9 @@ class Policy(Protocol):
     def may_hold_games(self, path: bytes) -> bool:
         """Whether a folder below the one at *path* could be a game."""
 
+    def platform(self, game: bytes) -> bytes | None:
+        """The name of the folder that stands for the platform of *game*, if any does."""
+
     def takes_folder(self, name: bytes) -> bool:
         """Whether a sub-folder called *name* belongs to its game."""
 
@@ -88,6 +95,29 @@ def detect(has: Callable[[bytes], bool], folders: Iterable[bytes]) -> bytes:
     return STRUCTURES[2]
 
 
+def _pattern(component: bytes) -> re.Pattern[str]:
+    return re.compile(translate("*" if component == PLATFORM else _text(component)))
+
+
+def _split(glob: bytes) -> list[bytes]:
+    return glob.strip(b"/").split(b"/")
+
+
+def _platform(glob: Sequence[bytes], components: Sequence[bytes]) -> bytes | None:
+    """The one of *components*, which *glob* matches, that stands for the platform."""
+    wild = [n for n, part in enumerate(glob[:-1]) if part != b"**" and _WILDCARD.search(part)]
+    marked = [n for n, part in enumerate(glob) if part == PLATFORM]
+    place = max(marked or wild, default=None)
+    if place is None:
+        return None
+    if b"**" in glob[:place]:
+        if b"**" in glob[place:]:
+            return None
+        place += len(components) - len(glob)
+    # Where a `**` matches nothing, it may be the game itself.
+    return components[place] if place < len(components) - 1 else None
+
+
 def _text(raw: bytes) -> str:
     # One character each, as a person counts them, so that ``?`` and ``[...]`` match
     # a letter beyond ASCII; what isn't UTF-8 is one a byte, so any bytes can be matched.
@@ -104,7 +134,8 @@ class Selection:
     """The general policy: games by glob, no operating system's litter in archives.
 
     *globs* are relative to the library; ``*``, ``?`` and ``[...]`` match within a
-    component, ``**`` any number of components.
+    component, ``**`` any number of components. ``{platform}`` is a ``*`` that stands for
+    the platform.
     """
 
     globs: Sequence[bytes]
@@ -121,6 +152,18 @@ class Selection:
             return False
         return any(_is_prefix(glob, components) for glob in self._compiled)
 
+    def platform(self, game: bytes) -> bytes | None:
+        """What ``{platform}`` matches, or the last wildcard before the game's own component.
+
+        None if the glob that *game* matches has neither, or doesn't tell, between two ``**``,
+        which component that is.
+        """
+        components = game.split(b"/")
+        for glob, compiled in zip(self.globs, self._compiled, strict=True):
+            if _matches(compiled, components):
+                return _platform(_split(glob), components)
+        return None
+
     def takes_folder(self, name: bytes) -> bool:
         return not self._is_litter_folder(name)
 
@@ -133,10 +176,7 @@ class Selection:
     @cached_property
     def _compiled(self) -> list[list[re.Pattern[str] | None]]:
         return [
-            [
-                None if component == b"**" else re.compile(translate(_text(component)))
-                for component in glob.strip(b"/").split(b"/")
-            ]
+            [None if component == b"**" else _pattern(component) for component in _split(glob)]
             for glob in self.globs
         ]
 
