@@ -1,18 +1,57 @@
 """zipfs shows every multi-file game of a library as one virtual, seekable .zip file.
 
 README.md tells how to use it; each module's docstring tells the theory of its part.
+What is named here can be used from other programs, on any platform.
 """
 
 from typing import TYPE_CHECKING
 
-__version__: str
+if TYPE_CHECKING:  # which would take any name for one of ours
+    from zipfs.archivefile import ArchiveFile, ChangedError
+    from zipfs.errors import (
+        IndexFileError,
+        LayoutError,
+        LibraryError,
+        NotSealedError,
+        ZipfsError,
+    )
+    from zipfs.opening import open_archive
 
-if not TYPE_CHECKING:  # which would take any name for one of ours
+    __version__: str
+else:
+    _PLACES = {
+        "ArchiveFile": "archivefile",
+        "ChangedError": "archivefile",
+        "IndexFileError": "errors",
+        "LayoutError": "errors",
+        "LibraryError": "errors",
+        "NotSealedError": "errors",
+        "ZipfsError": "errors",
+        "open_archive": "opening",
+    }
 
-    def __getattr__(name: str) -> str:
-        # importlib.metadata takes 4 MiB, for which the process that hashes has no use.
+    def __getattr__(name: str) -> object:
+        # Whatever imports a module of zipfs imports this: the process that hashes has no use
+        # for the rest, nor for the 4 MiB of importlib.metadata.
         if name == "__version__":
             from importlib.metadata import version  # noqa: PLC0415
 
             return version("zipfs")
+        if place := _PLACES.get(name):
+            from importlib import import_module  # noqa: PLC0415
+
+            return getattr(import_module(f"zipfs.{place}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "ArchiveFile",
+    "ChangedError",
+    "IndexFileError",
+    "LayoutError",
+    "LibraryError",
+    "NotSealedError",
+    "ZipfsError",
+    "__version__",
+    "open_archive",
+]

@@ -21,11 +21,12 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from zipfs import __version__, daemon, mountpoint, offline, report
+from zipfs import __version__, mountpoint, offline, report
 from zipfs.config import LogLevel, PlaylistMode, Settings, Timestamps, Trust, Watch
 from zipfs.errors import (
     EXIT_CODES,
     INTERRUPTED,
+    FuseError,
     IndexFileError,
     LayoutError,
     LibraryError,
@@ -34,6 +35,7 @@ from zipfs.errors import (
     ZipfsError,
 )
 from zipfs.library import Entry
+from zipfs.sealers import make_sealer
 from zipfs.sealing import Impossible, Plain, Sealer
 from zipfs.selection import folders_of
 
@@ -199,6 +201,12 @@ def mount(**given: Any) -> None:
     """
     settings = _settings(**given)
     _log_to_stderr(settings.log_level)
+    try:
+        from zipfs import daemon  # noqa: PLC0415 - the other commands do without FUSE
+    except ImportError as error:
+        raise FuseError(
+            f"there is no FUSE here ({error}); only on Linux, with pyfuse3, can zipfs mount"
+        ) from None
     daemon.run(settings)
 
 
@@ -234,7 +242,7 @@ def index(**given: Any) -> None:
     """
     settings = _settings(**given)
     _log_to_stderr("warning")
-    sealer = daemon.make_sealer(settings)
+    sealer = make_sealer(settings)
     with closing(sealer.index), _Bar() as bar:
         summary = offline.seal_all(sealer, list(sealer.library.games(sealer.policy)), bar)
         saved = sealer.index.is_saving
@@ -267,7 +275,7 @@ def inspect(place: tuple[str, ...], as_json: bool, **given: Any) -> None:
     game = place[-1]
     settings = _settings(library=place[0] if len(place) == 2 else None, **given)
     _log_to_stderr("error")
-    sealer = daemon.make_sealer(settings)
+    sealer = make_sealer(settings)
     with closing(sealer.index):
         found = _find_game(sealer, _within(settings.library, os.fsencode(game)))
         with _Bar() as bar:

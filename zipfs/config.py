@@ -15,16 +15,13 @@ import platformdirs
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from zipfs.errors import ConfigError
+from zipfs.filestate import MIN_SETTLE
 
 Watch = Literal["auto", "events", "poll"]
 Trust = Literal["state", "mtime"]
 Timestamps = Literal["files", "fixed"]
 PlaylistMode = Literal["off", "romm", "discs"]
 LogLevel = Literal["debug", "info", "warning", "error"]
-
-MIN_SETTLE = 0.05
-"""Seconds; file systems count time in ticks of up to 10 ms, and a state has to be
-older than its tick to be trusted (DESIGN S1)."""
 
 
 def _kebab(name: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import hashlib
 import logging
 import os
 import resource
@@ -26,17 +25,15 @@ import trio
 from zipfs import mountpoint as mp
 from zipfs import requests
 from zipfs.catalog import Catalog
-from zipfs.config import Settings, state_folder
-from zipfs.errors import ConfigError, FuseError, IndexFileError, ZipfsError
+from zipfs.config import Settings
+from zipfs.errors import ConfigError, FuseError, ZipfsError
 from zipfs.fs import Operations
-from zipfs.index import Index
 from zipfs.library import Library
 from zipfs.notify import Notifier
-from zipfs.playlists import Playlists, platforms_named
 from zipfs.pool import Limits
 from zipfs.reader import Reader
+from zipfs.sealers import make_sealer
 from zipfs.sealing import Sealer
-from zipfs.style import Style
 from zipfs.watcher import needs_polling, watch
 
 log = logging.getLogger(__name__)
@@ -48,44 +45,6 @@ MAX_BACKGROUND = 512
 _STATUS_INTERVAL = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DUMP = signal.SIGUSR1
-
-
-def index_file(settings: Settings) -> str:
-    """The index that *settings* name, or the one that is this library's own."""
-    if settings.index:
-        return settings.index
-    library = os.path.realpath(settings.library)
-    # Only for people, and a file's name has at most 255 bytes.
-    name = "".join(c if c.isalnum() else "-" for c in os.path.basename(library))[:40] or "root"
-    digest = hashlib.sha256(os.fsencode(library)).hexdigest()[:12]
-    return os.path.join(state_folder(), f"{name}-{digest}.sqlite3")
-
-
-def make_sealer(settings: Settings) -> Sealer:
-    """The sealer for *settings*, its index open; close that in the end."""
-    library = Library(settings.library)
-    file = index_file(settings)
-    if os.path.commonpath([os.path.realpath(os.fsencode(file)), library.root]) == library.root:
-        raise IndexFileError(
-            f"the index {file} would lie in the library, where zipfs writes nothing;"
-            " name another place with --index"
-        )
-    index = Index(file)
-    globs = tuple(os.fsencode(glob) for glob in settings.games)
-    return Sealer(
-        library,
-        index,
-        globs=globs,
-        settle=settings.settle,
-        trust_mtime=settings.trust == "mtime",
-        style=Style(
-            portable_names=settings.portable_names, fixed_times=settings.timestamps == "fixed"
-        ),
-        playlists=Playlists(
-            mode=settings.playlists,
-            platforms=platforms_named(map(os.fsencode, settings.playlist_platforms)),
-        ),
-    )
 
 
 def run(settings: Settings) -> None:

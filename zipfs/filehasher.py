@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -21,6 +22,7 @@ from isal import isal_zlib
 from zipfs.errors import ChangedError
 from zipfs.filestate import BLOCK, Checksums, FileState
 from zipfs.paths import open_path
+from zipfs.syscalls import READ_FILE, is_cached, pread, uncache
 
 SLICE: Final = 64 << 20
 """Bytes of a file hashed in one go: 5 ms from the page cache, half a
@@ -34,7 +36,7 @@ _PROBED: Final = 8
 _WRITE_AND_WAIT: Final = 7
 """sync_file_range(2): WAIT_BEFORE | WRITE | WAIT_AFTER."""
 
-_libc: Final = ctypes.CDLL(None)
+_libc: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class FileHasher:
@@ -62,10 +64,8 @@ class FileHasher:
         self._open()
 
     def _open(self) -> None:
-        # O_NONBLOCK: should the path have become a FIFO, the open must not wait.
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            self._descriptor = open_path(self._path, flags)
+            self._descriptor = open_path(self._path, READ_FILE)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
                 raise ChangedError from None
@@ -109,17 +109,16 @@ class FileHasher:
         ahead = start + _WINDOW * len(self._cached)
         while len(self._cached) < _PROBED and ahead < self._state.size:
             ahead = min(ahead + _WINDOW, self._state.size)
-            self._cached.append(_is_cached(self._descriptor, ahead - 1))
+            self._cached.append(is_cached(self._descriptor, ahead - 1))
 
     def _end_window(self, start: int, end: int) -> None:
         if not self._cached.popleft():
-            with contextlib.suppress(OSError):  # advice; some file systems take none
-                os.posix_fadvise(self._descriptor, start, end - start, os.POSIX_FADV_DONTNEED)
+            uncache(self._descriptor, start, end - start)
 
     def _block(self, buffer: memoryview) -> None:
         filled = 0
         while filled < len(buffer):
-            count = os.preadv(self._descriptor, [buffer[filled:]], self.offset + filled)
+            count = pread(self._descriptor, buffer[filled:], self.offset + filled)
             if count == 0:
                 raise ChangedError  # shorter than it was
             filled += count
@@ -141,25 +140,15 @@ def _write_back(descriptor: int, offset: int, length: int) -> None:
     A program that maps a file (torrent programs do) moves its times by the first store
     into a clean page; later ones leave no trace until the page is clean again, which
     takes half a minute. What is hashed must be clean, so that the next store is seen.
-    Not on tmpfs and overlayfs, which have nothing to write here.
+    Not on tmpfs and overlayfs, which have nothing to write here; and on Linux only.
     """
+    if _libc is None:
+        return
     # os has no sync_file_range. Errors are the writer's to hear of.
     with contextlib.suppress(AttributeError):
         _libc.sync_file_range(
             descriptor, ctypes.c_int64(offset), ctypes.c_int64(length), _WRITE_AND_WAIT
         )
-
-
-def _is_cached(descriptor: int, offset: int) -> bool:
-    """Whether the page cache has the byte at *offset*; asking brings in its page at most.
-
-    ``preadv2(2)``, ``RWF_NOWAIT``. mincore(2) would do as well, but tells the
-    truth only to those who may write the file.
-    """
-    try:
-        return os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
-    except OSError:
-        return False
 
 
 def hash_file(

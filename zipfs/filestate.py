@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+MIN_SETTLE: Final = 0.05
+"""Seconds; file systems count time in ticks of up to 10 ms, and a state has to be
+older than its tick to be trusted (DESIGN S1)."""
+
+_UINT64: Final = (1 << 64) - 1
 
 
 class FileState(NamedTuple):
@@ -11,7 +17,8 @@ class FileState(NamedTuple):
 
     That holds once the state is older than the clock's tick (DESIGN S1): a write
     within the tick of the last one leaves no trace in the times. Times are
-    nanoseconds since the epoch, *size* is bytes.
+    nanoseconds since the epoch, *size* is bytes, *inode* has 64 bits (of 128, where a
+    file system of Windows has so many).
     """
 
     inode: int
@@ -22,13 +29,16 @@ class FileState(NamedTuple):
     @classmethod
     def of(cls, status: os.stat_result) -> FileState:
         return cls(
-            status.st_ino, status.st_size, _int64(status.st_mtime_ns), _int64(status.st_ctime_ns)
+            status.st_ino & _UINT64,
+            status.st_size,
+            _int64(status.st_mtime_ns),
+            _int64(status.st_ctime_ns),
         )
 
     def is_of(self, status: os.stat_result) -> bool:
         """Whether *status* shows this state, as ``of(status) == self`` says; sooner.
 
-        Not so where a date is beyond 64 bits: then it may say no.
+        Not so where a date or an inode is beyond 64 bits: then it may say no.
         """
         return (
             status.st_ctime_ns == self.ctime_ns

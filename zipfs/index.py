@@ -27,6 +27,8 @@ from zipfs.store import FAILURES, Record, Store, code_of, is_damage
 
 log = logging.getLogger(__name__)
 
+IN_MEMORY: Final = ":memory:"
+"""SQLite's name for a file that isn't one: what is kept there goes with the index."""
 _RETRY_SAVING: Final = 60.0
 """Seconds between two tries to save again after the disk was full."""
 
@@ -36,7 +38,7 @@ V = TypeVar("V")
 
 
 class Index:
-    """The index at *file*; made if missing, made anew if damaged.
+    """The index at *file*; made if missing, made anew if damaged; or :data:`IN_MEMORY`.
 
     Raises :exc:`IndexFileError` if it can't be created there at all.
     """
@@ -49,10 +51,13 @@ class Index:
         self._memory: Store | None = None
         """What couldn't be saved."""
         self._retry_at = 0.0
+        if file == IN_MEMORY:
+            self._disk = self._open()
+            return
         try:
             os.makedirs(os.path.dirname(os.path.abspath(file)), mode=0o700, exist_ok=True)
             # Made here so that it is the owner's alone: paths are private.
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)  # inherited by none, PEP 446
             regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
             os.close(descriptor)
         except OSError as error:

@@ -29,13 +29,12 @@ import xxhash
 
 from zipfs.errors import LibraryError
 from zipfs.filestate import FileState
-from zipfs.paths import lstat, may_read, open_path
+from zipfs.paths import entries, is_link, is_within, lstat, may_read, open_path, real
 from zipfs.selection import Policy
+from zipfs.syscalls import READ_FOLDER
 
 MAX_LINKED_FOLDERS: Final = 8
 """From how many different folders links may be followed on the way down."""
-
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class LeftOut(NamedTuple):
@@ -125,7 +124,7 @@ class Library:
     def __init__(self, root: str | bytes) -> None:
         shown = os.fsdecode(root)
         try:
-            self.root = os.path.realpath(os.fsencode(root), strict=True)
+            self.root = real(os.fsencode(root))
             with os.scandir(self.root):
                 pass
         except NotADirectoryError:
@@ -136,6 +135,10 @@ class Library:
 
     def absolute(self, source: bytes) -> bytes:
         return self._prefix + source
+
+    def holds(self, path: str | bytes) -> bool:
+        """Whether *path*, links followed as far as it is there, is in the library."""
+        return is_within(real(os.fsencode(path), strict=False), self.root)
 
     def statvfs(self) -> os.statvfs_result:
         return os.statvfs(self.root)
@@ -154,7 +157,7 @@ class Library:
 
     def names(self, source: bytes) -> list[bytes]:
         """The names of all that is in a folder, in order; nothing of it is looked at."""
-        descriptor = open_path(self.absolute(source), _DIRECTORY)
+        descriptor = open_path(self.absolute(source), READ_FOLDER)
         try:
             return sorted(map(os.fsencode, os.listdir(descriptor)))
         finally:
@@ -165,19 +168,11 @@ class Library:
     ) -> list[tuple[bytes, Entry | LeftOut]]:
         """All entries of a folder, by name."""
         children = []
-        descriptor = open_path(self.absolute(source), _DIRECTORY)
-        try:
-            with os.scandir(descriptor) as iterator:
-                for found in iterator:
-                    name = os.fsencode(found.name)
-                    try:
-                        status = found.stat(follow_symlinks=False)
-                        entry = self._entry(_join(source, name), origins, status)
-                    except FileNotFoundError:
-                        continue  # went away meanwhile
-                    children.append((name, entry))
-        finally:
-            os.close(descriptor)
+        for name, status in entries(self.absolute(source)):
+            try:
+                children.append((name, self._entry(_join(source, name), origins, status)))
+            except FileNotFoundError:
+                continue  # went away meanwhile
         children.sort(key=lambda child: child[0])
         return children
 
@@ -238,14 +233,14 @@ class Library:
                     todo.append((child, entry.source, entry.origins))
 
     def _entry(self, path: bytes, origins: Origins, status: os.stat_result) -> Entry | LeftOut:
-        if stat.S_ISLNK(status.st_mode):
+        if is_link(status):
             return self._follow(path, origins)
         return self._judge(path, Entry(path, status, origins))
 
     def _follow(self, path: bytes, origins: Origins) -> Entry | LeftOut:
         """What the symbolic link at *path* leads to."""
         try:
-            target = os.path.realpath(self.absolute(path), strict=True)
+            target = real(self.absolute(path))
             status = os.lstat(target)
         except OSError as error:
             if error.errno == errno.ELOOP:
@@ -336,7 +331,11 @@ def _is_inside(path: bytes, folder: bytes) -> bool:
 def grants_us(status: os.stat_result) -> bool:
     """Whether this process may read a file, by its permission bits."""
     # The bits first: a call for each of a million files takes its time.
-    if status.st_mode & 0o444 == 0o444 or (uid := os.geteuid()) == 0:
+    if status.st_mode & 0o444 == 0o444:
+        return True
+    if not hasattr(os, "geteuid"):
+        return False  # Windows has no bits for whom it concerns; its lists are to be asked
+    if (uid := os.geteuid()) == 0:
         return True
     if status.st_uid == uid:
         return bool(status.st_mode & stat.S_IRUSR)

@@ -11,35 +11,24 @@ free ahead of need, and what is closed to that end counts until it is.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import functools
-import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
 import trio
 
-from zipfs.errors import ChangedError
-from zipfs.filestate import FileState
-from zipfs.library import SourceFile
-from zipfs.paths import open_path
+from zipfs.reading import Key, close_all
 
-Key = tuple[bytes, FileState]
 CLOSED: Final = -1
 _STALE: Final = 0.01
 """Seconds for which it isn't noted anew that a file is in use."""
 _OWN: Final = 32
 """Descriptors that the daemon needs for itself, with some to spare."""
-
-
-def key_of(source: SourceFile) -> Key:
-    return source.source, source.state
 
 
 @dataclass(eq=False, slots=True)
@@ -82,55 +71,6 @@ class Limits:
             looking=threads,
             spare=spare,
         )
-
-
-def open_file(
-    absolute: Callable[[bytes], bytes], source: SourceFile, *, provable: bool = True
-) -> int:
-    """Open *source*, if it is in its recorded state.
-
-    If it is *provable* (there are checksums of it), ctime alone may tell otherwise.
-    """
-    # O_NONBLOCK: should the path have become a FIFO, the open must not wait.
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        descriptor = open_path(absolute(source.source), flags)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
-            raise ChangedError from None
-        raise
-    try:
-        state = FileState.of(os.fstat(descriptor))
-        if state != source.state and not (provable and state.differs_in_ctime_only(source.state)):
-            raise ChangedError
-    except BaseException:
-        close_all([descriptor])
-        raise
-    return descriptor
-
-
-def open_files(
-    absolute: Callable[[bytes], bytes], sources: Sequence[SourceFile], *, provable: bool = True
-) -> dict[Key, int]:
-    """Descriptors of all *sources*, or none and an exception (see :func:`open_file`)."""
-    opened: dict[Key, int] = {}
-    try:
-        for source in sources:
-            if key_of(source) not in opened:
-                opened[key_of(source)] = open_file(absolute, source, provable=provable)
-    except BaseException:
-        close_all(opened.values())
-        raise
-    return opened
-
-
-def close_all(descriptors: Iterable[int]) -> None:
-    """Close *descriptors*; in a worker thread."""
-    for descriptor in descriptors:
-        # Closed it is in any case, and nothing was written that could be lost. A source
-        # that has died (FUSE, NFS) says so here, too.
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
 
 
 class Pool:

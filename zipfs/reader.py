@@ -1,15 +1,7 @@
-"""Bytes of a version: carries out its plan with ``pread``, and proves them.
+"""Bytes of a version: carries out its plan with ``pread``.
 
 What a read returns are the bytes of the version that was opened, or it raises
-(DESIGN R1). Each piece is read into a buffer of ours first. Then the file's state
-is compared with the one that its checksums belong to; a write moves ``mtime`` and
-``ctime`` before it changes data, so bytes that were read before the states were
-found equal are the right ones.
-
-If only ``ctime`` differs, the file was renamed, deleted, linked or given other
-permissions - or rewritten by something that put its ``mtime`` back. Nothing in
-``stat`` tells which. So from then on the bytes are proven by the checksums of
-their blocks, and go on being served if they are right (R2).
+(DESIGN R1); :mod:`zipfs.reading` says how that is known.
 
 Data in the page cache are read at once, with ``RWF_NOWAIT``; anything else is
 left to a thread, so that a slow source delays its own readers only (R3). Network
@@ -30,23 +22,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final, Protocol
 
 import trio
-import xxhash
 
-from zipfs.errors import ChangedError
-from zipfs.filestate import BLOCK, FileState
 from zipfs.layout import Data, Piece
 from zipfs.library import SourceFile
-from zipfs.pool import (
-    CLOSED,
-    Key,
-    Limits,
-    OpenFile,
-    Pool,
-    close_all,
-    key_of,
-    open_file,
-    open_files,
-)
+from zipfs.pool import CLOSED, Limits, OpenFile, Pool
+from zipfs.reading import Blocks, Key, close_all, key_of, open_file, open_files, read_source
 from zipfs.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -100,7 +80,7 @@ class Reader:
     def __init__(
         self,
         absolute: Callable[[bytes], bytes],
-        blocks: Callable[[bytes], bytes | None],
+        blocks: Blocks,
         limits: Limits,
         patience: float | None = None,
     ) -> None:
@@ -331,8 +311,7 @@ class Reader:
                     descriptor = open_file(self._absolute, source, provable=digest is not None)
                     last = (key_of(source), descriptor)
                 view = buffer[at : at + piece.length]
-                _fill(descriptor, view, piece.offset)
-                self._verify(descriptor, source, digest, piece.offset, view)
+                read_source(descriptor, source, digest, self._blocks, piece.offset, view)
                 at += piece.length
         except BaseException:
             if last:
@@ -342,51 +321,6 @@ class Reader:
             close_all([last[1]])
             return None
         return last
-
-    def _verify(
-        self,
-        descriptor: int,
-        source: SourceFile,
-        digest: bytes | None,
-        offset: int,
-        view: memoryview,
-    ) -> None:
-        """Make sure that *view*, just read at *offset*, is of the recorded state."""
-        status = os.fstat(descriptor)
-        state = FileState.of(status)
-        if state == source.state:
-            return
-        if not state.differs_in_ctime_only(source.state):
-            raise ChangedError
-        if digest is not None:
-            self._prove(descriptor, source, digest, offset, view)
-        elif status.st_nlink:
-            raise ChangedError
-        # A file passed through has no checksums; that it was deleted changes
-        # its ctime, and not its content.
-
-    def _prove(
-        self, descriptor: int, source: SourceFile, digest: bytes, offset: int, view: memoryview
-    ) -> None:
-        """Read the blocks around *view* again, and fill it with what is proven."""
-        size = source.state.size
-        hashes = self._blocks(digest) if size > BLOCK else None
-        if size > BLOCK and (hashes is None or len(hashes) != 8 * -(-size // BLOCK)):
-            raise ChangedError
-        block = memoryview(bytearray(min(BLOCK, size)))
-        for start in range(offset // BLOCK * BLOCK, offset + len(view), BLOCK):
-            part = block[: min(BLOCK, size - start)]
-            _fill(descriptor, part, start)
-            if hashes is None:
-                proven = xxhash.xxh3_128_digest(part) == digest
-            else:
-                number = start // BLOCK
-                proven = xxhash.xxh3_64_digest(part) == hashes[8 * number : 8 * number + 8]
-            if not proven:
-                raise ChangedError
-            first = max(start, offset)
-            until = min(start + len(part), offset + len(view))
-            view[first - offset : until - offset] = part[first - start : until - start]
 
     # -- Buffers and threads ---------------------------------------------------
 
@@ -398,13 +332,3 @@ class Reader:
     def _give_buffer(self, buffer: memoryview) -> None:
         if len(buffer) == BUFFER and len(self._spare) < _SPARE_BUFFERS:
             self._spare.append(buffer)
-
-
-def _fill(descriptor: int, view: memoryview, offset: int) -> None:
-    """Read all of *view* at *offset*; raises :exc:`ChangedError` at a premature end."""
-    filled = 0
-    while filled < len(view):
-        count = os.preadv(descriptor, [view[filled:]], offset + filled)
-        if count == 0:
-            raise ChangedError
-        filled += count

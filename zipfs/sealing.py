@@ -16,14 +16,14 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
 from zipfs import identity
 from zipfs.errors import LayoutError
 from zipfs.filestate import Checksums, FileState
 from zipfs.index import Index
 from zipfs.layout import Layout, Piece
-from zipfs.library import Access, GameScan, Library, Origins, SourceFile
+from zipfs.library import Access, GameScan, LeftOut, Library, Origins, SourceFile
 from zipfs.names import archive_order
 from zipfs.once import Once, shown
 from zipfs.playlists import Playlists
@@ -68,6 +68,8 @@ class Version:
     layout: Layout
     files: tuple[SourceFile, ...]
     digests: tuple[bytes, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    """What was in the folder and isn't in the archive, paths relative to the library."""
 
     @property
     def size(self) -> int:
@@ -94,7 +96,7 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """Fewer than two files, or too long a name: shown as the folder it is."""
+    """Too few files, or too long a name: shown as the folder it is."""
 
     status: os.stat_result = field(compare=False)
     """The folder's."""
@@ -148,6 +150,9 @@ class Sealer:
     they are made anew. *style* says how archives state names and dates, *playlists* which of
     them get a member more.
     """
+
+    fewest: ClassVar[int] = 2
+    """How many files make a game."""
 
     def __init__(
         self,
@@ -245,7 +250,7 @@ class Sealer:
         sealed = before.outcome if before and isinstance(before.outcome, Sealed) else None
         if sealed and sealed.path == archive and not whole and not unsure:
             outcome = sealed
-        elif len(scan.files) < 2 or self._is_too_long(archive):
+        elif len(scan.files) < self.fewest or self._is_too_long(archive):
             outcome = Plain(scan.status)
         elif not sealed and (seconds := self._unsettled(scan, clock_ns, started - first_seen)) > 0:
             outcome = Unsettled(seconds)
@@ -361,7 +366,7 @@ class Sealer:
             access=scan.access,
             count=len(members),
         )
-        return Version(sealed, layout, files, digests)
+        return Version(sealed, layout, files, digests, scan.left_out)
 
 
 def _parent_source(library: Library, folder: bytes, game: bytes, source: bytes) -> bytes:

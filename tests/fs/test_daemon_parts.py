@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from tests.fs.lab import root_only, small_disk, until
-from zipfs import daemon, mountpoint
+from zipfs import daemon, mountpoint, sealers
 from zipfs.catalog import Catalog
 from zipfs.config import Settings
 from zipfs.errors import ConfigError, FuseError, LibraryError, MountpointError, ZipfsError
@@ -25,7 +25,7 @@ from zipfs.notify import Notifier
 
 
 def index_file(library: Path | str, **more: str) -> str:
-    return daemon.index_file(Settings.load(None, {"library": str(library), **more}))
+    return sealers.index_file(Settings.load(None, {"library": str(library), **more}))
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_systemd_may_name_several_folders(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_sealer_out_of_settings(state: Path, library: Path) -> None:
     settings = Settings.load(None, {"library": str(library), "games": ["a/*"], "settle": 5})
-    sealer = daemon.make_sealer(settings)
+    sealer = sealers.make_sealer(settings)
     sealer.index.close()
     assert sealer.policy.is_game(b"a/b")
     assert not sealer.policy.is_game(b"a")

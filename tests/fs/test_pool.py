@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tests.fs.lab import open_below, source_file, wait_for
 from zipfs import pool as pool_module
 from zipfs.errors import ChangedError
-from zipfs.pool import Key, Limits, OpenFile, Pool, key_of, open_file, open_files
+from zipfs.pool import Limits, OpenFile, Pool
+from zipfs.reading import Key, key_of, open_file, open_files
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ def test_closing_is_not_waited_for_and_counts_until_it_is_done(
         close(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pool_module.os, "close", slow)  # type: ignore[attr-defined]
+        patch.setattr(os, "close", slow)
         given = [key for key in files if put(pool, tmp_path, key)]
         # The pool has emptied itself of what is being closed, and takes no more than it may.
         assert len(given) == 16

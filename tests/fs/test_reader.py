@@ -781,7 +781,7 @@ async def test_closing_that_fails_ends_nothing(
         raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pool_module.os, "close", complaining)  # type: ignore[attr-defined]
+        patch.setattr(os, "close", complaining)
         tidy.release(await open_version(tidy, version))
         await until(lambda: not tidy._pool._files)
         await until(lambda: not tidy._pool._closing)
@@ -811,7 +811,7 @@ async def test_closing_that_hangs_delays_nobody(
     for offset in range(0, dead.size, 600):
         handle = await open_version(reader, dead)
         await reader.read(handle, offset, 600)
-    monkeypatch.setattr(pool_module.os, "close", hanging)  # type: ignore[attr-defined]
+    monkeypatch.setattr(os, "close", hanging)
     for _ in range(3):
         handle = await open_version(reader, good)
         assert await read_all(reader, handle, 600) == whole

@@ -1,0 +1,123 @@
+"""What stands for system calls that a platform lacks does the same."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.support.libraries import content
+from zipfs import paths, syscalls
+from zipfs.paths import entries, is_link, is_within, slashed
+from zipfs.syscalls import READ_FILE, is_cached, pread, uncache
+
+DATA = content(300_000)
+
+
+@pytest.fixture
+def descriptor(tmp_path: Path) -> Iterator[int]:
+    (tmp_path / "file").write_bytes(DATA)
+    descriptor = os.open(tmp_path / "file", READ_FILE)
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.fixture(params=[(), ("preadv",), ("preadv", "pread")], ids=["preadv", "pread", "read"])
+def _lacking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in request.param:
+        monkeypatch.delattr(os, name)
+
+
+@pytest.mark.usefixtures("_lacking")
+def test_pread(descriptor: int) -> None:
+    for offset, length in [(0, 10), (1000, 200_000), (len(DATA) - 5, 100), (len(DATA), 1), (7, 0)]:
+        buffer = bytearray(length)
+        count = pread(descriptor, memoryview(buffer), offset)
+        assert buffer[:count] == DATA[offset : offset + length]
+        assert count == min(length, len(DATA) - offset)
+
+
+@pytest.mark.usefixtures("_lacking")
+def test_threads_share_a_descriptor(descriptor: int) -> None:
+    def read(seed: int) -> None:
+        buffer = bytearray(1000)
+        for step in range(300):
+            offset = (seed * 91_193 + step * 1009) % (len(DATA) - 1000)
+            assert pread(descriptor, memoryview(buffer), offset) == 1000
+            assert buffer == DATA[offset : offset + 1000]
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(read, range(8)))
+
+
+def test_where_the_page_cache_cant_be_asked(
+    descriptor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "RWF_NOWAIT")
+    monkeypatch.delattr(os, "posix_fadvise")
+    assert not is_cached(descriptor, 0)
+    uncache(descriptor, 0, 1000)
+
+
+@pytest.mark.parametrize("by_descriptor", [True, False])
+def test_entries(by_descriptor: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert syscalls.LISTS_DESCRIPTORS  # on Linux, where these tests run
+    monkeypatch.setattr(paths, "LISTS_DESCRIPTORS", by_descriptor)
+    folder = os.fsencode(tmp_path)
+    (tmp_path / "a").write_bytes(b"1")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "c").symlink_to("b")
+    assert sorted(entries(folder)) == [
+        (name, os.lstat(folder + b"/" + name)) for name in (b"a", b"b", b"c")
+    ]
+    for wrong, error in [
+        (b"/a", NotADirectoryError),
+        (b"/c", NotADirectoryError),
+        (b"/d", FileNotFoundError),
+    ]:
+        with pytest.raises(error):
+            entries(folder + wrong)
+
+
+def test_long_paths_are_left_to_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no /proc to go on from."""
+    monkeypatch.setattr(paths, "ENTER_FOLDER", 0)
+    with pytest.raises(OSError, match="File name too long"):
+        paths.lstat(b"/tmp" + b"/x" * paths.PATH_MAX)
+
+
+def test_an_entry_that_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "LISTS_DESCRIPTORS", False)
+    (tmp_path / "there").write_bytes(b"1")
+    monkeypatch.setattr(os, "listdir", lambda path: [b"gone", b"there"])
+    assert [name for name, _ in entries(os.fsencode(tmp_path))] == [b"there"]
+
+
+def test_junctions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """https://learn.microsoft.com/windows/win32/fileio/reparse-point-tags"""
+    mount_point = 0xA0000003
+    folder = SimpleNamespace(st_mode=stat.S_IFDIR, st_reparse_tag=0)
+    junction = SimpleNamespace(st_mode=stat.S_IFDIR, st_reparse_tag=mount_point)
+    monkeypatch.setattr(paths, "_JUNCTION", mount_point)
+    assert is_link(junction)  # type: ignore[arg-type]
+    assert not is_link(folder)  # type: ignore[arg-type]
+
+
+def test_separators(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert slashed(b"a\\b/c") == b"a\\b/c"
+    monkeypatch.setattr(os, "sep", "\\")
+    assert slashed(b"C:\\a\\b") == b"C:/a/b"
+
+
+def test_within() -> None:
+    for path, folder, wanted in [
+        (b"/a/b", b"/a", True), (b"/a", b"/a", True), (b"/ab", b"/a", False),
+        (b"/a", b"/", True), (b"/", b"/a", False), (b"C:/a", b"C:/", True),
+        (b"D:/a", b"C:/", False),
+    ]:  # fmt: skip
+        assert is_within(path, folder) == wanted
