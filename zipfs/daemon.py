@@ -29,11 +29,14 @@ from zipfs.catalog import Catalog
 from zipfs.config import Settings, state_folder
 from zipfs.errors import ConfigError, FuseError, IndexFileError, ZipfsError
 from zipfs.fs import Operations
+from zipfs.globs import Patterns
 from zipfs.index import Index
 from zipfs.library import Library
 from zipfs.notify import Notifier
 from zipfs.pool import Limits
 from zipfs.reader import Reader
+from zipfs.romm import Rules
+from zipfs.rommconfig import RommConfig, load
 from zipfs.sealing import Sealer
 from zipfs.style import Style
 from zipfs.watcher import needs_polling, watch
@@ -60,8 +63,16 @@ def index_file(settings: Settings) -> str:
     return os.path.join(state_folder(), f"{name}-{digest}.sqlite3")
 
 
+def romm_rules(settings: Settings) -> Rules | None:
+    """RomM's rules, if *settings* choose them. Raises :exc:`ConfigError`."""
+    if settings.selection != "romm":
+        return None
+    return load(settings.romm_config) if settings.romm_config else Rules()
+
+
 def make_sealer(settings: Settings) -> Sealer:
     """The sealer for *settings*, its index open; close that in the end."""
+    rules = romm_rules(settings)
     library = Library(settings.library)
     file = index_file(settings)
     if os.path.commonpath([os.path.realpath(os.fsencode(file)), library.root]) == library.root:
@@ -70,11 +81,12 @@ def make_sealer(settings: Settings) -> Sealer:
             " name another place with --index"
         )
     index = Index(file)
-    globs = tuple(os.fsencode(glob) for glob in settings.games)
     return Sealer(
         library,
         index,
-        globs=globs,
+        globs=_encoded(settings.games),
+        patterns=Patterns(_encoded(settings.exclude), _encoded(settings.include)),
+        rules=rules,
         settle=settings.settle,
         trust_mtime=settings.trust == "mtime",
         style=Style(
@@ -83,12 +95,17 @@ def make_sealer(settings: Settings) -> Sealer:
     )
 
 
+def _encoded(patterns: Iterable[str]) -> tuple[bytes, ...]:
+    return tuple(map(os.fsencode, patterns))
+
+
 def run(settings: Settings) -> None:
     """Mount and serve until told to stop. Raises :exc:`zipfs.errors.ZipfsError`."""
     if settings.mountpoint is None:
         raise ConfigError("no mountpoint given; name it on the command line or in a config file")
     mp.check_fuse(allow_other=settings.allow_other)
     Library(settings.library)  # before anything is made or cleared away
+    romm_rules(settings)
     path = mp.prepare(settings.mountpoint, settings.library)
     sealer = make_sealer(settings)
     # What the receiver in _serve puts back when it is done: somebody who presses
@@ -114,7 +131,8 @@ async def _serve(settings: Settings, path: str, sealer: Sealer) -> None:
             target=_dump, args=[trio.lowlevel.current_trio_token()], daemon=True
         ).start()
         async with _ending_nursery() as nursery:
-            nursery.start_soon(_obey, signals, nursery.cancel_scope, catalog)
+            romm = RommConfig(settings.romm_config, sealer.rules, catalog.reselect)
+            nursery.start_soon(_obey, signals, nursery.cancel_scope, catalog, romm)
             operations = Operations(catalog, reader, await catalog.root(), settings.settle)
             catalog.invalidate = operations.invalidate
             _mount(operations, path, settings)
@@ -126,6 +144,7 @@ async def _serve(settings: Settings, path: str, sealer: Sealer) -> None:
                     log.info("mounted %s on %s", settings.library, settings.mountpoint)
                     notifier.ready()
                     serving.start_soon(catalog.run)
+                    serving.start_soon(romm.follow)
                     serving.start_soon(_watch, settings, sealer.library.root, catalog)
                     serving.start_soon(reader.tidy)
                     serving.start_soon(_report, catalog, notifier)
@@ -177,11 +196,14 @@ async def _serve_requests(scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-async def _obey(signals: AsyncIterator[int], scope: trio.CancelScope, catalog: Catalog) -> None:
+async def _obey(
+    signals: AsyncIterator[int], scope: trio.CancelScope, catalog: Catalog, romm: RommConfig
+) -> None:
     async for number in signals:
         if number == signal.SIGHUP:
             log.info("looking through the library again")
             catalog.rescan()
+            romm.reread()
         else:
             log.info("ending: %s", signal.Signals(number).name)
             scope.cancel()

@@ -3,18 +3,19 @@
 Pure: it judges names and paths that somebody else found. Paths are bytes,
 relative to the library, ``/``-separated, ``b""`` for the library itself.
 
-:class:`Selection` is the general policy. Another one (a front end's own rules)
-is another class with the same methods; nothing else needs to know.
+:class:`Selection` is the general policy. Another one (a front end's own rules, such as
+:mod:`zipfs.romm`) is another class with the same methods; nothing else needs to know.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from fnmatch import translate
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, Protocol
+
+from zipfs.globs import Compiled, Patterns, any_of, compiled, is_prefix, matches, split, text
 
 STRUCTURES: Final = (b"roms/*/*", b"*/roms/*", b"*/*")
 """The known shapes of a library, tried in this order (see :func:`detect`)."""
@@ -61,17 +62,21 @@ LITTER_FILES: Final = (
 class Policy(Protocol):
     """What the catalog asks of a selection."""
 
+    @property
+    def follows_folder_links(self) -> bool:
+        """Whether links to folders, within a game, count as what they point to."""
+
     def is_game(self, path: bytes) -> bool:
         """Whether the folder at *path* is a game, by its place."""
 
     def may_hold_games(self, path: bytes) -> bool:
         """Whether a folder below the one at *path* could be a game."""
 
-    def takes_folder(self, name: bytes) -> bool:
-        """Whether a sub-folder called *name* belongs to its game."""
+    def takes_folder(self, path: bytes) -> bool:
+        """Whether the folder at *path*, within a game, belongs to it."""
 
-    def takes_file(self, name: bytes) -> bool:
-        """Whether a file called *name* belongs to its game."""
+    def takes_file(self, path: bytes) -> bool:
+        """Whether the file at *path*, within a game, belongs to it."""
 
 
 def detect(has: Callable[[bytes], bool], folders: Iterable[bytes]) -> bytes:
@@ -88,89 +93,64 @@ def detect(has: Callable[[bytes], bool], folders: Iterable[bytes]) -> bytes:
     return STRUCTURES[2]
 
 
-def _text(raw: bytes) -> str:
-    # One character each, as a person counts them, so that ``?`` and ``[...]`` match
-    # a letter beyond ASCII; what isn't UTF-8 is one a byte, so any bytes can be matched.
-    return raw.decode("utf-8", "surrogateescape")
-
-
-def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
-    # ASCII: otherwise a long s (U+017F) is an "s" whose case was ignored.
-    return re.compile("|".join(map(translate, patterns)), re.IGNORECASE | re.ASCII)
-
-
 @dataclass(frozen=True)
 class Selection:
     """The general policy: games by glob, no operating system's litter in archives.
 
-    *globs* are relative to the library; ``*``, ``?`` and ``[...]`` match within a
-    component, ``**`` any number of components.
+    *globs* are relative to the library (see :mod:`zipfs.globs`). What *patterns* say wins
+    over what is litter.
     """
 
     globs: Sequence[bytes]
+    patterns: Patterns = field(default_factory=Patterns)
+
+    @property
+    def follows_folder_links(self) -> bool:
+        return True
 
     def is_game(self, path: bytes) -> bool:
-        components = path.split(b"/") if path else []
-        return any(_matches(glob, components) for glob in self._compiled) and not any(
-            map(self._is_litter_folder, components)
+        components = split(path)
+        return any(matches(glob, components) for glob in self._compiled) and self._allows(
+            components
         )
 
     def may_hold_games(self, path: bytes) -> bool:
-        components = path.split(b"/") if path else []
-        if any(map(self._is_litter_folder, components)):
-            return False
-        return any(_is_prefix(glob, components) for glob in self._compiled)
+        components = split(path)
+        return self._allows(components) and any(
+            is_prefix(glob, components) for glob in self._compiled
+        )
 
-    def takes_folder(self, name: bytes) -> bool:
-        return not self._is_litter_folder(name)
+    def takes_folder(self, path: bytes) -> bool:
+        verdict = self.patterns.verdict(path)
+        return not self._is_litter_folder(_name(path)) if verdict is None else verdict
 
-    def takes_file(self, name: bytes) -> bool:
-        return not self._litter_files.match(_text(name))
+    def takes_file(self, path: bytes) -> bool:
+        verdict = self.patterns.verdict(path)
+        return not self._litter_files.match(text(_name(path))) if verdict is None else verdict
+
+    def _allows(self, components: Sequence[bytes]) -> bool:
+        return self.patterns.allow(
+            components, lambda place: not self._is_litter_folder(components[place])
+        )
 
     def _is_litter_folder(self, name: bytes) -> bool:
-        return bool(self._litter_folders.match(_text(name)))
+        return bool(self._litter_folders.match(text(name)))
 
     @cached_property
-    def _compiled(self) -> list[list[re.Pattern[str] | None]]:
-        return [
-            [
-                None if component == b"**" else re.compile(translate(_text(component)))
-                for component in glob.strip(b"/").split(b"/")
-            ]
-            for glob in self.globs
-        ]
+    def _compiled(self) -> list[Compiled]:
+        return [compiled(glob) for glob in self.globs]
 
     @cached_property
     def _litter_folders(self) -> re.Pattern[str]:
-        return _any_of(LITTER_FOLDERS)
+        return any_of(LITTER_FOLDERS)
 
     @cached_property
     def _litter_files(self) -> re.Pattern[str]:
-        return _any_of(LITTER_FILES)
+        return any_of(LITTER_FILES)
 
 
-def _matches(glob: Sequence[re.Pattern[str] | None], components: Sequence[bytes]) -> bool:
-    """Whether *glob* matches all of *components*; ``None`` in it is ``**``."""
-    if not glob:
-        return not components
-    if glob[0] is None:
-        return any(_matches(glob[1:], components[n:]) for n in range(len(components) + 1))
-    return (
-        bool(components)
-        and bool(glob[0].match(_text(components[0])))
-        and _matches(glob[1:], components[1:])
-    )
-
-
-def _is_prefix(glob: Sequence[re.Pattern[str] | None], components: Sequence[bytes]) -> bool:
-    """Whether *glob* could match something below *components*."""
-    if not components:
-        return bool(glob)
-    if not glob:
-        return False
-    if glob[0] is None:
-        return True
-    return bool(glob[0].match(_text(components[0]))) and _is_prefix(glob[1:], components[1:])
+def _name(path: bytes) -> bytes:
+    return path.rpartition(b"/")[2]
 
 
 def archive_name(folder: bytes, exists: Callable[[bytes], bool]) -> bytes:
