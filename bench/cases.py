@@ -12,7 +12,7 @@ from bench import BenchError
 from bench.case import Case, Sample
 from bench.load import Clients, Download, download, download_in_parts, first_byte, ranges
 from bench.peers.built import Build
-from bench.results import BINDFS, BUILT, HFS, STORED, STREAMED, STREAMED_BARE, ZIPFS
+from bench.results import BINDFS, BUILT, HFS, NULLFS, STORED, STREAMED, STREAMED_BARE, ZIPFS
 from bench.session import Stop
 from bench.synthetic import SMALL_MEMBERS, drop_cache, read_through
 from bench.target import State, Target
@@ -158,7 +158,7 @@ def _downloads(bench: Bench, big: Game, small: Game) -> list[Case]:
             key="first",
             what="first download",
             unit=RATE,
-            contenders={STORED: None, ZIPFS: None, BINDFS: None, **slow},
+            contenders={STORED: None, ZIPFS: None, BINDFS: None, NULLFS: None, **slow},
             measure=first,
         ),
         Case(
@@ -208,13 +208,16 @@ def _downloads(bench: Bench, big: Game, small: Game) -> list[Case]:
 
 
 def _ranges(bench: Bench, big: Game, small: Game) -> list[Case]:
+    def fuse(game: Game) -> dict[str, int | None]:
+        return {who: None for who in (BINDFS, NULLFS) if who in game.targets}
+
     def case(game: Game, kib: int, state: State, key: str, what: str) -> Case:
         cached = state is State.CACHED
         return Case(
             key=f"{key}ranges-{kib}k-{'cached' if cached else 'first'}",
             what=f"{what}{kib} KiB ranges, {'cached' if cached else 'first touch'}",
             unit="/s",
-            contenders=_pair(None) if cached else {**_pair(None), BINDFS: None},
+            contenders=_pair(None) | ({} if cached else fuse(game)),
             measure=lambda who: bench.ranges(game.targets[who], state, kib << 10),
         )
 

@@ -9,7 +9,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from bench.reach import number
-from bench.results import PEERS, STORED, ZIPFS, Results, Row, Series, Spread
+from bench.results import NULLFS, PEERS, STORED, ZIPFS, Results, Row, Series, Spread
 
 GB: Final = 1e9
 MET: Final = {True: "met", False: "NOT MET", None: "?"}
@@ -36,6 +36,8 @@ def tables(results: Results) -> Iterator[Table | str]:
         yield f"Left out: {line}"
     if results.reach:
         yield _reach(results)
+    if limit := fuse_limit(results):
+        yield limit
     if results.load_before > results.cpus / 2:
         yield (
             f"The machine had other work (load {results.load_before:.1f} at the start):"
@@ -61,6 +63,18 @@ def _cell(ratio: Spread | None) -> str:
     if ratio is None:
         return ""
     return f"{number(ratio.median)}\n{number(ratio.low)}-{number(ratio.high)}"
+
+
+def fuse_limit(results: Results) -> str:
+    """What no file system in user space can exceed here, whatever it is written in."""
+    row = results.row("first")
+    ratio = row.ratio(STORED, of=NULLFS) if row else None
+    if ratio is None:
+        return ""
+    return (
+        "FUSE itself (bench/peers/nullfs.c, which reads nothing to answer) gives a first download"
+        f" {number(ratio.median)} ({_range(ratio)}) of a stored file's speed."
+    )
 
 
 def _use(results: Results) -> Table:
@@ -128,7 +142,8 @@ def _footnote(results: Results) -> str:
     sizes = " and ".join(f"{size / GB:.1f} GB" for size in results.archives.values())
     versions = "; ".join(f"{about.name}: {about.version}" for about in results.about.values())
     stored = "" if STORED not in results.about else " Where the unit is ms, less is better."
+    limit = f"{fuse_limit(results)} ".lstrip()
     return (
         f"Medians (min–max) of up to {results.rounds} rounds on {results.date}, archives of"  # noqa: RUF001
-        f" {sizes}, {results.cpus} CPUs, Linux {results.linux}.{stored} {versions}."
+        f" {sizes}, {results.cpus} CPUs, Linux {results.linux}.{stored} {limit}{versions}."
     )

@@ -20,8 +20,10 @@ STREAMED: Final = "streamed"
 STREAMED_BARE: Final = "streamed-bare"
 HFS: Final = "hfs"
 BINDFS: Final = "bindfs"
+NULLFS: Final = "nullfs"
 PEERS: Final = {
     STORED: "stored",
+    NULLFS: "FUSE itself",
     BINDFS: "bindfs",
     STREAMED: "zipstream",
     STREAMED_BARE: "zipstream, bare",

@@ -14,9 +14,9 @@ from typing import Final
 from bench import BenchError, first_byte, hang
 from bench.cases import Game
 from bench.mount import Mount, mounted, wait_ready
-from bench.peers import bindfs, built, hfs, streamed
+from bench.peers import bindfs, built, fusefs, hfs, nullfs, streamed
 from bench.process import find_program
-from bench.results import BINDFS, BUILT, HFS, STORED, STREAMED, STREAMED_BARE, ZIPFS, About
+from bench.results import BINDFS, BUILT, HFS, NULLFS, STORED, STREAMED, STREAMED_BARE, ZIPFS, About
 from bench.session import Progress, Stop
 from bench.synthetic import MEMBERS, SMALL_MEMBERS, Archive, build, copy_out
 from bench.target import Target
@@ -62,7 +62,7 @@ class _Peers:
 def stand(folder: Path, size: int, progress: Progress, stop: Stop) -> Iterator[Stand]:
     """Everything in *folder*, with a big game of *size* bytes."""
     library, root = folder / "library", folder / "www"
-    for name in ("mount", "plain", "bindfs", "built"):
+    for name in ("mount", "plain", "bindfs", "nullfs", "nullfs-eight", "built"):
         (root / name).mkdir(parents=True)
     progress.begin("Making the games")
     paths = [*build(library, size, stop), first_byte.build(library)]
@@ -78,8 +78,15 @@ def stand(folder: Path, size: int, progress: Progress, stop: Stop) -> Iterator[S
             big, small = (copy_out(library, path, mountpoint, stop) for path in paths[:2])
             eight = root / "plain" / Path(paths[2]).name
             first_byte.copy_sparse(mountpoint / paths[2], eight)
-            read_ahead = bindfs.read_ahead(mountpoint)
+            read_ahead = fusefs.read_ahead(mountpoint)
             passed = stack.enter_context(bindfs.bindfs(root / "plain", root / "bindfs", read_ahead))
+            program, about_null = nullfs.build(folder, stop)
+            zeros = root / "nullfs" / big.plain.name
+            null = stack.enter_context(nullfs.nullfs(program, zeros, big.size, read_ahead))
+            eight_zeros = root / "nullfs-eight" / eight.name
+            stack.enter_context(
+                nullfs.nullfs(program, eight_zeros, eight.stat().st_size, read_ahead)
+            )
             # They end before the mounts, as they hold files of them open.
             front = stack.enter_context(nginx(root, workdir=folder))
             second = stack.enter_context(caddy(root, workdir=folder))
@@ -94,7 +101,7 @@ def stand(folder: Path, size: int, progress: Progress, stop: Stop) -> Iterator[S
                         mounted=None if path is archive.plain else path,
                         own=own,
                         server=server.process.pid,
-                        checked=own is not None and own != passed.pid,
+                        checked=own is not None and own not in (passed.pid, null.pid),
                     )
 
                 bound = root / "bindfs" / archive.plain.name
@@ -112,6 +119,7 @@ def stand(folder: Path, size: int, progress: Progress, stop: Stop) -> Iterator[S
                 }
                 if archive is big:
                     targets |= _peer_targets(archive, peers)
+                    targets[NULLFS] = target(zeros, front, null.pid)
                 return Game(
                     targets=targets,
                     built_file=file,
@@ -138,15 +146,23 @@ def stand(folder: Path, size: int, progress: Progress, stop: Stop) -> Iterator[S
                         sources=(library / paths[2]).with_suffix(""),
                         mounted=mountpoint / paths[2],
                     ),
+                    NULLFS: Target(
+                        url=front.url_of(eight_zeros.relative_to(root)),
+                        size=None,
+                        sources=eight,
+                        mounted=eight_zeros,
+                    ),
                 },
                 about={
                     **_about(mount, read_ahead, stop),
+                    NULLFS: about_null,
                     **peers.about,
                 },
                 left_out=peers.left_out,
                 own={
                     ZIPFS: mount.process.pid,
                     BINDFS: passed.pid,
+                    NULLFS: null.pid,
                     STORED: front.process.pid,
                     **{who: server.process.pid for who, server in peers.servers.items()},
                 },

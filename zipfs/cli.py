@@ -22,7 +22,15 @@ from rich.progress import (
 )
 
 from zipfs import __version__, daemon, mountpoint, offline, report
-from zipfs.config import LogLevel, SelectionName, Settings, Timestamps, Trust, Watch
+from zipfs.config import (
+    LogLevel,
+    PlaylistMode,
+    SelectionName,
+    Settings,
+    Timestamps,
+    Trust,
+    Watch,
+)
 from zipfs.errors import (
     EXIT_CODES,
     INTERRUPTED,
@@ -102,6 +110,19 @@ _ARCHIVE_OPTIONS = (
         type=click.Choice(get_args(Timestamps)),
         help="Date the members of archives as their `files` are, or all the same: `fixed`, for"
         " libraries whose copies have other dates.  [default: files]",
+    ),
+    click.option(
+        "--playlists",
+        type=click.Choice(get_args(PlaylistMode)),
+        help="Add an .m3u to archives: `off`, to none; `romm`, to all, as RomM does; `discs`, to"
+        " games of two or more discs, on platforms whose emulators take it.  [default: discs]",
+    ),
+    click.option(
+        "--playlist-platforms",
+        metavar="NAME,...",
+        multiple=True,
+        help="Folders of these platforms, instead of the README's list; `default` among them"
+        " stands for that; can be given several times.  [default: default]",
     ),
 )
 

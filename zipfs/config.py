@@ -21,6 +21,7 @@ Watch = Literal["auto", "events", "poll"]
 Trust = Literal["state", "mtime"]
 SelectionName = Literal["general", "romm"]
 Timestamps = Literal["files", "fixed"]
+PlaylistMode = Literal["off", "romm", "discs"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 MIN_SETTLE = 0.05
@@ -69,6 +70,10 @@ class Settings(BaseModel):
     """Whether archives hold only names that Windows can create."""
     timestamps: Timestamps = "files"
     """Whether archives date their members as the files are, or all the same."""
+    playlists: PlaylistMode = "discs"
+    """Which games get a playlist: none, all as RomM does, or those of several discs."""
+    playlist_platforms: tuple[str, ...] = ("default",)
+    """Folders of the platforms whose games may get one; ``default`` stands for a list."""
     allow_other: bool = False
     """Whether other users may look into the mount."""
     settle: float = Field(2.0, ge=MIN_SETTLE, le=86400)
@@ -93,7 +98,7 @@ class Settings(BaseModel):
         # TOML tells 2 from 2.0, people don't.
         return float(value) if type(value) is int else value
 
-    @field_validator("games", "exclude", "include", "options", mode="before")
+    @field_validator("games", "exclude", "include", "playlist_platforms", "options", mode="before")
     @classmethod
     def _list(cls, value: object) -> object:
         if isinstance(value, str):
@@ -113,6 +118,15 @@ class Settings(BaseModel):
         for glob in value:
             check_placeholders(glob)
         return value
+
+    @field_validator("playlist_platforms")
+    @classmethod
+    def _named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(name.strip() for names in value for name in names.split(","))
+        for name in names:
+            if not name or "/" in name:
+                raise ValueError(f"{name!r} isn't the name of a platform's folder, like 'psx'")
+        return names
 
     @field_validator("options")
     @classmethod

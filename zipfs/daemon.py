@@ -33,6 +33,7 @@ from zipfs.globs import Patterns
 from zipfs.index import Index
 from zipfs.library import Library
 from zipfs.notify import Notifier
+from zipfs.playlists import Playlists, platforms_named
 from zipfs.pool import Limits
 from zipfs.reader import Reader
 from zipfs.romm import Rules
@@ -91,6 +92,10 @@ def make_sealer(settings: Settings) -> Sealer:
         trust_mtime=settings.trust == "mtime",
         style=Style(
             portable_names=settings.portable_names, fixed_times=settings.timestamps == "fixed"
+        ),
+        playlists=Playlists(
+            mode=settings.playlists,
+            platforms=platforms_named(map(os.fsencode, settings.playlist_platforms)),
         ),
     )
 

@@ -20,6 +20,7 @@ from typing import Final
 
 PLATFORM: Final = "{platform}"
 GAME: Final = "{game}"
+_WILDCARD: Final = re.compile(rb"[*?[]")
 
 Compiled = Sequence[re.Pattern[str] | None]
 """A glob, component by component; ``None`` is ``**``."""
@@ -91,6 +92,27 @@ def is_prefix(glob: Compiled, components: Sequence[bytes]) -> bool:
     if glob[0] is None:
         return True
     return bool(glob[0].match(text(components[0]))) and is_prefix(glob[1:], components[1:])
+
+
+def platform_of(glob: bytes, components: Sequence[bytes]) -> bytes | None:
+    """The one of *components*, a game's that *glob* matches, that stands for its platform.
+
+    It is what ``{platform}`` matches, or else the last wildcard before the game's own
+    component. None if there is neither, or if it can't be told, between two ``**``, which
+    component that is.
+    """
+    parts = glob.strip(b"/").split(b"/")
+    wild = [n for n, part in enumerate(parts[:-1]) if part != b"**" and _WILDCARD.search(part)]
+    marked = [n for n, part in enumerate(parts) if part == PLATFORM.encode()]
+    place = max(marked or wild, default=None)
+    if place is None:
+        return None
+    if b"**" in parts[:place]:
+        if b"**" in parts[place:]:
+            return None
+        place += len(components) - len(parts)
+    # Where a `**` matches nothing, it may be the game itself.
+    return components[place] if place < len(components) - 1 else None
 
 
 def check_relative(glob: str) -> None:

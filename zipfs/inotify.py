@@ -73,9 +73,17 @@ class Inotify:
         """Have :meth:`changes` end; from any thread, before :meth:`close`."""
         os.eventfd_write(self._stop, 1)
 
-    def add(self, folder: bytes = b"") -> list[bytes]:
-        """Watch *folder*, relative to the root, and all in it; the paths that are there."""
-        found = []
+    def add(self, folder: bytes = b"") -> None:
+        """Watch *folder*, relative to the root, and all in it."""
+        for _ in self._added(folder):
+            pass
+
+    def _added(self, folder: bytes) -> Iterator[bytes]:
+        """Watch *folder* and all in it, and tell of the paths that are there.
+
+        One after the other: a list of a million takes as much memory as all else, and
+        leaves it in shreds.
+        """
         todo = [folder]
         while todo:
             path = todo.pop()
@@ -87,13 +95,12 @@ class Inotify:
                     with contextlib.suppress(OSError), os.scandir(short) as entries:
                         for entry in entries:
                             child = os.path.join(path, entry.name)
-                            found.append(child)
+                            yield child
                             if entry.is_dir(follow_symlinks=False):
                                 todo.append(child)
             except OSError as error:
                 if error.errno not in _GONE:
                     raise
-        return found
 
     def _watch(self, folder: bytes) -> int:
         watch: int = _libc.inotify_add_watch(self._descriptor, folder, _MASK)
@@ -155,7 +162,7 @@ class Inotify:
             self._remove(path)
         elif mask & _ISDIR and mask & (_CREATE | _MOVED_TO):
             # What was in it before it was watched.
-            yield from self.add(path)
+            yield from self._added(path)
 
     def _remove(self, folder: bytes) -> None:
         """Watch *folder* no longer: it has another name now, or is elsewhere."""

@@ -151,7 +151,7 @@ def _map_siblings(components: Iterable[bytes], *, portable: bool) -> dict[bytes,
     for raw in (*sorted(unchanged), *sorted(safe.keys() - set(unchanged))):
         name = safe[raw]
         number = 2
-        while (key := _folded(name) if portable else name) in taken:
+        while (key := folded(name) if portable else name) in taken:
             name = _numbered(safe[raw], number)
             number += 1
         taken.add(key)
@@ -159,7 +159,7 @@ def _map_siblings(components: Iterable[bytes], *, portable: bool) -> dict[bytes,
     return mapped
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
     """What names have in common that Windows or macOS may take for the same.
 
     Letter case and normal form (Unicode 15, 5.18 and UAX 15), of the characters that Unicode

@@ -30,6 +30,7 @@ from zipfs.globs import (
     is_prefix,
     literal,
     matches,
+    platform_of,
     split,
     text,
 )
@@ -91,6 +92,7 @@ class _Place:
 
     def __init__(self, template: bytes) -> None:
         components = template.strip(b"/").split(b"/")
+        self.template = template
         self._glob: Compiled = compiled(template)
         self.platform: int | None = None
         if PLATFORM.encode() in components:
@@ -167,6 +169,13 @@ class RommSelection:
             place.is_above(components) and self._allows(components, place)
             for place in self.structure.at(components)
         )
+
+    def platform(self, game: bytes) -> bytes | None:
+        components = split(game)
+        for place in self.structure.at(components):
+            if place.matches(components):
+                return platform_of(place.template, components)
+        return None
 
     def takes_folder(self, path: bytes) -> bool:
         return self.patterns.verdict(path) is not False

@@ -27,6 +27,7 @@ from zipfs.layout import Layout, Piece
 from zipfs.library import Access, GameScan, Library, Origins, SourceFile
 from zipfs.names import archive_order
 from zipfs.once import Once, shown
+from zipfs.playlists import Playlists
 from zipfs.policies import Policies
 from zipfs.romm import Rules
 from zipfs.selection import Policy, archive_name
@@ -147,10 +148,11 @@ class Sealer:
     *globs*, *patterns* and *rules* say which folders are games, and what belongs to them
     (:class:`zipfs.policies.Policies`). *settle* is in seconds. With
     *trust_mtime*, checksums hold for a file of which only ctime has changed, until
-    they are made anew. *style* says how archives state names and dates.
+    they are made anew. *style* says how archives state names and dates, *playlists* which of
+    them get a member more.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a choice of its own, all but a few by default
         self,
         library: Library,
         index: Index,
@@ -161,12 +163,14 @@ class Sealer:
         settle: float,
         trust_mtime: bool = False,
         style: Style = Style(),  # noqa: B008 - immutable
+        playlists: Playlists = Playlists(),  # noqa: B008 - immutable
     ) -> None:
         self.library = library
         self.index = index
         self.settle = settle
         self._trust_mtime = trust_mtime
         self._style = style
+        self._playlists = playlists
         self._once = Once(log)
         self._lock = threading.Lock()
         self._unreadable: dict[bytes, FileState] = {}
@@ -250,7 +254,7 @@ class Sealer:
         elif not sealed and (seconds := self._unsettled(scan, clock_ns, started - first_seen)) > 0:
             outcome = Unsettled(seconds)
         else:
-            outcome, version, unsure = self._assemble(archive, scan)
+            outcome, version, unsure = self._assemble(game, archive, scan)
         took = time.monotonic() - started
         if took < _SHORT:
             took = 0.0  # the same for all, and not a number each
@@ -296,7 +300,7 @@ class Sealer:
         return max(0.0, min(watched, aged))
 
     def _assemble(
-        self, archive: bytes, scan: GameScan
+        self, game: bytes, archive: bytes, scan: GameScan
     ) -> tuple[Outcome, Version | None, tuple[SourceFile, ...]]:
         records = self.index.files([file.source for file in scan.files])
         missing = []
@@ -314,13 +318,15 @@ class Sealer:
         if missing:
             return Unhashed(tuple(missing)), None, ()
         try:
-            version = self._version(archive, scan, known)
+            version = self._version(game, archive, scan, known)
         except (LayoutError, ValueError) as error:
             self._once.warning("%s can't be made: %s", shown(archive), error)
             return Impossible(str(error)), None, ()
         return version.sealed, version, tuple(unsure)
 
-    def _version(self, archive: bytes, scan: GameScan, known: dict[bytes, Checksums]) -> Version:
+    def _version(
+        self, game: bytes, archive: bytes, scan: GameScan, known: dict[bytes, Checksums]
+    ) -> Version:
         names = self._style.names(file.path for file in scan.files)
         mapped = [(path, name) for path, name in names.items() if path != name]
         for path, name in mapped[:_MAPPED_SAID]:
@@ -330,7 +336,7 @@ class Sealer:
                 "in %s, %d more have other names; `zipfs inspect` shows them", shown(archive), more
             )
         files = tuple(sorted(scan.files, key=lambda file: archive_order(names[file.path])))
-        layout = Layout(
+        members = [
             Member(
                 name=names[file.path],
                 size=file.state.size,
@@ -338,7 +344,12 @@ class Sealer:
                 crc32=known[file.source].crc32,
             )
             for file in files
+        ]
+        own = game.rpartition(b"/")[2] + b".m3u"
+        inline = self._playlists.add(
+            self._style.names([own])[own], members, self.policy.platform(game)
         )
+        layout = Layout(members, inline)
         digests = tuple(known[file.source].digest for file in files)
         content = identity.content_id(layout, digests)
         newest = identity.date(layout)
@@ -352,7 +363,7 @@ class Sealer:
             size=layout.size,
             mtime_ns=identity.mtime_ns(seconds, content),
             access=scan.access,
-            count=len(files),
+            count=len(members),
         )
         return Version(sealed, layout, files, digests)
 

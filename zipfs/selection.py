@@ -15,7 +15,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, Protocol
 
-from zipfs.globs import Compiled, Patterns, any_of, compiled, is_prefix, matches, split, text
+from zipfs.globs import (
+    Compiled,
+    Patterns,
+    any_of,
+    compiled,
+    is_prefix,
+    matches,
+    platform_of,
+    split,
+    text,
+)
 
 STRUCTURES: Final = (b"roms/*/*", b"*/roms/*", b"*/*")
 """The known shapes of a library, tried in this order (see :func:`detect`)."""
@@ -72,6 +82,9 @@ class Policy(Protocol):
     def may_hold_games(self, path: bytes) -> bool:
         """Whether a folder below the one at *path* could be a game."""
 
+    def platform(self, game: bytes) -> bytes | None:
+        """The name of the folder that stands for the platform of *game*, if any does."""
+
     def takes_folder(self, path: bytes) -> bool:
         """Whether the folder at *path*, within a game, belongs to it."""
 
@@ -119,6 +132,13 @@ class Selection:
         return self._allows(components) and any(
             is_prefix(glob, components) for glob in self._compiled
         )
+
+    def platform(self, game: bytes) -> bytes | None:
+        components = split(game)
+        for glob, pattern in zip(self.globs, self._compiled, strict=True):
+            if matches(pattern, components):
+                return platform_of(glob, components)
+        return None
 
     def takes_folder(self, path: bytes) -> bool:
         verdict = self.patterns.verdict(path)

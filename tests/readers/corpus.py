@@ -23,9 +23,9 @@ from tests.support.libraries import MTIME, content
 GIB: Final = 1 << 30
 _CHUNK: Final = 1 << 20
 
-Mount = Literal["default", "portable", "fixed", "unprivileged"]
-"""How zipfs is mounted for a case: ``--portable-names``, ``--timestamps fixed``, or as a user
-who isn't root."""
+Mount = Literal["default", "portable", "fixed", "playlists", "unprivileged"]
+"""How zipfs is mounted for a case: ``--portable-names``, ``--timestamps fixed``, with playlists
+for the platform that all cases are of, or as a user who isn't root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,8 @@ class Case:
     others: Callable[[bytes], None] | None = None
     more: Callable[[], Files] = field(default=dict)
     """Files that are in the archive, and that *others* has made."""
+    made: Callable[[], Files] = field(default=dict)
+    """Members that zipfs makes, last in the archive."""
     mount: Mount = "default"
     heavy: bool = False
 
@@ -96,7 +98,8 @@ class Case:
         """What has to be in the archive, by name, in the order of the archive."""
         files = {**self.files(), **self.more()}
         named = {path if file.name is None else file.name: file for path, file in files.items()}
-        return dict(sorted(named.items(), key=lambda item: (item[0].split(b"/")[-1], item[0])))
+        order = sorted(named.items(), key=lambda item: (item[0].split(b"/")[-1], item[0]))
+        return {**dict(order), **self.made()}
 
     def entries(self) -> dict[bytes, Entry]:
         """The same, as a program has to find it."""
@@ -355,6 +358,27 @@ def _ordinary() -> Files:
     return files | {b"Game (Disc %d)/Game.cue" % disc: File(b"FILE") for disc in (1, 2, 3)}
 
 
+def _discs() -> Files:
+    """Discs that a program finds by their names, in folders and under names hard on it."""
+    discs = {
+        b"Disc %d/Pok\xc3\xa9mon (Disc %d).%s" % (disc, disc, extension): File(
+            content(size, disc), mtime=MTIME + disc
+        )
+        for disc in range(1, 12)
+        for extension, size in ((b"cue", 80), (b"bin", 3000))
+    }
+    return discs | {
+        b"#12.chd": File(b"a comment?"),
+        b"DLC/13.chd": File(b"no disc"),
+        b"zzz": File(b"behind the others by its name"),
+    }
+
+
+def _playlist() -> Files:
+    lines = [f"Disc {disc}/Pokémon (Disc {disc}).cue\n" for disc in range(1, 12)]
+    return {b"playlist.m3u": File("".join(["./#12.chd\n", *lines]).encode(), mtime=MTIME + 11)}
+
+
 def _links(folder: bytes) -> None:
     os.symlink(b"real.bin", folder + b"/link.bin")
     os.symlink(b"dir", folder + b"/linked dir")
@@ -402,6 +426,7 @@ _FILES: Final = (
         lambda: {name: replace(file, stated=_FIXED) for name, file in _dates().items()},
         mount="fixed",
     ),
+    Case("playlist", _discs, made=_playlist, mount="playlists"),
     Case("containers", _containers),
     Case("signatures", _signatures),
     Case(

@@ -111,7 +111,7 @@ def compare(reader: Reader, wanted: Mapping[bytes, Found], found: Mapping[bytes,
 def _is_mirrored(case: Case) -> bool:
     """Whether the archive has just what the folder has, under the same names, none of which is
     longer than what diff can open."""
-    return not case.others and all(
+    return not (case.others or case.made()) and all(
         file.name is None and len(path) < _PATH_MAX for path, file in case.files().items()
     )
 

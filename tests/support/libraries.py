@@ -105,11 +105,16 @@ class Expected:
         return _sha256(self.chunks())
 
 
-def expected(folder: Path | bytes, *, leave_out: Container[str] = ()) -> Expected:
+def expected(
+    folder: Path | bytes,
+    *,
+    leave_out: Container[str] = (),
+    playlist: tuple[str, bytes] | None = None,
+) -> Expected:
     """The archive that is expected of *folder* with all that is in it, links followed.
 
-    *leave_out* are paths relative to it that don't belong. The files are looked at now, and
-    once more when they are read.
+    *leave_out* are paths relative to it that don't belong. *playlist* is the name and the
+    content of one that is added. The files are looked at now, and once more when they are read.
     """
     root = os.fsencode(folder)
     sources = {}
@@ -134,8 +139,16 @@ def expected(folder: Path | bytes, *, leave_out: Container[str] = ()) -> Expecte
             )
         )
         digests.append(digest)
+    inline = {}
+    if playlist is not None:
+        name, data = playlist
+        newest = max(member.mtime for member in members)
+        inline[len(members)] = data
+        members.append(
+            Member(name=name.encode(), size=len(data), mtime=newest, crc32=zlib.crc32(data))
+        )
     return Expected(
-        layout=Layout(members),
+        layout=Layout(members, inline),
         files=tuple(sources[path] for path in order),
         digests=tuple(digests),
     )

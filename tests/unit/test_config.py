@@ -33,6 +33,8 @@ watch = "poll"
 trust = "mtime"
 portable-names = true
 timestamps = "fixed"
+playlists = "romm"
+playlist-platforms = ["default", "3DO, psp"]
 read-timeout = 5
 hash-rate = 20
 options = ["noatime,nodev", "fsname=games"]
@@ -53,6 +55,8 @@ def test_defaults() -> None:
         "include": (),
         "portable_names": False,
         "timestamps": "files",
+        "playlists": "discs",
+        "playlist_platforms": ("default",),
         "allow_other": False,
         "settle": 2.0,
         "read_ahead": 1024,
@@ -78,6 +82,8 @@ def test_file_says_all(file: Path) -> None:
         "include": ("@eaDir", "roms/*/*/x.db"),
         "portable_names": True,
         "timestamps": "fixed",
+        "playlists": "romm",
+        "playlist_platforms": ("default", "3DO", "psp"),
         "allow_other": True,
         "settle": 5.0,
         "read_ahead": 0,
@@ -108,6 +114,12 @@ def test_command_line_wins(file: Path) -> None:
     assert settings.read_ahead == 0
     assert settings.log_level == "debug"
     assert settings.mountpoint == "/mnt/library"
+
+
+def test_no_platforms_are_some_too(file: Path) -> None:
+    """Unlike a list that isn't there."""
+    file.write_text('library = "lib"\nplaylist-platforms = []\n')
+    assert Settings.load(str(file), {}).playlist_platforms == ()
 
 
 def test_frozen() -> None:
@@ -178,6 +190,21 @@ WRONG: list[tuple[str, str]] = [
     ('options = "ro"', "bad value for 'options' in {file}: "),
     ('options = ["rw"]', "bad value for 'options' in {file}: the mount option 'rw' can't be had"),
     ('games = "roms/*/*"', "bad value for 'games' in {file}: a list is wanted, like ['roms/*/*']"),
+    ("playlists = true", "bad value for 'playlists' in {file}: Input should be 'off', 'romm' or "),
+    ('playlists = "all"', "bad value for 'playlists' in {file}: Input should be 'off', 'romm' or "),
+    (
+        'playlist-platforms = "psx"',
+        "bad value for 'playlist-platforms' in {file}: a list is wanted, like ['psx']",
+    ),
+    (
+        'playlist-platforms = ["psx,"]',
+        "bad value for 'playlist-platforms' in {file}: '' isn't the name of a platform's folder",
+    ),
+    (
+        'playlist-platforms = ["roms/psx"]',
+        "bad value for 'playlist-platforms' in {file}: 'roms/psx' isn't the name of a platform's",
+    ),
+    ("playlist-platforms = [1]", "bad value for 'playlist-platforms' in {file}: "),
     ('options = ["noatime, rw"]', "bad value for 'options' in {file}: the mount option 'rw'"),
     ("a = " + "[" * 5000, "the config file {file} isn't valid TOML: too deeply nested"),
     ('options = ["noatime,rw"]', "bad value for 'options' in {file}: the mount option 'rw'"),
@@ -206,6 +233,10 @@ def test_a_mistake_is_one_line(toml: str, message: str, file: Path) -> None:
         ({"library": ""}, "bad value for 'library' on the command line: "),
         ({"library": "a", "settle": 0.0}, "bad value for 'settle' on the command line: "),
         ({"library": "a", "games": ("/",)}, "bad value for 'games' on the command line: '/' "),
+        (
+            {"library": "a", "playlist-platforms": ("",)},
+            "bad value for 'playlist-platforms' on the command line: '' isn't the name of a",
+        ),
         ({"library": "a", "options": ("rw",)}, "bad value for 'options' on the command line: "),
         ({"library": "a", "log-level": "x"}, "bad value for 'log-level' on the command line: "),
     ],

@@ -20,6 +20,7 @@ from tests.strictzip import read_archive
 from zipfs import identity
 from zipfs.layout import Data, Layout
 from zipfs.names import archive_order
+from zipfs.playlists import Playlists
 from zipfs.style import Style
 from zipfs.zipformat import FORMAT_VERSION, Member
 
@@ -53,6 +54,7 @@ GOLDEN: dict[str, tuple[int, str, int]] = {
     "one byte each": (25366, "768cc3b7d7db95c7409a", 0xB47769466B9FBF18CAED45111FB1E279),
     "dates": (1237, "ad6172164eb5525f2686", 0x96125993CF006A0D684A4627E59C9169),
     "fixed dates": (1309, "2a6449e61b3fea3472a5", 0x56CEF6E970764C8B8BB461C714177F4D),
+    "playlist": (38037, "00f3a1bf806afc6374f5", 0x841199A6EEA7C744A415A1D4911B9255),
     "containers": (2772, "35452c85ce9ebbe2c7f7", 0x35D3EE7ACAD1A11D036BBCD6702905C8),
     "signatures": (1922, "c2242e03d4e270f02282", 0x44DDBBDE290EAEE2ADE31B535F6D0FEF),
     "same names elsewhere": (859, "d7273b1b8dddf4caabf6", 0xFF4FA26BBEF520F6C18AE5640885D338),
@@ -90,7 +92,7 @@ def made(case: Case) -> tuple[Layout, list[File], int]:
     files = {**case.files(), **case.more()}
     names = style.names(files)
     order = sorted(files, key=lambda path: archive_order(names[path]))
-    layout = Layout(
+    members = [
         Member(
             name=names[path],
             size=files[path].size,
@@ -98,7 +100,12 @@ def made(case: Case) -> tuple[Layout, list[File], int]:
             crc32=_checksums(files[path])[0],
         )
         for path in order
-    )
+    ]
+    inline: dict[int, bytes] = {}
+    if case.mount == "playlists":
+        name = case.name.encode() + b".m3u"
+        inline = Playlists(platforms=[b"cases"]).add(name, members, b"cases")
+    layout = Layout(members, inline)
     sources = [files[path] for path in order]
     digests = [_checksums(file)[1] for file in sources]
     return layout, sources, identity.content_id(layout, digests)

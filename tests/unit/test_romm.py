@@ -345,3 +345,21 @@ def test_any_folder_within_a_game(name: bytes) -> None:
     assert RommSelection(Rules(), A).takes_folder(path)
     assert not RommSelection(Rules(), A, Patterns((b"*",))).takes_folder(path)
     RommSelection(Rules(), A).takes_file(path)  # raises nothing
+
+
+@pytest.mark.parametrize(
+    ("templates", "game", "platform"),
+    [
+        ((b"roms/{platform}/{game}",), b"roms/psx/Game", b"psx"),
+        ((b"{platform}/roms/{game}",), b"psx/roms/Game", b"psx"),
+        ((b"roms/*/*",), b"roms/psx/Game", b"psx"),
+        ((b"a/{game}", b"{platform}/old/{game}"), b"psx/old/Game", b"psx"),
+        ((b"a/{game}",), b"a/Game", None),
+        ((b"roms/{platform}/{game}",), b"elsewhere/Game", None),
+    ],
+)
+def test_platform_of_a_game(
+    templates: tuple[bytes, ...], game: bytes, platform: bytes | None
+) -> None:
+    """Which a playlist depends on."""
+    assert RommSelection(Rules(), Structure(templates)).platform(game) == platform

@@ -134,6 +134,57 @@ def test_a_question_mark_is_a_character(glob: str, path: str) -> None:
     assert Selection((glob.encode(),)).is_game(path.encode())
 
 
+# -- Platforms -----------------------------------------------------------------
+
+# globs, path of a game, the folder that stands for its platform
+PLATFORMS: list[tuple[Sequence[bytes], bytes, bytes | None]] = [
+    ((b"roms/*/*",), b"roms/psx/Game", b"psx"),
+    ((b"*/roms/*",), b"psx/roms/Game", b"psx"),
+    ((b"*/*",), b"psx/Game", b"psx"),
+    ((b"*/*/",), b"psx/Game", b"psx"),
+    ((b"*",), b"Game", None),
+    ((b"psx/*",), b"psx/Game", None),
+    ((b"roms/psx/Game",), b"roms/psx/Game", None),
+    ((b"roms/p*/*",), b"roms/psx/Game", b"psx"),
+    ((b"roms/ps?/Game",), b"roms/psx/Game", b"psx"),
+    ((b"roms/ps[x2]/*",), b"roms/ps2/Game", b"ps2"),
+    ((b"*/*/*",), b"a/psx/Game", b"psx"),
+    ((b"{platform}/*/*",), b"psx/a/Game", b"psx"),
+    ((b"{platform}/*",), b"psx/Game", b"psx"),
+    ((b"roms/{platform}/a/*",), b"roms/psx/a/Game", b"psx"),
+    ((b"{platform}",), b"Game", None),
+    ((b"roms/*/**",), b"roms/psx/a/b/Game", b"psx"),
+    ((b"roms/*/**",), b"roms/psx/Game", b"psx"),
+    ((b"roms/*/**",), b"roms/Game", None),
+    ((b"**/*/*",), b"a/b/psx/Game", b"psx"),
+    ((b"**/*/*",), b"psx/Game", b"psx"),
+    ((b"**/{platform}/x/*",), b"a/psx/x/Game", b"psx"),
+    ((b"**/*",), b"a/Game", None),
+    ((b"**/*/**/x",), b"a/b/c/x", None),
+    ((b"**",), b"a/Game", None),
+    ((b"roms/{game}/*",), b"roms/{game}/Game", None),
+    # The glob by which it is a game.
+    ((b"a/*", b"*/*"), b"psx/Game", b"psx"),
+    ((b"psx/*", b"*/*"), b"psx/Game", None),
+    ((b"*/*",), b"caf\xe9/Game", b"caf\xe9"),
+    ((b"*/*",), b"a/b/c", None),
+    ((), b"psx/Game", None),
+]
+
+
+@pytest.mark.parametrize(("globs", "game", "expected"), PLATFORMS)
+def test_platform(globs: Sequence[bytes], game: bytes, expected: bytes | None) -> None:
+    assert Selection(globs).platform(game) == expected
+
+
+@pytest.mark.parametrize("path", [b"roms/psx/Game", b"roms/psx", b"a/b/c", b"roms/*/x"])
+def test_a_platform_is_any_name(path: bytes) -> None:
+    named, plain = Selection((b"roms/{platform}/*",)), Selection((b"roms/*/*",))
+    assert named.is_game(path) is plain.is_game(path)
+    assert named.may_hold_games(path) is plain.may_hold_games(path)
+    assert named.platform(path) == plain.platform(path)
+
+
 # -- Litter --------------------------------------------------------------------
 
 LITTER_FOLDERS = [
