@@ -5,6 +5,7 @@ All methods belong to trio's thread; what may touch the disk they do in others.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import logging
@@ -23,6 +24,7 @@ from zipfs.listings import Listing, Listings, Making
 from zipfs.nodes import Archive, File, Folder, Node, archive_node, folder_node, join, mirrored
 from zipfs.once import Once, shown
 from zipfs.pool import Limits
+from zipfs.romm import Rules
 from zipfs.sealing import Examination, Plain, Sealed, Sealer, Version
 from zipfs.selection import folders_of
 from zipfs.survey import lane_of
@@ -252,6 +254,13 @@ class Catalog:
         """Look through the whole library now."""
         self._listings.clear()
         self._games.rescan(asked=True)
+
+    async def reselect(self, rules: Rules) -> None:
+        """Go by other *rules* of RomM from now on, and look at each game anew."""
+        with contextlib.suppress(TimeoutError):  # then the next walk finds out the rest
+            await self._in_thread(self._sealer.adopt, rules, lane="detect")
+        self._listings.clear()
+        self._games.rescan(asked=True, anew=True)
 
     async def save(self) -> None:
         """Save the checksums that aren't saved yet."""

@@ -22,7 +22,15 @@ from rich.progress import (
 )
 
 from zipfs import __version__, mountpoint, offline, report
-from zipfs.config import LogLevel, PlaylistMode, Settings, Timestamps, Trust, Watch
+from zipfs.config import (
+    LogLevel,
+    PlaylistMode,
+    SelectionName,
+    Settings,
+    Timestamps,
+    Trust,
+    Watch,
+)
 from zipfs.errors import (
     EXIT_CODES,
     INTERRUPTED,
@@ -64,9 +72,34 @@ _ARCHIVE_OPTIONS = (
         "--games",
         metavar="GLOB",
         multiple=True,
-        help="Which folders are games, relative to the library, such as 'roms/*/*'; can be"
-        " given several times.  [default: roms/*/* if there is a folder roms, else */roms/*"
-        " if there are such, else */*]",
+        help="Which folders are games, relative to the library, such as 'roms/*/*' or"
+        " '{platform}/roms/{game}'; can be given several times.  [default: roms/*/* if there is"
+        " a folder roms, else */roms/* if there are such, else */*]",
+    ),
+    click.option(
+        "--selection",
+        type=click.Choice(get_args(SelectionName)),
+        help="By whose rules: `general`, all but what operating systems leave behind, or those of"
+        " `romm`.  [default: general]",
+    ),
+    click.option(
+        "--romm-config",
+        metavar="FILE",
+        help="RomM's config.yml, for what it leaves out and where it looks for games.  [default:"
+        " what RomM does without one]",
+    ),
+    click.option(
+        "--exclude",
+        metavar="PATTERN",
+        multiple=True,
+        help="Files and folders to leave out of archives, by name, such as '*.nfo', or by path in"
+        " the library, such as 'roms/*/*/extras'; can be given several times.",
+    ),
+    click.option(
+        "--include",
+        metavar="PATTERN",
+        multiple=True,
+        help="Files and folders to take in that would be left out; can be given several times.",
     ),
     click.option(
         "--portable-names",

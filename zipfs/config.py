@@ -16,9 +16,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from zipfs.errors import ConfigError
 from zipfs.filestate import MIN_SETTLE
+from zipfs.globs import check_placeholders, check_relative
 
 Watch = Literal["auto", "events", "poll"]
 Trust = Literal["state", "mtime"]
+SelectionName = Literal["general", "romm"]
 Timestamps = Literal["files", "fixed"]
 PlaylistMode = Literal["off", "romm", "discs"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -53,6 +55,14 @@ class Settings(BaseModel):
     """SQLite file that keeps the checksums; None: one a library in the state folder."""
     games: tuple[str, ...] = ()
     """Which folders are games, relative to the library; empty: found out."""
+    selection: SelectionName = "general"
+    """Whose rules say what games are, and what belongs to them."""
+    romm_config: Path | None = None
+    """RomM's `config.yml`; None: its defaults."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of files and folders to leave out of archives."""
+    include: tuple[str, ...] = ()
+    """Patterns of those to take in, whatever else says otherwise."""
     portable_names: bool = False
     """Whether archives hold only names that Windows can create."""
     timestamps: Timestamps = "files"
@@ -85,22 +95,25 @@ class Settings(BaseModel):
         # TOML tells 2 from 2.0, people don't.
         return float(value) if type(value) is int else value
 
-    @field_validator("games", "playlist_platforms", "options", mode="before")
+    @field_validator("games", "exclude", "include", "playlist_platforms", "options", mode="before")
     @classmethod
     def _list(cls, value: object) -> object:
         if isinstance(value, str):
             raise ValueError(f"a list is wanted, like [{value!r}]")
         return tuple(value) if isinstance(value, list) else value
 
-    @field_validator("games")
+    @field_validator("games", "exclude", "include")
     @classmethod
     def _relative(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for glob in value:
-            components = glob.strip("/").split("/")
-            if glob.startswith("/") or not all(components) or {".", ".."} & set(components):
-                raise ValueError(
-                    f"{glob!r} isn't a pattern relative to the library, like 'roms/*/*'"
-                )
+            check_relative(glob)
+        return value
+
+    @field_validator("games")
+    @classmethod
+    def _placeholders(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for glob in value:
+            check_placeholders(glob)
         return value
 
     @field_validator("playlist_platforms")
@@ -132,9 +145,12 @@ class Settings(BaseModel):
         values = _read_toml(file) if file else {}
         values |= {key: value for key, value in given.items() if value is not None}
         try:
-            return cls.model_validate(values)
+            settings = cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError(_one_line(error, file, given)) from None
+        if settings.romm_config and settings.selection != "romm":
+            raise ConfigError("'romm-config' is for the selection 'romm' only; choose that as well")
+        return settings
 
 
 def _read_toml(file: str) -> dict[str, Any]:

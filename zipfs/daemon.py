@@ -32,7 +32,8 @@ from zipfs.library import Library
 from zipfs.notify import Notifier
 from zipfs.pool import Limits
 from zipfs.reader import Reader
-from zipfs.sealers import make_sealer
+from zipfs.rommconfig import RommConfig
+from zipfs.sealers import make_sealer, romm_rules
 from zipfs.sealing import Sealer
 from zipfs.watcher import needs_polling, watch
 
@@ -53,6 +54,7 @@ def run(settings: Settings) -> None:
         raise ConfigError("no mountpoint given; name it on the command line or in a config file")
     mp.check_fuse(allow_other=settings.allow_other)
     Library(settings.library)  # before anything is made or cleared away
+    romm_rules(settings)
     path = mp.prepare(settings.mountpoint, settings.library)
     sealer = make_sealer(settings)
     # What the receiver in _serve puts back when it is done: somebody who presses
@@ -78,7 +80,8 @@ async def _serve(settings: Settings, path: str, sealer: Sealer) -> None:
             target=_dump, args=[trio.lowlevel.current_trio_token()], daemon=True
         ).start()
         async with _ending_nursery() as nursery:
-            nursery.start_soon(_obey, signals, nursery.cancel_scope, catalog)
+            romm = RommConfig(settings.romm_config, sealer.rules, catalog.reselect)
+            nursery.start_soon(_obey, signals, nursery.cancel_scope, catalog, romm)
             operations = Operations(catalog, reader, await catalog.root(), settings.settle)
             catalog.invalidate = operations.invalidate
             _mount(operations, path, settings)
@@ -90,6 +93,7 @@ async def _serve(settings: Settings, path: str, sealer: Sealer) -> None:
                     log.info("mounted %s on %s", settings.library, settings.mountpoint)
                     notifier.ready()
                     serving.start_soon(catalog.run)
+                    serving.start_soon(romm.follow)
                     serving.start_soon(_watch, settings, sealer.library.root, catalog)
                     serving.start_soon(reader.tidy)
                     serving.start_soon(_report, catalog, notifier)
@@ -141,11 +145,14 @@ async def _serve_requests(scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-async def _obey(signals: AsyncIterator[int], scope: trio.CancelScope, catalog: Catalog) -> None:
+async def _obey(
+    signals: AsyncIterator[int], scope: trio.CancelScope, catalog: Catalog, romm: RommConfig
+) -> None:
     async for number in signals:
         if number == signal.SIGHUP:
             log.info("looking through the library again")
             catalog.rescan()
+            romm.reread()
         else:
             log.info("ending: %s", signal.Signals(number).name)
             scope.cancel()

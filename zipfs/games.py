@@ -138,9 +138,9 @@ class Games:
         if isinstance(entry, Entry) and entry.is_folder:
             await self._look(path, entry.place)
 
-    def rescan(self, *, asked: bool = False) -> None:
+    def rescan(self, *, asked: bool = False, anew: bool = False) -> None:
         """Walk through the whole library now; the log says so when it is done, if *asked*."""
-        self._rounds.start(asked=asked)
+        self._rounds.start(asked=asked, anew=anew)
 
     def surveyed(self, *, asked: bool) -> None:
         self._surveyed = True

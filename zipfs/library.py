@@ -192,13 +192,21 @@ class Library:
             return False
         return True
 
-    def scan(self, source: bytes, policy: Policy, origins: Origins = _NO_LINKS) -> GameScan:
+    def scan(
+        self,
+        source: bytes,
+        policy: Policy,
+        origins: Origins = _NO_LINKS,
+        *,
+        path: bytes | None = None,
+    ) -> GameScan:
         """All files of the game folder at *source* that *policy* takes.
 
+        *path* is where the game is shown, if not there: what *policy* goes by.
         Raises :exc:`OSError` if a folder can't be listed for another reason than
         permission: half a game must not be taken for a whole one.
         """
-        walk = _Walk(self, policy)
+        walk = _Walk(self, policy, source if path is None else path)
         walk.run(source, origins)
         walk.files.sort(key=lambda file: file.path)
         return GameScan(
@@ -275,9 +283,10 @@ class _Walk:
     A stack instead of recursion: a path may be thousands of folders deep.
     """
 
-    def __init__(self, library: Library, policy: Policy) -> None:
+    def __init__(self, library: Library, policy: Policy, game: bytes) -> None:
         self.library = library
         self.policy = policy
+        self._prefix = game + b"/" if game else b""
         self.files: list[SourceFile] = []
         self.left_out: list[LeftOut] = []
         self.access: list[os.stat_result] = []
@@ -303,16 +312,24 @@ class _Walk:
                 raise
             self._note(status, FileState.of(status))
             for name, entry in children:
+                within = _join(path, name)
+                shown_at = self._prefix + within
                 if isinstance(entry, LeftOut):
-                    if self.policy.takes_file(name):
+                    if self.policy.takes_file(shown_at):
                         self.left_out.append(entry)
                 elif not entry.is_folder:
-                    if self.policy.takes_file(name):
+                    if self.policy.takes_file(shown_at):
                         state = FileState.of(entry.status)
                         self._note(entry.status, state)
-                        self.files.append(SourceFile(_join(path, name), entry.source, state))
-                elif self.policy.takes_folder(name):
-                    todo.append((entry.source, _join(path, name), entry.origins))
+                        self.files.append(SourceFile(within, entry.source, state))
+                elif self.policy.takes_folder(shown_at):
+                    # What is no link is found where it is.
+                    if self.policy.follows_folder_links or entry.source == _join(source, name):
+                        todo.append((entry.source, within, entry.origins))
+                    else:
+                        self.left_out.append(
+                            LeftOut(_join(source, name), "a symbolic link to a folder")
+                        )
 
     def _note(self, status: os.stat_result, state: FileState) -> None:
         self.access.append(status)

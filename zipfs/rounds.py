@@ -65,12 +65,19 @@ class Rounds:
         self._once = Once(log)
         self._now = trio.Event()
         self._asked = False
+        self._doubted = 0.0
+        """When it was last said that whatever was seen before isn't true any more."""
         self.polling = True
         """Whether changes have to be looked for, since nobody tells of them."""
 
-    def start(self, *, asked: bool) -> None:
-        """Walk through the whole library now; *asked* is whether somebody waits to hear of it."""
+    def start(self, *, asked: bool, anew: bool = False) -> None:
+        """Walk through the whole library now; *asked* is whether somebody waits to hear of it.
+
+        *anew* is to look at each game, also at those that were looked at a moment ago.
+        """
         self._asked |= asked
+        if anew:
+            self._doubted = time.monotonic()
         self._now.set()
 
     async def run(self) -> None:
@@ -115,9 +122,9 @@ class Rounds:
         todo: list[_Item] = []
         for path, place in games:
             game = self._finder.get(path)
-            at_place = game if game and game.place == place else None
-            if not (at_place and at_place.is_fresh()):
-                todo.append((path, place, at_place.examination if at_place else None))
+            last = game.examination if game and game.place == place else None
+            if not (game and last and game.is_fresh() and last.started >= self._doubted):
+                todo.append((path, place, last))
         if not todo:
             return
         looks = await self._threads.map(

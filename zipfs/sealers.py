@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 
 from zipfs.config import Settings, state_folder
 from zipfs.errors import IndexFileError
+from zipfs.globs import Patterns
 from zipfs.index import Index
 from zipfs.library import Library
 from zipfs.playlists import Playlists, platforms_named
+from zipfs.policies import load_rules
+from zipfs.romm import Rules
 from zipfs.sealing import Sealer
 from zipfs.style import Style
 
@@ -25,8 +29,16 @@ def index_file(settings: Settings) -> str:
     return os.path.join(state_folder(), f"{name}-{digest}.sqlite3")
 
 
+def romm_rules(settings: Settings) -> Rules | None:
+    """RomM's rules, if *settings* choose them. Raises :exc:`ConfigError`."""
+    if settings.selection != "romm":
+        return None
+    return load_rules(settings.romm_config) if settings.romm_config else Rules()
+
+
 def make_sealer(settings: Settings) -> Sealer:
     """The sealer for *settings*, its index open; close that in the end."""
+    rules = romm_rules(settings)
     library = Library(settings.library)
     file = index_file(settings)
     if library.holds(file):
@@ -35,11 +47,12 @@ def make_sealer(settings: Settings) -> Sealer:
             " name another place with --index"
         )
     index = Index(file)
-    globs = tuple(os.fsencode(glob) for glob in settings.games)
     return Sealer(
         library,
         index,
-        globs=globs,
+        globs=_encoded(settings.games),
+        patterns=Patterns(_encoded(settings.exclude), _encoded(settings.include)),
+        rules=rules,
         settle=settings.settle,
         trust_mtime=settings.trust == "mtime",
         style=Style(
@@ -50,3 +63,7 @@ def make_sealer(settings: Settings) -> Sealer:
             platforms=platforms_named(map(os.fsencode, settings.playlist_platforms)),
         ),
     )
+
+
+def _encoded(patterns: Iterable[str]) -> tuple[bytes, ...]:
+    return tuple(map(os.fsencode, patterns))

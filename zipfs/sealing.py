@@ -21,13 +21,16 @@ from typing import ClassVar, Final
 from zipfs import identity
 from zipfs.errors import LayoutError
 from zipfs.filestate import Checksums, FileState
+from zipfs.globs import Patterns
 from zipfs.index import Index
 from zipfs.layout import Layout, Piece
 from zipfs.library import Access, GameScan, LeftOut, Library, Origins, SourceFile
 from zipfs.names import archive_order
 from zipfs.once import Once, shown
 from zipfs.playlists import Playlists
-from zipfs.selection import Policy, Selection, archive_name, detect
+from zipfs.policies import Policies
+from zipfs.romm import Rules
+from zipfs.selection import Policy, archive_name
 from zipfs.style import Style
 from zipfs.zipformat import Member
 
@@ -144,8 +147,8 @@ class Examination:
 class Sealer:
     """Examines games of *library* with the checksums of *index*.
 
-    *globs* say which folders are games; without any, the library's structure is
-    found out (:func:`zipfs.selection.detect`). *settle* is in seconds. With
+    *globs*, *patterns* and *rules* say which folders are games, and what belongs to them
+    (:class:`zipfs.policies.Policies`). *settle* is in seconds. With
     *trust_mtime*, checksums hold for a file of which only ctime has changed, until
     they are made anew. *style* says how archives state names and dates, *playlists* which of
     them get a member more.
@@ -154,12 +157,14 @@ class Sealer:
     fewest: ClassVar[int] = 2
     """How many files make a game."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a choice of its own, all but a few by default
         self,
         library: Library,
         index: Index,
         *,
         globs: tuple[bytes, ...] = (),
+        patterns: Patterns = Patterns(),  # noqa: B008 - immutable
+        rules: Rules | None = None,
         settle: float,
         trust_mtime: bool = False,
         style: Style = Style(),  # noqa: B008 - immutable
@@ -167,7 +172,6 @@ class Sealer:
     ) -> None:
         self.library = library
         self.index = index
-        self._globs = globs
         self.settle = settle
         self._trust_mtime = trust_mtime
         self._style = style
@@ -175,25 +179,25 @@ class Sealer:
         self._once = Once(log)
         self._lock = threading.Lock()
         self._unreadable: dict[bytes, FileState] = {}
-        self.policy: Policy = Selection(globs)
-        self.detect()
+        self._policies = Policies(library, globs, patterns, rules)
+
+    @property
+    def policy(self) -> Policy:
+        """By which games are found and files taken; another one as soon as there is reason."""
+        return self._policies.policy
+
+    @property
+    def rules(self) -> Rules | None:
+        """RomM's, if it is by those."""
+        return self._policies.rules
+
+    def adopt(self, rules: Rules) -> None:
+        """Go by other *rules* of RomM from now on."""
+        self._policies.adopt(rules)
 
     def detect(self) -> None:
         """Find out the library's structure, again if need be."""
-        if self._globs:
-            return
-        try:
-            folders = [
-                name for name, _ in self.library.folder(b"") if self.library.has_folder(name)
-            ]
-        except OSError as error:
-            self._once.warning("can't list the library: %s", error.strerror)
-            return
-        structure = detect(self.library.has_folder, folders)
-        log.debug("the library's games are %s", structure.decode())
-        policy = Selection((structure,))
-        if policy != self.policy:
-            self.policy = policy
+        self._policies.detect()
 
     def mark_unreadable(self, file: SourceFile) -> None:
         """Leave *file* out while it is in this state: opening it was refused."""
@@ -230,7 +234,7 @@ class Sealer:
         started = time.monotonic()
         clock_ns = time.time_ns()
         try:
-            scan = self._scan(source, origins)
+            scan = self._scan(game, source, origins)
         except (FileNotFoundError, NotADirectoryError):
             return Examination(started, b"", started, Absent()), None
         except OSError as error:
@@ -272,8 +276,8 @@ class Sealer:
         )
         return True
 
-    def _scan(self, source: bytes, origins: Origins) -> GameScan:
-        scan = self.library.scan(source, self.policy, origins)
+    def _scan(self, game: bytes, source: bytes, origins: Origins) -> GameScan:
+        scan = self.library.scan(source, self.policy, origins, path=game)
         with self._lock:
             if not self._unreadable:
                 return scan

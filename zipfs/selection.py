@@ -3,25 +3,32 @@
 Pure: it judges names and paths that somebody else found. Paths are bytes,
 relative to the library, ``/``-separated, ``b""`` for the library itself.
 
-:class:`Selection` is the general policy. Another one (a front end's own rules)
-is another class with the same methods; nothing else needs to know.
+:class:`Selection` is the general policy. Another one (a front end's own rules, such as
+:mod:`zipfs.romm`) is another class with the same methods; nothing else needs to know.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from fnmatch import translate
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, Protocol
 
+from zipfs.globs import (
+    Compiled,
+    Patterns,
+    any_of,
+    compiled,
+    is_prefix,
+    matches,
+    platform_of,
+    split,
+    text,
+)
+
 STRUCTURES: Final = (b"roms/*/*", b"*/roms/*", b"*/*")
 """The known shapes of a library, tried in this order (see :func:`detect`)."""
-
-PLATFORM: Final = b"{platform}"
-"""The component of a glob that stands for the platform."""
-_WILDCARD: Final = re.compile(rb"[*?[]")
 
 LITTER_FOLDERS: Final = (
     "@eaDir",  # Synology: thumbnails and metadata
@@ -65,6 +72,10 @@ LITTER_FILES: Final = (
 class Policy(Protocol):
     """What the catalog asks of a selection."""
 
+    @property
+    def follows_folder_links(self) -> bool:
+        """Whether links to folders, within a game, count as what they point to."""
+
     def is_game(self, path: bytes) -> bool:
         """Whether the folder at *path* is a game, by its place."""
 
@@ -74,11 +85,11 @@ class Policy(Protocol):
     def platform(self, game: bytes) -> bytes | None:
         """The name of the folder that stands for the platform of *game*, if any does."""
 
-    def takes_folder(self, name: bytes) -> bool:
-        """Whether a sub-folder called *name* belongs to its game."""
+    def takes_folder(self, path: bytes) -> bool:
+        """Whether the folder at *path*, within a game, belongs to it."""
 
-    def takes_file(self, name: bytes) -> bool:
-        """Whether a file called *name* belongs to its game."""
+    def takes_file(self, path: bytes) -> bool:
+        """Whether the file at *path*, within a game, belongs to it."""
 
 
 def detect(has: Callable[[bytes], bool], folders: Iterable[bytes]) -> bytes:
@@ -95,122 +106,71 @@ def detect(has: Callable[[bytes], bool], folders: Iterable[bytes]) -> bytes:
     return STRUCTURES[2]
 
 
-def _pattern(component: bytes) -> re.Pattern[str]:
-    return re.compile(translate("*" if component == PLATFORM else _text(component)))
-
-
-def _split(glob: bytes) -> list[bytes]:
-    return glob.strip(b"/").split(b"/")
-
-
-def _platform(glob: Sequence[bytes], components: Sequence[bytes]) -> bytes | None:
-    """The one of *components*, which *glob* matches, that stands for the platform."""
-    wild = [n for n, part in enumerate(glob[:-1]) if part != b"**" and _WILDCARD.search(part)]
-    marked = [n for n, part in enumerate(glob) if part == PLATFORM]
-    place = max(marked or wild, default=None)
-    if place is None:
-        return None
-    if b"**" in glob[:place]:
-        if b"**" in glob[place:]:
-            return None
-        place += len(components) - len(glob)
-    # Where a `**` matches nothing, it may be the game itself.
-    return components[place] if place < len(components) - 1 else None
-
-
-def _text(raw: bytes) -> str:
-    # One character each, as a person counts them, so that ``?`` and ``[...]`` match
-    # a letter beyond ASCII; what isn't UTF-8 is one a byte, so any bytes can be matched.
-    return raw.decode("utf-8", "surrogateescape")
-
-
-def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
-    # ASCII: otherwise a long s (U+017F) is an "s" whose case was ignored.
-    return re.compile("|".join(map(translate, patterns)), re.IGNORECASE | re.ASCII)
-
-
 @dataclass(frozen=True)
 class Selection:
     """The general policy: games by glob, no operating system's litter in archives.
 
-    *globs* are relative to the library; ``*``, ``?`` and ``[...]`` match within a
-    component, ``**`` any number of components. ``{platform}`` is a ``*`` that stands for
-    the platform.
+    *globs* are relative to the library (see :mod:`zipfs.globs`). What *patterns* say wins
+    over what is litter.
     """
 
     globs: Sequence[bytes]
+    patterns: Patterns = field(default_factory=Patterns)
+
+    @property
+    def follows_folder_links(self) -> bool:
+        return True
 
     def is_game(self, path: bytes) -> bool:
-        components = path.split(b"/") if path else []
-        return any(_matches(glob, components) for glob in self._compiled) and not any(
-            map(self._is_litter_folder, components)
+        components = split(path)
+        return any(matches(glob, components) for glob in self._compiled) and self._allows(
+            components
         )
 
     def may_hold_games(self, path: bytes) -> bool:
-        components = path.split(b"/") if path else []
-        if any(map(self._is_litter_folder, components)):
-            return False
-        return any(_is_prefix(glob, components) for glob in self._compiled)
+        components = split(path)
+        return self._allows(components) and any(
+            is_prefix(glob, components) for glob in self._compiled
+        )
 
     def platform(self, game: bytes) -> bytes | None:
-        """What ``{platform}`` matches, or the last wildcard before the game's own component.
-
-        None if the glob that *game* matches has neither, or doesn't tell, between two ``**``,
-        which component that is.
-        """
-        components = game.split(b"/")
-        for glob, compiled in zip(self.globs, self._compiled, strict=True):
-            if _matches(compiled, components):
-                return _platform(_split(glob), components)
+        components = split(game)
+        for glob, pattern in zip(self.globs, self._compiled, strict=True):
+            if matches(pattern, components):
+                return platform_of(glob, components)
         return None
 
-    def takes_folder(self, name: bytes) -> bool:
-        return not self._is_litter_folder(name)
+    def takes_folder(self, path: bytes) -> bool:
+        verdict = self.patterns.verdict(path)
+        return not self._is_litter_folder(_name(path)) if verdict is None else verdict
 
-    def takes_file(self, name: bytes) -> bool:
-        return not self._litter_files.match(_text(name))
+    def takes_file(self, path: bytes) -> bool:
+        verdict = self.patterns.verdict(path)
+        return not self._litter_files.match(text(_name(path))) if verdict is None else verdict
+
+    def _allows(self, components: Sequence[bytes]) -> bool:
+        return self.patterns.allow(
+            components, lambda place: not self._is_litter_folder(components[place])
+        )
 
     def _is_litter_folder(self, name: bytes) -> bool:
-        return bool(self._litter_folders.match(_text(name)))
+        return bool(self._litter_folders.match(text(name)))
 
     @cached_property
-    def _compiled(self) -> list[list[re.Pattern[str] | None]]:
-        return [
-            [None if component == b"**" else _pattern(component) for component in _split(glob)]
-            for glob in self.globs
-        ]
+    def _compiled(self) -> list[Compiled]:
+        return [compiled(glob) for glob in self.globs]
 
     @cached_property
     def _litter_folders(self) -> re.Pattern[str]:
-        return _any_of(LITTER_FOLDERS)
+        return any_of(LITTER_FOLDERS)
 
     @cached_property
     def _litter_files(self) -> re.Pattern[str]:
-        return _any_of(LITTER_FILES)
+        return any_of(LITTER_FILES)
 
 
-def _matches(glob: Sequence[re.Pattern[str] | None], components: Sequence[bytes]) -> bool:
-    """Whether *glob* matches all of *components*; ``None`` in it is ``**``."""
-    if not glob:
-        return not components
-    if glob[0] is None:
-        return any(_matches(glob[1:], components[n:]) for n in range(len(components) + 1))
-    return (
-        bool(components)
-        and bool(glob[0].match(_text(components[0])))
-        and _matches(glob[1:], components[1:])
-    )
-
-
-def _is_prefix(glob: Sequence[re.Pattern[str] | None], components: Sequence[bytes]) -> bool:
-    """Whether *glob* could match something below *components*."""
-    if not components:
-        return bool(glob)
-    if not glob:
-        return False
-    if glob[0] is None:
-        return True
-    return bool(glob[0].match(_text(components[0]))) and _is_prefix(glob[1:], components[1:])
+def _name(path: bytes) -> bytes:
+    return path.rpartition(b"/")[2]
 
 
 def archive_name(folder: bytes, exists: Callable[[bytes], bool]) -> bytes:

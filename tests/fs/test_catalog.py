@@ -30,6 +30,7 @@ from zipfs.index import Index
 from zipfs.library import Library
 from zipfs.nodes import Archive, File, Folder, Node
 from zipfs.pool import Limits
+from zipfs.romm import Rules
 from zipfs.sealing import Examination, Sealed, Sealer, Version
 
 
@@ -791,3 +792,41 @@ async def test_a_stuck_game_delays_nobody_else(
         for _ in range(20):
             assert isinstance(await running.archive("roms/good.zip"), Archive)
         go_on.set()
+
+
+# -- Other rules ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hanging", [False, True])
+async def test_other_rules_hold_for_each_game(
+    library: Path,
+    index: Index,
+    nursery: trio.Nursery,
+    monkeypatch: pytest.MonkeyPatch,
+    hanging: bool,
+) -> None:
+    """Also for those looked at a moment ago, and if finding out about them took too long."""
+    monkeypatch.setattr(kept_module, "FRESH", 3600.0)
+    make_game(library, "roms/psx/one", {"1": b"1", "2": b"2", "3.nfo": b"3"})
+    make_game(library, "roms/psx/two", {"1": b"1", "2": b"2"})
+    make_game(library, "roms/ps2/game", {"1": b"1", "2": b"2"})
+    sealer = Sealer(Library(str(library)), index, rules=Rules(), settle=0.1)
+    tree = Tree(Catalog(sealer, Limits(64, 8)))
+    nursery.start_soon(tree.catalog.run)
+    old = [await tree.sealed(f"roms/psx/{name}.zip") for name in ("one", "two")]
+    await tree.sealed("roms/ps2/game.zip")
+    adopt = sealer.adopt
+
+    def slow(rules: Rules) -> None:
+        adopt(rules)
+        if hanging:
+            raise TimeoutError
+
+    monkeypatch.setattr(sealer, "adopt", slow)
+    await tree.catalog.reselect(Rules(extensions=("nfo",), platforms=("ps2",)))
+    await until(lambda: tree.catalog.totals().archives == 2 and tree.game("roms/ps2/game") is None)
+    await until(lambda: tree.catalog.totals().members == 4)
+    new = [await tree.sealed(f"roms/psx/{name}.zip") for name in ("one", "two")]
+    assert new[0].attributes.inode != old[0].attributes.inode
+    assert new[1] == old[1]
+    assert isinstance(await tree.find("roms/ps2/game"), Folder)

@@ -22,6 +22,10 @@ library = "/srv/library"
 mountpoint = "/mnt/library"
 index = "/var/lib/zipfs/index"
 games = ["roms/*/*", "more/**"]
+selection = "romm"
+romm-config = "/srv/romm/config.yml"
+exclude = ["*.nfo"]
+include = ["@eaDir", "roms/*/*/x.db"]
 allow-other = true
 settle = 5
 read-ahead = 0
@@ -45,6 +49,10 @@ def test_defaults() -> None:
         "mountpoint": None,
         "index": None,
         "games": (),
+        "selection": "general",
+        "romm_config": None,
+        "exclude": (),
+        "include": (),
         "portable_names": False,
         "timestamps": "files",
         "playlists": "discs",
@@ -68,6 +76,10 @@ def test_file_says_all(file: Path) -> None:
         "mountpoint": "/mnt/library",
         "index": "/var/lib/zipfs/index",
         "games": ("roms/*/*", "more/**"),
+        "selection": "romm",
+        "romm_config": "/srv/romm/config.yml",
+        "exclude": ("*.nfo",),
+        "include": ("@eaDir", "roms/*/*/x.db"),
         "portable_names": True,
         "timestamps": "fixed",
         "playlists": "romm",
@@ -121,7 +133,7 @@ WRONG: list[tuple[str, str]] = [
     # TOML below `library`, and what the line says; {file} is the file's path
     (
         "colour = 1",
-        "unknown key 'colour' in {file}; the known ones are allow-other, games, hash-rate, ",
+        "unknown key 'colour' in {file}; the known ones are allow-other, exclude, games, ",
     ),
     ("allow_other = true", "unknown key 'allow_other' in {file}; the known ones are allow-other"),
     ('"a\\nb" = 1', r"unknown key 'a\nb' in {file}"),
@@ -153,6 +165,28 @@ WRONG: list[tuple[str, str]] = [
     ('games = ["a//b"]', "bad value for 'games' in {file}: 'a//b' isn't a pattern"),
     ('games = ["*", "../x"]', "bad value for 'games' in {file}: '../x' isn't a pattern"),
     ('games = ["./x"]', "bad value for 'games' in {file}: './x' isn't a pattern"),
+    (
+        "games = ['{x}/{game}']",
+        "bad value for 'games' in {file}: '{{x}}/{{game}}': {{x}} is unknown, ",
+    ),
+    ("games = ['{game}/x']", "bad value for 'games' in {file}: '{{game}}/x': {{game}} has to come"),
+    (
+        "games = ['*/{game}s']",
+        "bad value for 'games' in {file}: '*/{{game}}s': {{game}} stands for ",
+    ),
+    (
+        "games = ['{platform}/{platform}']",
+        "bad value for 'games' in {file}: '{{platform}}/{{platform}}' has {{platform}} more than",
+    ),
+    (
+        'selection = "RomM"',
+        "bad value for 'selection' in {file}: Input should be 'general' or 'rom",
+    ),
+    ('romm-config = ""', "bad value for 'romm-config' in {file}: it is empty"),
+    ('romm-config = "x"', "'romm-config' is for the selection 'romm' only; choose that as well"),
+    ('exclude = "*.nfo"', "bad value for 'exclude' in {file}: a list is wanted, like ['*.nfo']"),
+    ('exclude = ["/x"]', "bad value for 'exclude' in {file}: '/x' isn't a pattern relative to"),
+    ('include = ["a/../b"]', "bad value for 'include' in {file}: 'a/../b' isn't a pattern relati"),
     ('options = "ro"', "bad value for 'options' in {file}: "),
     ('options = ["rw"]', "bad value for 'options' in {file}: the mount option 'rw' can't be had"),
     ('games = "roms/*/*"', "bad value for 'games' in {file}: a list is wanted, like ['roms/*/*']"),
