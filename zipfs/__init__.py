@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # which would take any name for one of ours
     from zipfs.archivefile import ArchiveFile, ChangedError
     from zipfs.errors import (
+        ConfigError,
         IndexFileError,
         LayoutError,
         LibraryError,
@@ -22,6 +23,7 @@ else:
     _PLACES = {
         "ArchiveFile": "archivefile",
         "ChangedError": "archivefile",
+        "ConfigError": "errors",
         "IndexFileError": "errors",
         "LayoutError": "errors",
         "LibraryError": "errors",
@@ -47,6 +49,7 @@ else:
 __all__ = [
     "ArchiveFile",
     "ChangedError",
+    "ConfigError",
     "IndexFileError",
     "LayoutError",
     "LibraryError",

@@ -11,22 +11,25 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from zipfs.archivefile import ArchiveFile
 from zipfs.errors import IndexFileError, LayoutError, LibraryError, NotSealedError
 from zipfs.filestate import BLOCK, MIN_SETTLE
+from zipfs.globs import Patterns
 from zipfs.index import IN_MEMORY, Index
 from zipfs.library import Entry, LeftOut, Library, SourceFile
 from zipfs.offline import Game, Progress, Summary, seal_all
 from zipfs.paths import slashed
 from zipfs.playlists import Playlists, platforms_named
+from zipfs.policies import load_rules
+from zipfs.romm import Rules
 from zipfs.sealing import Absent, Examination, Impossible, Plain, Sealer, Version
 from zipfs.store import Record
 from zipfs.style import Style
 
 if TYPE_CHECKING:
-    from zipfs.config import PlaylistMode, Timestamps
+    from zipfs.config import PlaylistMode, SelectionName, Timestamps
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,10 @@ def open_archive(  # noqa: PLR0913 - keywords; they are the mount's options, by 
     games: Sequence[str] = (),
     platform: str | None = None,
     index: StrPath | None = None,
+    selection: SelectionName = "general",
+    romm_config: StrPath | None = None,
+    exclude: Sequence[str] = (),
+    include: Sequence[str] = (),
     portable_names: bool = False,
     timestamps: Timestamps = "files",
     playlists: PlaylistMode = "discs",
@@ -60,19 +67,20 @@ def open_archive(  # noqa: PLR0913 - keywords; they are the mount's options, by 
     lead anywhere within it, and an index is shared with its mount. Otherwise what lies
     outside *folder* isn't followed to, and an index may serve any number of folders.
 
-    *games*, *portable_names*, *timestamps*, *playlists* and *playlist_platforms* are the
-    mount's options. By its place in the *library* a game is known to be of a platform; say
-    of a folder by itself which it is (*platform*, like "psx"), or it gets no playlist of discs.
-    Nothing in the folder must have changed for *settle* seconds; until then it is waited for.
+    *games*, *selection*, *romm_config*, *exclude*, *include*, *portable_names*,
+    *timestamps*, *playlists* and *playlist_platforms* are the mount's options. By its place
+    in the *library* a game is known to be of a platform; say of a folder by itself which it
+    is (*platform*, like "psx"), or it gets no playlist of discs. Nothing in the folder must
+    have changed for *settle* seconds; until then it is waited for.
 
     What a server may need to know is an attribute, see :class:`ArchiveFile`: ``size``,
     ``etag``, ``mtime`` and so on, and what was left out. Close it in the end.
 
     Raises :exc:`ValueError` for an option that makes no sense; and, all of them
-    ``zipfs.ZipfsError`` with one line for people, :exc:`LibraryError` if there is no such
-    folder, no file in it, or one that can't be read, :exc:`NotSealedError` if it keeps
-    changing, :exc:`LayoutError` if no ZIP can hold it, :exc:`IndexFileError` for an index
-    that can't be written.
+    ``zipfs.ZipfsError`` with one line for people, :exc:`ConfigError` for a *romm_config* that
+    can't be used, :exc:`LibraryError` if there is no such folder, no file in it, or one that
+    can't be read, :exc:`NotSealedError` if it keeps changing, :exc:`LayoutError` if no ZIP can
+    hold it, :exc:`IndexFileError` for an index that can't be written.
     """
     if timestamps not in ("files", "fixed"):
         raise ValueError(f"timestamps are 'files' or 'fixed', not {timestamps!r}")
@@ -80,8 +88,17 @@ def open_archive(  # noqa: PLR0913 - keywords; they are the mount's options, by 
         raise ValueError(f"settle is at least {MIN_SETTLE} seconds, not {settle}")
     if playlists not in ("off", "romm", "discs"):
         raise ValueError(f"playlists are 'off', 'romm' or 'discs', not {playlists!r}")
-    if isinstance(games, str) or isinstance(playlist_platforms, str):
-        raise ValueError("games and playlist_platforms are lists, like ['roms/*/*'] and ['psx']")
+    lists = {
+        "games": games, "exclude": exclude, "include": include,
+        "playlist_platforms": playlist_platforms,
+    }  # fmt: skip
+    for name, value in lists.items():
+        if isinstance(value, str):
+            raise ValueError(f"{name} is a list, like [{value!r}]")
+    if selection not in ("general", "romm"):
+        raise ValueError(f"selection is 'general' or 'romm', not {selection!r}")
+    if romm_config is not None and selection != "romm":
+        raise ValueError("romm_config is for selection='romm'")
     path = os.fsencode(folder)
     if library is None:
         if games:
@@ -94,7 +111,7 @@ def open_archive(  # noqa: PLR0913 - keywords; they are the mount's options, by 
             raise ValueError("in a library, a game's place tells its platform: leave it out")
         shelf, game = _in_library(path, os.fsencode(library))
         archive, prefix = None, b""
-        globs = tuple(map(os.fsencode, games))
+        globs = _encoded(games)
     file = IN_MEMORY if index is None else os.fsdecode(index)
     if file != IN_MEMORY and shelf.holds(file):
         raise IndexFileError(
@@ -107,6 +124,8 @@ def open_archive(  # noqa: PLR0913 - keywords; they are the mount's options, by 
             shelf,
             checksums,
             globs=globs,
+            patterns=Patterns(_encoded(exclude), _encoded(include)),
+            rules=_rules(selection, romm_config),
             settle=settle,
             style=Style(portable_names=portable_names, fixed_times=timestamps == "fixed"),
             playlists=Playlists(
@@ -124,6 +143,16 @@ def open_archive(  # noqa: PLR0913 - keywords; they are the mount's options, by 
                            examination, summary)  # fmt: skip
         blocks = _blocks(version, checksums)
     return ArchiveFile(version, shelf.absolute, blocks, (*version.left_out, *sealer.refused))
+
+
+def _encoded(patterns: Sequence[str]) -> tuple[bytes, ...]:
+    return tuple(map(os.fsencode, patterns))
+
+
+def _rules(selection: str, config: StrPath | None) -> Rules | None:
+    if selection != "romm":
+        return None
+    return Rules() if config is None else load_rules(os.fsdecode(config))
 
 
 def _by_itself(folder: bytes, platform: bytes) -> tuple[Library, Game, bytes]:
@@ -207,15 +236,9 @@ class _Sealer(Sealer):
         archive: bytes | None,
         library: Library,
         index: Index,
-        *,
-        globs: tuple[bytes, ...],
-        settle: float,
-        style: Style,
-        playlists: Playlists,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            library, index, globs=globs, settle=settle, style=style, playlists=playlists
-        )
+        super().__init__(library, index, **options)
         self._archive = archive
         self.refused: list[LeftOut] = []
         """Files that couldn't be opened."""

@@ -14,7 +14,6 @@ from zipfs.globs import Patterns
 from zipfs.library import Library
 from zipfs.once import Once, shown
 from zipfs.romm import RommSelection, Rules, Structure, find_structure
-from zipfs.rommrules import read_rules
 from zipfs.selection import Policy, Selection, detect
 
 log = logging.getLogger(__name__)
@@ -94,6 +93,9 @@ def _say(globs: Iterable[bytes]) -> None:
 
 def load_rules(path: str) -> Rules:
     """The rules in the file at *path*. Raises :exc:`ConfigError`; touches the disk."""
+    # Few have one, and the rest is to do without YAML and pydantic.
+    from zipfs.rommrules import read_rules  # noqa: PLC0415
+
     try:
         with open(path, "rb", opener=_open) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

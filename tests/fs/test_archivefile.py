@@ -131,6 +131,26 @@ def test_litter_is_left_out(library: Path) -> None:
         assert [member.name for member in archive.members] == [b"1"]
 
 
+def test_what_belongs_is_chosen_as_by_the_mount(library: Path, place: Path) -> None:
+    files = {"1": b"1", "1.nfo": b"x", "@eaDir/x": b"x", ".DS_Store": b"x", "s.tmp": b"x"}
+    game = make_game(library, "roms/psx/G", files)
+    config = place / "config.yml"
+    config.write_text("exclude: {roms: {multi_file: {parts: {extensions: [nfo]}}}}\n")
+    for options, names in [
+        ({}, {b"1", b"1.nfo", b"s.tmp"}),
+        ({"exclude": ["*.nfo", "G/s.*"]}, {b"1"}),
+        ({"library": library, "exclude": ["roms/*/*/s.*"]}, {b"1", b"1.nfo"}),
+        ({"include": ["@eaDir"]}, {b"1", b"1.nfo", b"s.tmp", b"@eaDir/x"}),
+        ({"selection": "romm"}, {b"1", b"1.nfo", b"@eaDir/x"}),
+        ({"selection": "romm", "romm_config": config}, {b"1", b"@eaDir/x"}),
+    ]:
+        with opened(game, **options) as archive:
+            assert {member.name for member in archive.members} == names, options
+    config.write_text("exclude: 7\n")
+    with pytest.raises(zipfs.ConfigError, match="exclude"):
+        opened(game, selection="romm", romm_config=config)
+
+
 def test_the_styles(library: Path) -> None:
     game = make_game(library, "g", {"a?": b"1", "A:": b"2", "plain": b"3"})
     with opened(game) as archive:
@@ -526,6 +546,8 @@ def test_what_is_no_game(library: Path, game: Path) -> None:
         {"timestamps": "none"}, {"settle": 0.0}, {"settle": float("nan")}, {"playlists": "all"},
         {"playlist_platforms": "psx"}, {"games": "*/*", "library": library},
         {"games": ["*/*"]}, {"platform": "psx", "library": library},
+        {"exclude": "*.nfo"}, {"include": "*.nfo"}, {"selection": "batocera"},
+        {"romm_config": "config.yml"},
     ]  # fmt: skip
     for options in refused:
         with pytest.raises(ValueError, match=next(iter(options))):
