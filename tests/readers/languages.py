@@ -173,6 +173,7 @@ def _npm(
     pipe: bool = False,
     limits: Mapping[str, str] | None = None,
     largest: int | None = None,
+    samples: bool = False,
 ) -> Reader:
     return Reader(
         name,
@@ -181,6 +182,7 @@ def _npm(
         limits=limits or {},
         heavy=True,
         sizes_only_above=largest,
+        samples=samples,
     )
 
 
@@ -216,6 +218,7 @@ _NPM: Final = (
         "zip.js",
         "@zip.js/zip.js",
         largest=_LARGEST,
+        samples=True,
     ),
 )
 
@@ -268,6 +271,7 @@ def _pypi(
         limits=limits or {},
         heavy=True,
         sizes_only_above=largest,
+        samples=http,
     )
 
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tests.readers.corpus import Case
-from tests.readers.gate import Reader, check
+from tests.readers.gate import SAMPLED, Reader, check
 from tests.readers.programs import RUNNING
 from tests.readers.shelf import Volume
 from tests.support.mounting import temporary_folder
@@ -160,7 +160,10 @@ def _claim(reader: Reader) -> str:
     if reader.sizes_only_above == -1:
         return "lists names and sizes, reads no content"
     mib = (reader.sizes_only_above or 0) + 1 >> 20
-    return f"of members of {mib} MiB and more only names and sizes, since it is slow"
+    claim = f"of members of {mib} MiB and more only names and sizes, since it is slow"
+    if reader.samples:
+        claim += f"; of more than {SAMPLED:,} members the content of one in a hundred"
+    return claim
 
 
 def print_failures(

@@ -14,7 +14,16 @@ from typing import Final
 import pytest
 
 from tests.readers.corpus import CASES, Case, File
-from tests.readers.gate import Found, Reader, WrongError, check, compare, of_folder, of_lines
+from tests.readers.gate import (
+    SAMPLED,
+    Found,
+    Reader,
+    WrongError,
+    check,
+    compare,
+    of_folder,
+    of_lines,
+)
 from tests.readers.native import READERS as NATIVE
 from tests.readers.programs import FailedError, run
 from tests.readers.registry import READERS
@@ -129,6 +138,24 @@ def test_content_may_be_left_out_only_where_announced() -> None:
     for entry in (Found(2999, ""), Found(3000, "ce")):
         with pytest.raises(WrongError):
             compare(reader(2999), wanted, {**found, b"large": entry})
+
+
+def test_who_samples_reads_one_in_a_hundred() -> None:
+    reader = Reader("one that samples", str, lambda _archive, _place: {}, samples=True)
+    wanted = {b"%d" % n: Found(n, f"sha256 of {n}") for n in range(SAMPLED + 1)}
+    listed = {name: entry._replace(sha256="") for name, entry in wanted.items()}
+    some = dict(list(wanted.items())[::100])
+    assert not compare(reader, wanted, listed | some)
+    assert compare(reader, wanted, wanted) is False  # never said to be all
+    few = dict(list(some.items())[2:])
+    wrong = some | {b"100": Found(100, "of another")}
+    size = {b"101": Found(100, "")}
+    for found in (listed, listed | few, listed | wrong, listed | some | size):
+        with pytest.raises(WrongError):
+            compare(reader, wanted, found)
+    small = {name: wanted[name] for name in list(wanted)[:-1]}
+    with pytest.raises(WrongError):
+        compare(reader, small, {name: listed[name] for name in small} | some)
 
 
 def test_name_found_twice() -> None:
