@@ -1,7 +1,7 @@
 # `make` lists the targets. Everything that Python needs lives in .venv/.
 #
 #   PYTHON=/path/to/python3   make .venv/ with this interpreter (3.11 or later)
-#   PYTEST_ARGS='-k range'    further arguments for pytest
+#   PYTEST_ARGS='-k range'    further arguments for pytest; -n 0 for one test after the other
 #   LIBRARY=… PORT=8080       for `make demo`
 #   BENCH_ARGS='--rounds 3'   further arguments for `make bench`; --help lists them
 #   SOAK_MINUTES=60           for `make soak`; SOAK_SEED=… repeats what it has found
@@ -28,11 +28,12 @@ lint: venv ## ruff, mypy and the import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# One after the other also under `make -j`: hence no list of prerequisites.
+# One after the other also under `make -j`: hence no list of prerequisites. Three processes: half of
+# the time goes into waiting. Each has whole files, for what their tests share.
 test: ## system packages, .venv/, lint and all tests
 	@.ci/system-packages test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile $(PYTEST_ARGS)
 
 readers: ## every reader of ZIPs x the corpus of hard folders, as a matrix (READERS_ARGS=)
 	@.ci/system-packages readers
