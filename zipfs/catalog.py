@@ -284,14 +284,14 @@ class Catalog:
         path = join(folder.path, name)
         policy = self._sealer.policy
         entry = self._library.entry(join(folder.source, name), folder.origins)
+        candidates: list[_Candidate] = []
         if isinstance(entry, Entry):
-            if entry.is_folder and policy.is_game(path):
-                return [(path, entry)]
-            return mirrored(path, entry)
+            if not (entry.is_folder and policy.is_game(path)):
+                return mirrored(path, entry)
+            candidates.append((path, entry))
         if isinstance(entry, LeftOut):
             self._say(entry)
             return []
-        candidates: list[_Candidate] = []
         for base in folders_of(name):
             game_path = join(folder.path, base)
             if policy.is_game(game_path):

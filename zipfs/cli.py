@@ -181,7 +181,8 @@ def inspect(place: tuple[str, ...], as_json: bool, **given: Any) -> None:
         click.echo(json.dumps(report.as_json(version), indent=2))
     else:
         terminal = sys.stdout.isatty()
-        report.print_version(version, Console(width=None if terminal else 160))
+        console = Console(width=None if terminal else 160)
+        report.print_version(version, console, listed=sealer.library.list_of(found[0]) is not None)
 
 
 def _within(library: str, path: bytes) -> bytes:
@@ -205,6 +206,8 @@ def _find_game(sealer: Sealer, path: bytes) -> offline.Game:
             raise LibraryError(
                 f"{os.fsdecode(path)} is no game by its place; see --games in `zipfs index --help`"
             )
+    if (missing := sealer.library.list_of(path.removesuffix(b".zip"))) is not None:
+        raise LibraryError(f"there is no list {os.fsdecode(missing)} in the folder of lists")
     raise LibraryError(f"there is no game folder {os.fsdecode(path)} in the library")
 
 

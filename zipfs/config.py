@@ -71,6 +71,12 @@ class Settings(BaseModel):
     """Which games get a playlist: none, all as RomM does, or those of several discs."""
     playlist_platforms: tuple[str, ...] = ("default",)
     """Folders of the platforms whose games may get one; ``default`` stands for a list."""
+    lists: Path | None = None
+    """Folder of lists, each of which is shown as an archive."""
+    lists_folder: str = ".lists"
+    """Name of the mount's folder where they are shown."""
+    lists_prefix: str = "/library/"
+    """Where locations in lists have the library; with a ``/`` at both ends."""
     allow_other: bool = False
     """Whether other users may look into the mount."""
     settle: float = Field(2.0, ge=MIN_SETTLE, le=86400)
@@ -124,6 +130,23 @@ class Settings(BaseModel):
             if not name or "/" in name:
                 raise ValueError(f"{name!r} isn't the name of a platform's folder, like 'psx'")
         return names
+
+    @field_validator("lists_folder")
+    @classmethod
+    def _component(cls, value: str) -> str:
+        if value in ("", ".", "..") or set(value) & {"/", "\0"} or len(os.fsencode(value)) > 255:
+            raise ValueError(f"{value!r} isn't the name of a folder, like '.lists'")
+        return value
+
+    @field_validator("lists_prefix")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        path = value.strip("/")
+        if not value.startswith("/") or (
+            (path and {"", ".", ".."} & set(path.split("/"))) or set(path) & set("%+? \0")
+        ):
+            raise ValueError(f"{value!r} isn't the path of a URL, like '/library/'")
+        return f"/{path}/" if path else "/"
 
     @field_validator("options")
     @classmethod

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import logging
 import os
 import resource
@@ -29,11 +30,12 @@ from zipfs.config import Settings
 from zipfs.errors import ConfigError, FuseError, ZipfsError
 from zipfs.fs import Operations
 from zipfs.library import Library
+from zipfs.listed import ListedLibrary
 from zipfs.notify import Notifier
 from zipfs.pool import Limits
 from zipfs.reader import Reader
 from zipfs.rommconfig import RommConfig
-from zipfs.sealers import make_sealer, romm_rules
+from zipfs.sealers import make_library, make_sealer, romm_rules
 from zipfs.sealing import Sealer
 from zipfs.watcher import needs_polling, watch
 
@@ -53,7 +55,7 @@ def run(settings: Settings) -> None:
     if settings.mountpoint is None:
         raise ConfigError("no mountpoint given; name it on the command line or in a config file")
     mp.check_fuse(allow_other=settings.allow_other)
-    Library(settings.library)  # before anything is made or cleared away
+    make_library(settings)  # before anything is made or cleared away
     romm_rules(settings)
     path = mp.prepare(settings.mountpoint, settings.library)
     sealer = make_sealer(settings)
@@ -94,7 +96,7 @@ async def _serve(settings: Settings, path: str, sealer: Sealer) -> None:
                     notifier.ready()
                     serving.start_soon(catalog.run)
                     serving.start_soon(romm.follow)
-                    serving.start_soon(_watch, settings, sealer.library.root, catalog)
+                    serving.start_soon(_watch, settings, sealer.library, catalog)
                     serving.start_soon(reader.tidy)
                     serving.start_soon(_report, catalog, notifier)
             finally:
@@ -183,28 +185,46 @@ def _has_descriptor(stream: object) -> bool:
     return True
 
 
-async def _watch(settings: Settings, library: bytes, catalog: Catalog) -> None:
+async def _watch(settings: Settings, library: Library, catalog: Catalog) -> None:
     """Hear of changes as *settings* say; see to it that they are looked for otherwise."""
-    eventless = await trio.to_thread.run_sync(needs_polling, library)
-    if settings.watch == "poll" or (settings.watch == "auto" and eventless):
+    folders = {library.root: catalog.changed}
+    if isinstance(library, ListedLibrary):
+        folders[library.lists] = lambda paths: catalog.changed(library.shown_at(paths))
+    silent = set(folders)
+    """Those of which nobody tells what changes."""
+    eventless = {folder: await trio.to_thread.run_sync(needs_polling, folder) for folder in folders}
+    if settings.watch == "poll" or (settings.watch == "auto" and any(eventless.values())):
+        kinds = ", ".join(sorted({kind for found in eventless.values() for kind in found}))
         log.info(
-            "looking for changes every few seconds%s",
-            f": no events from {', '.join(eventless)}" if eventless else "",
+            "looking for changes every few seconds%s", f": no events from {kinds}" if kinds else ""
         )
 
-    def ready() -> None:
-        catalog.polling = bool(eventless)
+    def ready(folder: bytes) -> None:
+        if not eventless[folder]:
+            silent.discard(folder)
+        catalog.polling = bool(silent)
 
-    def changed(paths: Iterable[bytes]) -> None:
+    def changed(folder: bytes, paths: Iterable[bytes]) -> None:
         try:
-            catalog.changed(paths)
+            folders[folder](paths)
         except Exception:
             # H4: called by the loop itself, which would end with it.
             log.exception("unexpected error about changes in the library")
 
-    if settings.watch != "poll":
-        await watch(library, changed, ready)
+    async def listen(folder: bytes) -> None:
+        await watch(
+            folder,
+            functools.partial(changed, folder),
+            functools.partial(ready, folder),
+            deep=folder == library.root,
+        )
+        silent.add(folder)
         catalog.polling = True
+
+    if settings.watch != "poll":
+        async with trio.open_nursery() as nursery:
+            for folder in folders:
+                nursery.start_soon(listen, folder)
 
 
 async def _report(catalog: Catalog, notifier: Notifier) -> None:

@@ -81,7 +81,7 @@ EXIT_CODES: dict[int, str] = {
     MountpointError.exit_code: "mount point missing, not empty, in use, or not mounted",
     FuseError.exit_code: "FUSE is missing, or the system forbids this mount",
     IndexFileError.exit_code: "the index can't be written where it was asked for",
-    LayoutError.exit_code: "the game can't be expressed as a ZIP",
+    LayoutError.exit_code: "the game can't be expressed as a ZIP, or its list is wrong",
     NotSealedError.exit_code: "the game is changing right now; try again when it is still",
     INTERRUPTED: "interrupted by Ctrl-C; what was hashed so far is kept",
 }

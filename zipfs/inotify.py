@@ -50,13 +50,14 @@ _GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
 
 
 class Inotify:
-    """Watches *root*, an absolute path, and all folders in it; links aren't followed.
+    """Watches *root*, an absolute path, and all folders in it if *deep*; links aren't followed.
 
     Raises :exc:`OSError`, with ``ENOSPC`` if the user may not watch so many.
     """
 
-    def __init__(self, root: bytes) -> None:
+    def __init__(self, root: bytes, *, deep: bool = True) -> None:
         self._root = root
+        self._deep = deep
         self._folders: dict[int, bytes] = {}
         """Relative paths by watch."""
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
@@ -96,7 +97,7 @@ class Inotify:
                         for entry in entries:
                             child = os.path.join(path, entry.name)
                             yield child
-                            if entry.is_dir(follow_symlinks=False):
+                            if self._deep and entry.is_dir(follow_symlinks=False):
                                 todo.append(child)
             except OSError as error:
                 if error.errno not in _GONE:
@@ -160,7 +161,7 @@ class Inotify:
         yield path
         if mask & _ISDIR and mask & _MOVED_FROM:
             self._remove(path)
-        elif mask & _ISDIR and mask & (_CREATE | _MOVED_TO):
+        elif self._deep and mask & _ISDIR and mask & (_CREATE | _MOVED_TO):
             # What was in it before it was watched.
             yield from self._added(path)
 

@@ -17,16 +17,17 @@ followed to get there.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
-import functools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import xxhash
 
+from zipfs.access import Access, common_access, grants_us
 from zipfs.errors import LibraryError
 from zipfs.filestate import FileState
 from zipfs.paths import entries, is_link, is_within, lstat, may_read, open_path, real
@@ -71,14 +72,6 @@ class Entry(NamedTuple):
         return stat.S_ISDIR(self.status.st_mode)
 
 
-class Access(NamedTuple):
-    """Who may read something: permission bits (only ``r``), owner and group."""
-
-    mode: int
-    uid: int
-    gid: int
-
-
 @dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file of a game: *path* within the game's folder, *source* in the library."""
@@ -101,6 +94,19 @@ class GameScan:
     left_out: tuple[LeftOut, ...]
     status: os.stat_result
     """The folder's own."""
+    problem: str = ""
+    """Why there can be no archive of it."""
+
+    def is_archive(self, fewest: int) -> bool:
+        """Whether it is shown as an archive, if games of *fewest* files or more are."""
+        return len(self.files) >= fewest
+
+    def without(self, refused: Callable[[SourceFile], bool]) -> GameScan:
+        """The same without the files that were *refused* to us."""
+        if not any(map(refused, self.files)):
+            return self
+        files = tuple(file for file in self.files if not refused(file))
+        return dataclasses.replace(self, files=files)
 
     @property
     def size(self) -> int:
@@ -139,6 +145,14 @@ class Library:
     def holds(self, path: str | bytes) -> bool:
         """Whether *path*, links followed as far as it is there, is in the library."""
         return is_within(real(os.fsencode(path), strict=False), self.root)
+
+    def with_lists(self, policy: Policy) -> Policy:
+        """*policy*, where lists are games as well."""
+        return policy  # there are none here
+
+    def list_of(self, path: bytes) -> bytes | None:
+        """The name of the list that is the game at *path*, if one can be."""
+        return None
 
     def statvfs(self) -> os.statvfs_result:
         return os.statvfs(self.root)
@@ -211,7 +225,7 @@ class Library:
         walk.files.sort(key=lambda file: file.path)
         return GameScan(
             files=tuple(walk.files),
-            access=_common_access(walk.access),
+            access=common_access(walk.access),
             changed_ns=walk.changed_ns,
             written_ns=walk.written_ns,
             left_out=tuple(walk.left_out),
@@ -343,51 +357,3 @@ def _join(folder: bytes, name: bytes) -> bytes:
 
 def _is_inside(path: bytes, folder: bytes) -> bool:
     return not folder or path == folder or path.startswith(folder + b"/")
-
-
-def grants_us(status: os.stat_result) -> bool:
-    """Whether this process may read a file, by its permission bits."""
-    # The bits first: a call for each of a million files takes its time.
-    if status.st_mode & 0o444 == 0o444:
-        return True
-    if not hasattr(os, "geteuid"):
-        return False  # Windows has no bits for whom it concerns; its lists are to be asked
-    if (uid := os.geteuid()) == 0:
-        return True
-    if status.st_uid == uid:
-        return bool(status.st_mode & stat.S_IRUSR)
-    if status.st_gid == os.getegid() or status.st_gid in os.getgroups():
-        return bool(status.st_mode & stat.S_IRGRP)
-    return bool(status.st_mode & stat.S_IROTH)
-
-
-def _common_access(parts: list[os.stat_result]) -> Access:
-    """The access that every one of *parts* grants (DESIGN H3).
-
-    A folder grants reading what is in it if it can be listed and entered. Where
-    the parts have several owners (or groups), root stands for them, and anybody may
-    be the owner of a part: for him its owner's bits count, and no others.
-    """
-    granted = 0o444
-    for status in parts:
-        mode = status.st_mode
-        if stat.S_ISDIR(mode):
-            mode &= mode << 2  # r where there is x as well
-        granted &= mode
-    uids = {status.st_uid for status in parts}
-    gids = {status.st_gid for status in parts}
-    owner, group, others = granted >> 6 & 4, granted >> 3 & 4, granted & 4
-    if len(gids) != 1:
-        group = others = group & others
-    if len(uids) != 1:
-        group &= owner
-        owner = others = others & owner
-    return _access(
-        owner << 6 | group << 3 | others,
-        uids.pop() if len(uids) == 1 else 0,
-        gids.pop() if len(gids) == 1 else 0,
-    )
-
-
-# One for all games whom the same may read, and not one each.
-_access = functools.lru_cache(1000)(Access)

@@ -6,6 +6,10 @@ import logging
 import threading
 from collections import OrderedDict
 
+from zipfs.showing import shown
+
+__all__ = ["REMEMBERED", "Once", "shown"]
+
 REMEMBERED = 10_000
 """How many things are remembered as said; the oldest is forgotten first."""
 
@@ -15,22 +19,18 @@ class Once:
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        self._said: OrderedDict[str, None] = OrderedDict()
+        self._said: OrderedDict[tuple[str, bytes], None] = OrderedDict()
         self._lock = threading.Lock()
 
-    def warning(self, message: str, *arguments: object) -> None:
+    def warning(self, message: str, *arguments: object, of: bytes = b"") -> None:
+        """Log the message, unless it was logged before, *of* the same state of things."""
         text = message % arguments
+        key = (text, of)
         with self._lock:
-            if text in self._said:
-                self._said.move_to_end(text)
+            if key in self._said:
+                self._said.move_to_end(key)
                 return
-            self._said[text] = None
+            self._said[key] = None
             if len(self._said) > REMEMBERED:
                 self._said.popitem(last=False)
         self._logger.warning("%s", text)
-
-
-def shown(path: bytes) -> str:
-    """*path* for a line of the log: on one line, whatever bytes are in it."""
-    text = path.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

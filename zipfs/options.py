@@ -83,6 +83,21 @@ _ARCHIVE_OPTIONS = (
         help="Folders of these platforms, instead of the README's list; `default` among them"
         " stands for that; can be given several times.  [default: default]",
     ),
+    click.option(
+        "--lists",
+        metavar="FOLDER",
+        help="Show each X.list in FOLDER, members in the format of nginx's ZIP module, as X.zip.",
+    ),
+    click.option(
+        "--lists-folder",
+        metavar="NAME",
+        help="The folder of the mount where they are shown.  [default: .lists]",
+    ),
+    click.option(
+        "--lists-prefix",
+        metavar="PATH",
+        help="Where locations in lists have the library.  [default: /library/]",
+    ),
 )
 
 

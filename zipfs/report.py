@@ -63,8 +63,11 @@ def _member(version: Version, number: int) -> dict[str, Any]:
     }
 
 
-def print_version(version: Version, console: Console) -> None:
-    """The same on *console*, members as a table."""
+def print_version(version: Version, console: Console, *, listed: bool = False) -> None:
+    """The same on *console*, members as a table. *listed*: it is what a list asks for."""
+    named, inline = "in the game's folder", "is made by zipfs"
+    if listed:
+        named, inline = "in the list", "stands in the list itself"
     facts = as_json(version)
     table = Table("offset", "size", "crc-32", "modified", "name", title=None)
     for column in table.columns[:2]:
@@ -83,8 +86,7 @@ def print_version(version: Version, console: Console) -> None:
     for member in facts["members"]:
         name = shown(member["name"].encode())
         if member["path"] != name:
-            where = f"is {member['path']} in the game's folder"
-            line = f"{name} {where if member['path'] else 'is made by zipfs'}"
+            line = f"{name} " + (f"is {member['path']} {named}" if member["path"] else inline)
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     lines = {
         "archive": facts["archive"],

@@ -11,6 +11,7 @@ from zipfs.errors import IndexFileError
 from zipfs.globs import Patterns
 from zipfs.index import Index
 from zipfs.library import Library
+from zipfs.listed import ListedLibrary
 from zipfs.playlists import Playlists, platforms_named
 from zipfs.policies import load_rules
 from zipfs.romm import Rules
@@ -36,10 +37,22 @@ def romm_rules(settings: Settings) -> Rules | None:
     return load_rules(settings.romm_config) if settings.romm_config else Rules()
 
 
+def make_library(settings: Settings) -> Library:
+    """The library that *settings* name, with the lists that they name."""
+    if settings.lists is None:
+        return Library(settings.library)
+    return ListedLibrary(
+        settings.library,
+        settings.lists,
+        shown_in=os.fsencode(settings.lists_folder),
+        prefix=os.fsencode(settings.lists_prefix),
+    )
+
+
 def make_sealer(settings: Settings) -> Sealer:
     """The sealer for *settings*, its index open; close that in the end."""
     rules = romm_rules(settings)
-    library = Library(settings.library)
+    library = make_library(settings)
     file = index_file(settings)
     if library.holds(file):
         raise IndexFileError(

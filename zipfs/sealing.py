@@ -9,7 +9,6 @@ Everything here may touch the disk: call it from a worker thread.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import threading
@@ -19,20 +18,21 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from zipfs import identity
+from zipfs.access import Access
+from zipfs.assembly import names_of, of_folder, of_list
 from zipfs.errors import LayoutError
 from zipfs.filestate import Checksums, FileState
 from zipfs.globs import Patterns
 from zipfs.index import Index
 from zipfs.layout import Layout, Piece
-from zipfs.library import Access, GameScan, LeftOut, Library, Origins, SourceFile
-from zipfs.names import archive_order
+from zipfs.library import GameScan, LeftOut, Library, Origins, SourceFile
+from zipfs.listed import ListScan
 from zipfs.once import Once, shown
 from zipfs.playlists import Playlists
 from zipfs.policies import Policies
 from zipfs.romm import Rules
 from zipfs.selection import Policy, archive_name
 from zipfs.style import Style
-from zipfs.zipformat import Member
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +184,7 @@ class Sealer:
     @property
     def policy(self) -> Policy:
         """By which games are found and files taken; another one as soon as there is reason."""
-        return self._policies.policy
+        return self.library.with_lists(self._policies.policy)
 
     @property
     def rules(self) -> Rules | None:
@@ -254,10 +254,14 @@ class Sealer:
         sealed = before.outcome if before and isinstance(before.outcome, Sealed) else None
         if sealed and sealed.path == archive and not whole and not unsure:
             outcome = sealed
-        elif len(scan.files) < self.fewest or self._is_too_long(archive):
+        elif not scan.is_archive(self.fewest) or self._is_too_long(archive):
             outcome = Plain(scan.status)
         elif not sealed and (seconds := self._unsettled(scan, clock_ns, started - first_seen)) > 0:
             outcome = Unsettled(seconds)
+        elif scan.problem:
+            # Only now: what is being written is wrong for a while.
+            self._once.warning("there is no %s: %s", shown(archive), scan.problem, of=fingerprint)
+            outcome = Impossible(scan.problem)
         else:
             outcome, version, unsure = self._assemble(game, archive, scan)
         took = time.monotonic() - started
@@ -281,12 +285,7 @@ class Sealer:
         with self._lock:
             if not self._unreadable:
                 return scan
-            files = tuple(
-                file for file in scan.files if self._unreadable.get(file.source) != file.state
-            )
-        if len(files) == len(scan.files):
-            return scan
-        return dataclasses.replace(scan, files=files)
+            return scan.without(lambda file: self._unreadable.get(file.source) == file.state)
 
     def _unsettled(self, scan: GameScan, clock_ns: int, known: float) -> float:
         """Seconds until the folder has been still for the settle time; 0 if it has.
@@ -332,7 +331,7 @@ class Sealer:
     def _version(
         self, game: bytes, archive: bytes, scan: GameScan, known: dict[bytes, Checksums]
     ) -> Version:
-        names = self._style.names(file.path for file in scan.files)
+        names = names_of(scan, self._style)
         mapped = [(path, name) for path, name in names.items() if path != name]
         for path, name in mapped[:_MAPPED_SAID]:
             self._once.warning("in %s, %s is called %s", shown(archive), shown(path), shown(name))
@@ -340,20 +339,18 @@ class Sealer:
             self._once.warning(
                 "in %s, %d more have other names; `zipfs inspect` shows them", shown(archive), more
             )
-        files = tuple(sorted(scan.files, key=lambda file: archive_order(names[file.path])))
-        members = [
-            Member(
-                name=names[file.path],
-                size=file.state.size,
-                mtime=self._style.time(file.state.mtime_ns // _NANOSECONDS),
-                crc32=known[file.source].crc32,
+        if isinstance(scan, ListScan):
+            members, files, inline = of_list(scan, names, known, self._style)
+        else:
+            members, files, inline = of_folder(
+                scan,
+                names,
+                known,
+                self._style,
+                playlists=self._playlists,
+                playlist=game.rpartition(b"/")[2] + b".m3u",
+                platform=self.policy.platform(game),
             )
-            for file in files
-        ]
-        own = game.rpartition(b"/")[2] + b".m3u"
-        inline = self._playlists.add(
-            self._style.names([own])[own], members, self.policy.platform(game)
-        )
         layout = Layout(members, inline)
         digests = tuple(known[file.source].digest for file in files)
         content = identity.content_id(layout, digests)

@@ -53,12 +53,16 @@ def _is_inside(path: str, folder: str) -> bool:
 
 
 async def watch(
-    library: bytes, tell: Callable[[Iterable[bytes]], None], ready: Callable[[], None]
+    folder: bytes,
+    tell: Callable[[Iterable[bytes]], None],
+    ready: Callable[[], None],
+    *,
+    deep: bool = True,
 ) -> None:
-    """Call *tell* with the paths, relative to *library*, of what has changed, for ever.
+    """Call *tell* with the paths, relative to *folder*, of what has changed in it, for ever.
 
-    *ready* is called when nothing is missed any more. Returns, with a line in the log,
-    if the kernel can't watch the library.
+    Folders in it are watched as well if *deep*. *ready* is called when nothing is missed any
+    more. Returns, with a line in the log, if the kernel can't watch the folder.
     """
     token = trio.lowlevel.current_trio_token()
     ended = trio.Event()
@@ -68,7 +72,7 @@ async def watch(
 
     def run() -> None:
         try:
-            inotify = Inotify(library)
+            inotify = Inotify(folder, deep=deep)
             with lock:
                 watching.append(inotify)
             try:
@@ -98,6 +102,7 @@ async def watch(
                 inotify.stop()
     for error in problem:
         log.warning(
-            "the kernel can't tell of changes in the library (%s); looking through it more often",
+            "the kernel can't tell of changes in %s (%s); looking through it more often",
+            "the library" if deep else "the folder of lists",
             str(error).splitlines()[0] if str(error) else type(error).__name__,
         )

@@ -19,6 +19,7 @@ from zipfs import daemon, mountpoint, sealers
 from zipfs.catalog import Catalog
 from zipfs.config import Settings
 from zipfs.errors import ConfigError, FuseError, LibraryError, MountpointError, ZipfsError
+from zipfs.library import Library
 from zipfs.notify import Notifier
 
 # -- The index's own place -------------------------------------------------------------------
@@ -359,7 +360,8 @@ async def test_an_error_about_changes_ends_nothing(
     settings = Settings.load(None, {"library": str(tmp_path)})
     async with trio.open_nursery() as nursery:
         watch = daemon._watch
-        nursery.start_soon(watch, settings, os.fsencode(tmp_path), cast("Catalog", catalog))
+        library = Library(str(tmp_path))
+        nursery.start_soon(watch, settings, library, cast("Catalog", catalog))
         await until(lambda: not catalog.polling)  # now it is watched
         (tmp_path / "new").touch()
         await until(lambda: bool(catalog.told))

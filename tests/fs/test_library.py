@@ -16,18 +16,16 @@ from hypothesis import strategies as st
 
 from tests.fs.lab import NOBODY, open_below, root_only, unprivileged
 from tests.support.libraries import make_file, make_game
+from zipfs.access import Access, common_access, grants_us
 from zipfs.errors import LibraryError
 from zipfs.filestate import FileState
 from zipfs.library import (
     MAX_LINKED_FOLDERS,
-    Access,
     Entry,
     GameScan,
     LeftOut,
     Library,
     SourceFile,
-    _common_access,
-    grants_us,
 )
 from zipfs.selection import Selection
 
@@ -487,8 +485,8 @@ ACCESS: dict[str, tuple[list[tuple[int, int, int]], Access]] = {
 @pytest.mark.parametrize("case", ACCESS)
 def test_the_access_that_all_parts_grant(case: str) -> None:
     parts, expected = ACCESS[case]
-    assert _common_access([status(*part) for part in parts]) == expected
-    assert _common_access([status(*part) for part in reversed(parts)]) == expected
+    assert common_access([status(*part) for part in parts]) == expected
+    assert common_access([status(*part) for part in reversed(parts)]) == expected
 
 
 MODES = st.integers(0, 0o777)
@@ -514,7 +512,7 @@ def test_nobody_may_read_more_than_at_the_source(
     parts: list[tuple[bool, int, int, int]], user: int, groups: set[int]
 ) -> None:
     """H3, for each user in any groups: what the archive grants, each part grants."""
-    access = _common_access(
+    access = common_access(
         [status((FOLDER if folder else FILE) | mode, uid, gid) for folder, mode, uid, gid in parts]
     )
     assert access.mode & ~0o444 == 0

@@ -35,6 +35,9 @@ portable-names = true
 timestamps = "fixed"
 playlists = "romm"
 playlist-platforms = ["default", "3DO, psp"]
+lists = "/srv/lists"
+lists-folder = "bulk"
+lists-prefix = "/files"
 read-timeout = 5
 hash-rate = 20
 options = ["noatime,nodev", "fsname=games"]
@@ -57,6 +60,9 @@ def test_defaults() -> None:
         "timestamps": "files",
         "playlists": "discs",
         "playlist_platforms": ("default",),
+        "lists": None,
+        "lists_folder": ".lists",
+        "lists_prefix": "/library/",
         "allow_other": False,
         "settle": 2.0,
         "read_ahead": 1024,
@@ -84,6 +90,9 @@ def test_file_says_all(file: Path) -> None:
         "timestamps": "fixed",
         "playlists": "romm",
         "playlist_platforms": ("default", "3DO", "psp"),
+        "lists": "/srv/lists",
+        "lists_folder": "bulk",
+        "lists_prefix": "/files/",
         "allow_other": True,
         "settle": 5.0,
         "read_ahead": 0,
@@ -120,6 +129,19 @@ def test_no_platforms_are_some_too(file: Path) -> None:
     """Unlike a list that isn't there."""
     file.write_text('library = "lib"\nplaylist-platforms = []\n')
     assert Settings.load(str(file), {}).playlist_platforms == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "prefix"),
+    [("/", "/"), ("/a", "/a/"), ("/a/", "/a/"), ("/files/of mine", None), ("/é/b/", "/é/b/")],
+)
+def test_a_prefix_has_a_slash_at_both_ends(given: str, prefix: str | None) -> None:
+    values = {"library": "lib", "lists-prefix": given}
+    if prefix is None:
+        with pytest.raises(ConfigError, match="isn't the path of a URL"):
+            Settings.load(None, values)
+    else:
+        assert Settings.load(None, values).lists_prefix == prefix
 
 
 def test_frozen() -> None:
@@ -205,6 +227,16 @@ WRONG: list[tuple[str, str]] = [
         "bad value for 'playlist-platforms' in {file}: 'roms/psx' isn't the name of a platform's",
     ),
     ("playlist-platforms = [1]", "bad value for 'playlist-platforms' in {file}: "),
+    ('lists = ""', "bad value for 'lists' in {file}: it is empty"),
+    ('lists-folder = ""', "bad value for 'lists-folder' in {file}: '' isn't the name of a folder"),
+    ('lists-folder = "a/b"', "bad value for 'lists-folder' in {file}: 'a/b' isn't the name of a "),
+    ('lists-folder = ".."', "bad value for 'lists-folder' in {file}: '..' isn't the name of a "),
+    (f'lists-folder = "{"x" * 256}"', "bad value for 'lists-folder' in {file}: 'xxx"),
+    ('lists-prefix = "library/"', "bad value for 'lists-prefix' in {file}: 'library/' isn't the "),
+    ('lists-prefix = ""', "bad value for 'lists-prefix' in {file}: '' isn't the path of a URL"),
+    ('lists-prefix = "/a/../b/"', "bad value for 'lists-prefix' in {file}: '/a/../b/' isn't the "),
+    ('lists-prefix = "/a//b"', "bad value for 'lists-prefix' in {file}: '/a//b' isn't the path "),
+    ('lists-prefix = "/a%20b"', "bad value for 'lists-prefix' in {file}: '/a%20b' isn't the "),
     ('options = ["noatime, rw"]', "bad value for 'options' in {file}: the mount option 'rw'"),
     ("a = " + "[" * 5000, "the config file {file} isn't valid TOML: too deeply nested"),
     ('options = ["noatime,rw"]', "bad value for 'options' in {file}: the mount option 'rw'"),

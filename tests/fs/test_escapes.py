@@ -1,0 +1,81 @@
+"""Nothing outside the library is opened for a list, whatever it asks for (DESIGN H2)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.fs.conftest import SETTLE
+from tests.fs.lab import FakeTime, until
+from tests.fs.test_catalog import Tree
+from tests.support.escapes import NAME, make_library, write_escapes
+from zipfs.catalog import Catalog
+from zipfs.index import Index
+from zipfs.listed import ListedLibrary
+from zipfs.pool import Limits
+from zipfs.sealing import Impossible, Sealer
+
+
+class Opens:
+    """What this process opens while it is watched: where it really is."""
+
+    def __init__(self) -> None:
+        self.watching = False
+        self.seen: set[str] = set()
+        sys.addaudithook(self._hear)  # for ever, so but one
+
+    def _hear(self, event: str, arguments: tuple[object, ...]) -> None:
+        if self.watching and event in ("open", "os.listdir", "os.scandir"):
+            path = arguments[0]
+            if isinstance(path, int):
+                path = f"/proc/self/fd/{path}"
+            if isinstance(path, str | bytes):
+                self.seen.add(os.path.realpath(os.fsdecode(path)))
+
+
+_OPENS = Opens()
+
+
+@pytest.fixture
+def opens() -> Iterator[Opens]:
+    _OPENS.seen.clear()
+    _OPENS.watching = True
+    yield _OPENS
+    _OPENS.watching = False
+
+
+async def test_no_escape(
+    place: Path, library: Path, index: Index, clock: FakeTime, opens: Opens, nursery: trio.Nursery
+) -> None:
+    outside, lists = place / "outside", place / "lists"
+    make_library(library, outside)
+    lists.mkdir()
+    names = write_escapes(lists, library, outside)
+    opens.seen.clear()
+    listed = ListedLibrary(str(library), str(lists), shown_in=b".lists", prefix=b"/library/")
+    tree = Tree(Catalog(Sealer(listed, index, globs=(b"*/*",), settle=SETTLE), Limits(64, 8)))
+    nursery.start_soon(tree.catalog.run)
+    node = await tree.sealed(".lists/control.zip")
+    await until(lambda: tree.games._surveyed)
+    assert await tree.names(".lists") == ["control.zip"]
+    for name in names:
+        assert not await tree.is_there(f".lists/{name}.zip")
+        game = tree.game(f".lists/{name}")
+        assert game
+        assert isinstance(game.outcome, Impossible), name
+    version = await tree.catalog.open(node)
+    assert [file.source for file in version.files] == [b"roms/psx/inside"]
+    opened = {path for path in opens.seen if path.startswith(f"{place}/")}
+    # It would have been seen, had it been opened.
+    assert f"{library}/roms/psx/inside" in opened
+    assert f"{lists}/{names[0]}.list" in opened
+    assert not {path for path in opened if not path.startswith((f"{library}/", f"{lists}/"))} - {
+        str(library),
+        str(lists),
+    }
+    assert not {path for path in opens.seen if path.endswith(f"/{NAME}") or path == "/etc/passwd"}
