@@ -372,7 +372,8 @@ class Mounted:
     def see_end(self) -> int:
         """Wait for the daemon's end, and assert that it is a good one."""
         try:
-            status = self.process.wait(20)
+            # It saves its index at last, and other tests may have filled the disk's queue.
+            status = self.process.wait(60)
         except subprocess.TimeoutExpired:
             raise AssertionError("the daemon doesn't end") from None
         self.ended = True
