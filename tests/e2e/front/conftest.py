@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.e2e.front.stand import Stand, lists_missing, stand_before
+from tests.e2e.front.stand import Stand, stand_before
 from tests.e2e.games import MIXED, make_mixed
 from tests.support.libraries import content, make_file, make_game
 from tests.support.mounting import Mounts, temporary_folder
@@ -27,12 +26,9 @@ def stand(fuse: None) -> Iterator[Stand]:
             make_game(library, path, {"a.nes": content(3000, number), "b/ü.sav": b"%d" % number})
         make_file(library / SINGLE, content(400_000, 1))
         make_game(library, ONE_IN_A_FOLDER, {"one.nes": content(500_000, 2)})
-        lists: Path | None = None
-        options: list[str | Path] = ["--allow-other", "--selection=romm", "--playlists=off"]
-        if not lists_missing():
-            lists = place / "lists"
-            lists.mkdir()
-            options += ["--lists", lists]
+        lists = place / "lists"
+        lists.mkdir()
+        options = ["--allow-other", "--selection=romm", "--playlists=off", "--lists", lists]
         mounts = Mounts(place)
         try:
             mounted = mounts(library, *options)

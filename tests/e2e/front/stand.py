@@ -12,14 +12,7 @@ from urllib.parse import quote
 from bench.web import Server
 from tests.e2e.front.application import Front, serving
 from tests.e2e.front.servers import IN_FRONT
-from tests.support.mounting import Mounted, run_zipfs
-
-
-def lists_missing() -> str | None:
-    """Why lists can't be tried; None if they can."""
-    if "--lists" not in run_zipfs("mount", "--help").stdout:
-        return "this zipfs has no --lists"
-    return None
+from tests.support.mounting import Mounted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

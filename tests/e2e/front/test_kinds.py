@@ -16,7 +16,7 @@ from tests.e2e import downloads
 from tests.e2e.curl import QUIET, get, get_range, head
 from tests.e2e.expected import Expected
 from tests.e2e.front.conftest import HUNDRED, ONE_IN_A_FOLDER, SINGLE
-from tests.e2e.front.stand import Stand, lists_missing
+from tests.e2e.front.stand import Stand
 from tests.e2e.games import MIXED
 from tests.e2e.programs import ARIA2C, WGET, run
 
@@ -29,7 +29,6 @@ class Kind:
     """Of the stand, behind the server of that name."""
     check: Callable[[Stand, bytes, str], None]
     """That these bytes are what was to come from this URL."""
-    lists: bool = False
 
 
 def _is_archive_of_mixed(stand: Stand, body: bytes, _url: str) -> None:
@@ -84,27 +83,21 @@ KINDS: Final = {
     "subset": Kind(
         url=lambda stand, server: stand.game(server, MIXED, stand.files(MIXED, *PART)),
         check=_is_what_was_asked_for,
-        lists=True,
     ),
     "hidden folder": Kind(
         url=lambda stand, server: stand.game(server, MIXED, "hidden_folder=true"),
         check=_is_what_was_asked_for,
-        lists=True,
     ),
     "bulk of 100 games": Kind(
         url=lambda stand, server: stand.bulk(server, [*HUNDRED, MIXED][-100:]),
         check=_is_what_was_asked_for,
-        lists=True,
     ),
 }
 
 
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> Kind:
-    kind = KINDS[request.param]
-    if kind.lists and (missing := lists_missing()):
-        pytest.skip(missing)
-    return kind
+    return KINDS[request.param]
 
 
 @pytest.fixture

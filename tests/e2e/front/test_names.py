@@ -14,7 +14,7 @@ import pytest
 from tests.e2e import downloads
 from tests.e2e.curl import QUIET, get, head
 from tests.e2e.expected import Expected
-from tests.e2e.front.stand import Stand, lists_missing, stand_before
+from tests.e2e.front.stand import Stand, stand_before
 from tests.e2e.programs import ARIA2C, WGET, run
 from tests.support.libraries import content, make_game
 from tests.support.mounting import Mounts, temporary_folder
@@ -54,15 +54,11 @@ def stand(fuse: None) -> Iterator[Stand]:
         for name in NAMES:
             files = {b"1": content(1000, repr(name)), b"of " + name: b"2", b"sub/3": b"3"}
             make_game(library, b"roms/x/" + name, files)
-        lists: Path | None = None
-        options: list[str | Path] = ["--allow-other"]
-        if not lists_missing():
-            lists = place / "lists"
-            lists.mkdir()
-            options += ["--lists", lists]
+        lists = place / "lists"
+        lists.mkdir()
         mounts = Mounts(place)
         try:
-            mounted = mounts(library, *options)
+            mounted = mounts(library, "--allow-other", "--lists", lists)
             mounted.expect_log("WARNING: in .* is called ")  # entries with unsafe names
             mounted.wait_sealed(len(NAMES))
             with stand_before(mounted, place, lists=lists) as stand:
@@ -101,8 +97,6 @@ def test_a_part(stand: Stand, server: str, name: bytes) -> None:
     """Through a list; a name that none can have is sent the old way."""
     game = stand.front.game(b"roms/x/" + name)
     in_a_list = not re.search(rb"[\r\n]", name)
-    if in_a_list and (missing := lists_missing()):
-        pytest.skip(missing)
     built = stand.front.built
     wanted = ",".join(str(file.number) for file in game.files if file.name != b"sub/3")
     response = get(stand.game(server, game.path, f"file_ids={wanted}"))
