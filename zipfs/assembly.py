@@ -15,6 +15,7 @@ from zipfs.listed import ListScan
 from zipfs.names import archive_order
 from zipfs.playlists import Playlists
 from zipfs.style import FIXED_TIME, Style
+from zipfs.varied import VariantScan
 from zipfs.zipformat import Member
 
 _NANOSECONDS: Final = 1_000_000_000
@@ -50,14 +51,19 @@ def of_folder(
     playlist: bytes,
     platform: bytes | None,
 ) -> Assembly:
-    """A game's folder: by :func:`zipfs.names.archive_order`, and a playlist if it gets one.
+    """A game's folder, or some of it: by :func:`zipfs.names.archive_order`, and a playlist if
+    it gets one.
 
     *names* are those of :func:`names_of`, *known* the checksums of all files by source.
     *playlist* is what the playlist would be called.
     """
     files = tuple(sorted(scan.files, key=lambda file: archive_order(names[file.path])))
     members = [_member(file, names, known, style) for file in files]
-    inline = playlists.add(style.names([playlist])[playlist], members, platform)
+    depth = 0
+    if isinstance(scan, VariantScan):
+        depth = scan.variant.depth
+        playlists = playlists.by(scan.variant.playlists)
+    inline = playlists.add(style.names([playlist])[playlist], members, platform, depth=depth)
     return Assembly(members, files, inline)
 
 

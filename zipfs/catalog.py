@@ -11,6 +11,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 import trio
@@ -143,11 +144,16 @@ class Catalog:
         state, names = await self._in_thread(
             self._names, folder.source, lane=lane_of(folder.path), item=folder.path
         )
-        children = await self._look_at(folder, names)
+        found = list(zip(names, await self._look_at(folder, names), strict=True))
+        # What doesn't answer may be a game.
+        games = (name for name, child in found if not isinstance(child, File | Folder | LeftOut))
+        if variants := self._library.beside(folder.path, games, names):
+            looks = await self._look_at(folder, variants)
+            found = sorted([*found, *zip(variants, looks, strict=True)], key=itemgetter(0))
         dropped = making.dropped  # by others; what follows is in the listing already
         nodes: list[tuple[bytes, Node]] = []
         others: list[tuple[bytes, object]] = []
-        for name, child in zip(names, children, strict=True):
+        for name, child in found:
             if isinstance(child, File | Folder):
                 nodes.append((name, child))
             if isinstance(child, File | Folder | LeftOut):
@@ -168,7 +174,7 @@ class Catalog:
                 entry = child.entry if child else _last_seen(game.place, outcome)
                 nodes.append((name, folder_node(path, entry)))
         listing = Listing(nodes, others)
-        if None not in children:
+        if all(child is not None for _, child in found):
             making.dropped = dropped
             making.state, making.listing = state, listing
         return listing
@@ -237,7 +243,8 @@ class Catalog:
             self._drop_listing(path)
             self._listings.drop(path)
             if game := next(filter(policy.is_game, _prefixes(path)), None):
-                self._games.notice(game)
+                for noticed in (game, *self._library.variants_of(game)):
+                    self._games.notice(noticed)
             elif policy.may_hold_games(path):
                 self._games.rescan()  # a folder of games came, went, or has another name
 
@@ -286,9 +293,10 @@ class Catalog:
         entry = self._library.entry(join(folder.source, name), folder.origins)
         candidates: list[_Candidate] = []
         if isinstance(entry, Entry):
-            if not (entry.is_folder and policy.is_game(path)):
+            if entry.is_folder and policy.is_game(path):
+                candidates.append((path, entry))
+            elif entry.is_real:
                 return mirrored(path, entry)
-            candidates.append((path, entry))
         if isinstance(entry, LeftOut):
             self._say(entry)
             return []

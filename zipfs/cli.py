@@ -37,7 +37,7 @@ from zipfs.errors import (
 from zipfs.library import Entry
 from zipfs.options import archive_options, mount_options
 from zipfs.sealers import make_sealer
-from zipfs.sealing import Impossible, Plain, Sealer
+from zipfs.sealing import Impossible, Plain, Sealer, Unneeded
 from zipfs.selection import folders_of
 
 log = logging.getLogger(__name__)
@@ -174,6 +174,8 @@ def inspect(place: tuple[str, ...], as_json: bool, **given: Any) -> None:
             raise LibraryError(
                 f"{game} has fewer than two files, so it is shown as a folder, not as an archive"
             )
+        if isinstance(examination.outcome, Unneeded):
+            raise LibraryError(f"there is no {game}: {examination.outcome.reason}")
         if isinstance(examination.outcome, Impossible):
             raise LayoutError(f"{game} has no archive: {examination.outcome.reason}")
         raise NotSealedError(f"{game} keeps changing, or can't be read; try again later")

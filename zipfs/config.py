@@ -12,11 +12,20 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 import platformdirs
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from zipfs.errors import ConfigError
 from zipfs.filestate import MIN_SETTLE
-from zipfs.globs import check_placeholders, check_relative
+from zipfs.globs import check_placeholders, check_relative, encode
+from zipfs.parts import CATEGORIES, category_named
 
 Watch = Literal["auto", "events", "poll"]
 Trust = Literal["state", "mtime"]
@@ -38,6 +47,108 @@ def _not_empty(value: str) -> str:
 
 # Not `min_length`: it refuses paths that aren't UTF-8, which Python gives as surrogates.
 Path = Annotated[str, AfterValidator(_not_empty)]
+
+
+def _strings(value: object) -> object:
+    """A list of TOML as a tuple; a string by itself is a mistake that is easily made."""
+    if isinstance(value, str):
+        raise ValueError(f"a list is wanted, like [{value!r}]")
+    return tuple(value) if isinstance(value, list) else value
+
+
+class VariantSettings(BaseModel):
+    """One of the `[[variants]]`: further archives of games, without some parts."""
+
+    model_config = ConfigDict(
+        alias_generator=_kebab, extra="forbid", frozen=True, populate_by_name=False, strict=True
+    )
+
+    name: str
+    """What is shown in brackets behind a game's name."""
+    only: tuple[str, ...] = ()
+    """Categories of what is in it; empty: all but `without`."""
+    without: tuple[str, ...] = ()
+    """Categories of what isn't."""
+    exclude: tuple[str, ...] = ()
+    """Patterns, relative to the game's folder, of what is left out."""
+    include: tuple[str, ...] = ()
+    """The same of what is taken in all the same."""
+    prefix: str = ""
+    """Folders to put before each name."""
+    games: tuple[str, ...] = ()
+    """Which games have it, relative to the library; empty: all."""
+    playlists: PlaylistMode | None = None
+    """Which playlists it gets; None: as all archives."""
+
+    @field_validator("only", "without", "exclude", "include", "games", mode="before")
+    @classmethod
+    def _list(cls, value: object) -> object:
+        return _strings(value)
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        if not value.strip() or value != value.strip():
+            raise ValueError(f"{value!r} is nothing to tell an archive by, like 'no manuals'")
+        if set(value) & set("/[]") or not value.isprintable():
+            raise ValueError(f"{value!r} has a slash, a bracket or a control character in it")
+        return value
+
+    @field_validator("only", "without")
+    @classmethod
+    def _categories(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        found = []
+        for name in value:
+            category = category_named(encode(name))
+            if category is None:
+                known = ", ".join(known.decode() for known in CATEGORIES)
+                raise ValueError(f"{name!r} is no category; the known ones are {known}")
+            found.append(category.decode())
+        return tuple(found)
+
+    @field_validator("exclude", "include")
+    @classmethod
+    def _relative(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for glob in value:
+            try:
+                check_relative(glob)
+            except ValueError:
+                raise ValueError(
+                    f"{glob!r} isn't a pattern relative to the game's folder, like 'extras/*'"
+                ) from None
+        return value
+
+    @field_validator("games")
+    @classmethod
+    def _globs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for glob in value:
+            check_relative(glob)
+            check_placeholders(glob)
+        return value
+
+    @field_validator("prefix")
+    @classmethod
+    def _folders(cls, value: str) -> str:
+        path = value.removesuffix("/")
+        if value and (
+            {"", ".", ".."} & set(path.split("/"))
+            or set(path) & set("\\:")
+            or not path.isprintable()
+            or any(len(encode(folder)) > 255 for folder in path.split("/"))
+        ):
+            raise ValueError(f"{value!r} isn't the path of a folder in an archive, like '.hidden'")
+        return path
+
+    @model_validator(mode="after")
+    def _differs(self) -> Self:
+        if self.only and self.without:
+            raise ValueError("'only' and 'without' exclude each other; say one of them")
+        if not (self.only or self.without or self.exclude or self.prefix):
+            raise ValueError(
+                "it would be the same as the whole archive; say 'only', 'without', 'exclude' or"
+                " 'prefix'"
+            )
+        return self
 
 
 class Settings(BaseModel):
@@ -77,6 +188,8 @@ class Settings(BaseModel):
     """Name of the mount's folder where they are shown."""
     lists_prefix: str = "/library/"
     """Where locations in lists have the library; with a ``/`` at both ends."""
+    variants: tuple[VariantSettings, ...] = ()
+    """Further archives of games; in the file only."""
     allow_other: bool = False
     """Whether other users may look into the mount."""
     settle: float = Field(2.0, ge=MIN_SETTLE, le=86400)
@@ -104,9 +217,23 @@ class Settings(BaseModel):
     @field_validator("games", "exclude", "include", "playlist_platforms", "options", mode="before")
     @classmethod
     def _list(cls, value: object) -> object:
-        if isinstance(value, str):
-            raise ValueError(f"a list is wanted, like [{value!r}]")
-        return tuple(value) if isinstance(value, list) else value
+        return _strings(value)
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _tables(cls, value: object) -> object:
+        if not isinstance(value, list):
+            raise ValueError("tables are wanted: write [[variants]], in two brackets")
+        return tuple(value)
+
+    @field_validator("variants")
+    @classmethod
+    def _unique(cls, value: tuple[VariantSettings, ...]) -> tuple[VariantSettings, ...]:
+        names = [variant.name for variant in value]
+        for name in names:
+            if sum(other.casefold() == name.casefold() for other in names) > 1:
+                raise ValueError(f"two are called {name!r}")
+        return value
 
     @field_validator("games", "exclude", "include")
     @classmethod
@@ -191,15 +318,23 @@ def _read_toml(file: str) -> dict[str, Any]:
 def _one_line(error: ValidationError, file: str | None, given: Mapping[str, Any]) -> str:
     """The first complaint, with the place that the value came from."""
     first = error.errors()[0]
-    key = str(first["loc"][0]) if first["loc"] else "?"
+    key, *within = map(str, first["loc"] or "?")
     place = f"in {file}" if file and given.get(key) is None else "on the command line"
+    fields = Settings.model_fields
+    if key == "variants" and within:
+        # The how manieth it is, for want of a better name: it may have none.
+        place = f"of variant {int(within[0]) + 1} {place}"
+        fields = VariantSettings.model_fields
+        key = within[1] if len(within) > 1 else ""
     if first["type"] == "extra_forbidden":
-        known = ", ".join(sorted(_kebab(name) for name in Settings.model_fields))
+        known = ", ".join(sorted(map(_kebab, fields)))
         return f"unknown key {key!r} {place}; the known ones are {known}"
     if first["type"] == "missing":
+        if within:
+            return f"no {key} given {place}"
         return f"no {key} given; name it on the command line or in a config file"
     message = first["msg"].removeprefix("Value error, ")
-    return f"bad value for {key!r} {place}: {message}"
+    return f"bad value {f'for {key!r} ' if key else ''}{place}: {message}"
 
 
 def state_folder(environment: Mapping[str, str] = os.environ) -> str:

@@ -37,6 +37,7 @@ from zipfs.reader import Reader
 from zipfs.rommconfig import RommConfig
 from zipfs.sealers import make_library, make_sealer, romm_rules
 from zipfs.sealing import Sealer
+from zipfs.varied import VariedLibrary
 from zipfs.watcher import needs_polling, watch
 
 log = logging.getLogger(__name__)
@@ -188,6 +189,8 @@ def _has_descriptor(stream: object) -> bool:
 async def _watch(settings: Settings, library: Library, catalog: Catalog) -> None:
     """Hear of changes as *settings* say; see to it that they are looked for otherwise."""
     folders = {library.root: catalog.changed}
+    if isinstance(library, VariedLibrary):
+        library = library.inner
     if isinstance(library, ListedLibrary):
         folders[library.lists] = lambda paths: catalog.changed(library.shown_at(paths))
     silent = set(folders)

@@ -31,6 +31,7 @@ from zipfs.sealing import (
     Sealed,
     Sealer,
     Unhashed,
+    Unneeded,
     Unsettled,
     Version,
 )
@@ -299,7 +300,7 @@ class Games:
                 self._look_again(game, game.retry_at - time.monotonic())
         else:
             self._unsealed.discard(game.path)
-            if not isinstance(outcome, Plain | Impossible):
+            if not isinstance(outcome, Plain | Impossible | Unneeded):
                 self._forget(game)
 
     def _with_gap(self, examination: Examination) -> Examination:

@@ -21,7 +21,7 @@ import dataclasses
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -70,6 +70,11 @@ class Entry(NamedTuple):
     @property
     def is_folder(self) -> bool:
         return stat.S_ISDIR(self.status.st_mode)
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it is in the library, and nothing that is only shown beside a game."""
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +158,19 @@ class Library:
     def list_of(self, path: bytes) -> bytes | None:
         """The name of the list that is the game at *path*, if one can be."""
         return None
+
+    def variants_of(self, game: bytes) -> Sequence[bytes]:
+        """The paths at which further archives of the game at the path *game* may be."""
+        return ()  # there are none here
+
+    def beside(
+        self, folder: bytes, games: Iterable[bytes], taken: Iterable[bytes]
+    ) -> Sequence[bytes]:
+        """The names of those in the folder at the path *folder*, where the *games* are.
+
+        Nothing that the library has there is called so; *taken* are its names.
+        """
+        return ()
 
     def statvfs(self) -> os.statvfs_result:
         return os.statvfs(self.root)
@@ -245,14 +263,20 @@ class Library:
                 children = self.folder(source, origins)
             except OSError:
                 continue
+            games = []
             for name, entry in children:
                 if not isinstance(entry, Entry) or not entry.is_folder:
                     continue
                 child = _join(path, name)
                 if policy.is_game(child):
+                    games.append(name)
                     yield child, entry
                 elif policy.may_hold_games(child):
                     todo.append((child, entry.source, entry.origins))
+            for name in self.beside(path, games, (name for name, _ in children)):
+                variant = self.entry(_join(source, name), origins)
+                if isinstance(variant, Entry) and variant.is_folder:
+                    yield _join(path, name), variant
 
     def _entry(self, path: bytes, origins: Origins, status: os.stat_result) -> Entry | LeftOut:
         if is_link(status):

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from zipfs.errors import ChangedError
 from zipfs.filehasher import hash_file
+from zipfs.filestate import FileState
 from zipfs.library import Entry, SourceFile
 from zipfs.once import shown
 from zipfs.sealing import (
@@ -81,7 +82,7 @@ def seal_all(
     summary = Summary()
     folders = dict(games)
     before: dict[bytes, Examination] = {}
-    given_up: set[SourceFile] = set()
+    given_up: set[tuple[bytes, FileState]] = set()
     for _ in range(_TRIES):
         wait = 0.0
         missing: dict[bytes, SourceFile] = {}
@@ -92,7 +93,9 @@ def seal_all(
                 wait = max(wait, outcome.seconds)
             elif isinstance(outcome, Unhashed):
                 missing.update(
-                    (file.source, file) for file in outcome.missing if file not in given_up
+                    (file.source, file)
+                    for file in outcome.missing
+                    if (file.source, file.state) not in given_up
                 )
         progress.total(summary.hashed + sum(file.state.size for file in missing.values()))
         given_up |= _hash(sealer, missing.values(), progress, summary)
@@ -129,8 +132,11 @@ def _examine(
 
 def _hash(
     sealer: Sealer, files: Iterable[SourceFile], progress: Progress, summary: Summary
-) -> set[SourceFile]:
-    """Hash *files*; those that the disk won't give are returned."""
+) -> set[tuple[bytes, FileState]]:
+    """Hash *files*; those that the disk won't give are returned, by source and state.
+
+    A file of several archives may be called otherwise in each.
+    """
     failed = set()
     records: dict[bytes, Record] = {}
     saved = time.monotonic()
@@ -145,7 +151,7 @@ def _hash(
                 sealer.mark_unreadable(file)
                 summary.problems.append(f"{shown(file.source)} is left out: it can't be read")
             except OSError as error:
-                failed.add(file)
+                failed.add((file.source, file.state))
                 summary.problems.append(f"can't read {shown(file.source)}: {error.strerror}")
             else:
                 summary.hashed += file.state.size

@@ -23,6 +23,7 @@ and have no line breaks in them (:mod:`zipfs.names`).
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import zlib
 from collections.abc import Collection, Iterable
@@ -30,6 +31,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from zipfs.names import archive_order, folded
+from zipfs.parts import GAME, category_named
 from zipfs.zipformat import Member
 
 Mode = Literal["off", "romm", "discs"]
@@ -85,12 +87,6 @@ IMAGES: Final = (
 _RANKS: Final = {extension: rank for rank, extension in enumerate((*TABLES, *IMAGES))}
 _RAW_RANKS: Final = frozenset(_RANKS[extension] for extension in RAW)
 
-_PART: Final = re.compile(
-    rb"(?:dlc|update|patch|mod|hack|manual|translation|demo|cheat|soundtrack|screenshot|prototype)"
-    rb"(?:e?s)?(?: \([0-9]+\))?",  # the number that a name has got beside its like
-    re.IGNORECASE,
-)
-"""A folder for what comes with a game."""
 _ROMM_EXTENSION: Final = re.compile(r"\.((?:[a-z]+\.)*\w+)\Z")
 """What RomM takes for an extension: with all words in lower case before it, so that the one
 of ``game.disc.cue`` is ``disc.cue``."""
@@ -110,29 +106,37 @@ class Playlists:
     mode: Mode = "discs"
     platforms: Collection[bytes] = PLATFORMS
 
+    def by(self, mode: Mode | None) -> Playlists:
+        """The same with another *mode*, if it isn't None."""
+        return self if mode is None else dataclasses.replace(self, mode=mode)
+
     def of(
-        self, name: bytes, members: Collection[bytes], platform: bytes | None
+        self, name: bytes, members: Collection[bytes], platform: bytes | None, *, depth: int = 0
     ) -> Playlist | None:
         """The playlist called *name* of a game with *members*, if it gets one.
 
         Both are entry names. *platform* is the name of the platform's folder, if it has one.
-        The order of the members takes no part.
+        The first *depth* folders of each member aren't the game's own, and tell nothing of
+        what is in them. The order of the members takes no part.
         """
         content = None
         if self.mode == "romm":
             content = _of_romm(sorted(members, key=archive_order))
         elif self.mode == "discs" and platform is not None and platform.lower() in self.platforms:
-            content = _of_discs(members)
+            content = _of_discs(members, depth)
         if content is None or not _is_free(name, members):
             return None
         return Playlist(name, content)
 
-    def add(self, name: bytes, members: list[Member], platform: bytes | None) -> dict[int, bytes]:
+    def add(
+        self, name: bytes, members: list[Member], platform: bytes | None, *, depth: int = 0
+    ) -> dict[int, bytes]:
         """Put what :meth:`of` says behind the *members*; its content by its number, if any.
 
         Dated as the newest of them, so that the archive's date stays what it is.
         """
-        playlist = self.of(name, [member.name for member in members], platform)
+        names = [member.name for member in members]
+        playlist = self.of(name, names, platform, depth=depth)
         if playlist is None:
             return {}
         member = Member(
@@ -179,13 +183,14 @@ def _of_romm(members: Iterable[bytes]) -> bytes | None:
     return b"\n".join(cues or extensions)
 
 
-def _of_discs(members: Collection[bytes]) -> bytes | None:
+def _of_discs(members: Collection[bytes], depth: int) -> bytes | None:
     if any(_split(member.rpartition(b"/")[2])[1] == b"m3u" for member in members):
         return None
-    found = discs(members)
+    own = {member.split(b"/", depth)[depth]: member for member in members}
+    found = discs(own)
     if len(found) < 2:
         return None
-    return b"".join(_line(disc) + b"\n" for disc in found)
+    return b"".join(_line(own[disc]) + b"\n" for disc in found)
 
 
 def _line(member: bytes) -> bytes:
@@ -204,7 +209,7 @@ def _is_free(name: bytes, members: Iterable[bytes]) -> bool:
 
 def _is_aside(folder: bytes) -> bool:
     """Whether what is in a *folder* of this name is no disc of the game."""
-    return folder.startswith(b".") or _PART.fullmatch(folder) is not None
+    return folder.startswith(b".") or category_named(folder) not in (None, GAME)
 
 
 def _split(base: bytes) -> tuple[bytes, bytes]:

@@ -6,9 +6,9 @@ import hashlib
 import os
 from collections.abc import Iterable
 
-from zipfs.config import Settings, state_folder
+from zipfs.config import Settings, VariantSettings, state_folder
 from zipfs.errors import IndexFileError
-from zipfs.globs import Patterns
+from zipfs.globs import Patterns, encode
 from zipfs.index import Index
 from zipfs.library import Library
 from zipfs.listed import ListedLibrary
@@ -17,6 +17,8 @@ from zipfs.policies import load_rules
 from zipfs.romm import Rules
 from zipfs.sealing import Sealer
 from zipfs.style import Style
+from zipfs.variants import Variant
+from zipfs.varied import VariedLibrary
 
 
 def index_file(settings: Settings) -> str:
@@ -38,14 +40,30 @@ def romm_rules(settings: Settings) -> Rules | None:
 
 
 def make_library(settings: Settings) -> Library:
-    """The library that *settings* name, with the lists that they name."""
+    """The library that *settings* name, with the lists and the variants that they name."""
     if settings.lists is None:
-        return Library(settings.library)
-    return ListedLibrary(
-        settings.library,
-        settings.lists,
-        shown_in=os.fsencode(settings.lists_folder),
-        prefix=os.fsencode(settings.lists_prefix),
+        library = Library(settings.library)
+    else:
+        library = ListedLibrary(
+            settings.library,
+            settings.lists,
+            shown_in=os.fsencode(settings.lists_folder),
+            prefix=os.fsencode(settings.lists_prefix),
+        )
+    if not settings.variants:
+        return library
+    return VariedLibrary(library, list(map(_variant, settings.variants)))
+
+
+def _variant(settings: VariantSettings) -> Variant:
+    return Variant(
+        name=encode(settings.name),
+        only=frozenset(_encoded(settings.only)),
+        without=frozenset(_encoded(settings.without)),
+        patterns=Patterns(_encoded(settings.exclude), _encoded(settings.include)),
+        prefix=encode(settings.prefix),
+        games=_encoded(settings.games),
+        playlists=settings.playlists,
     )
 
 

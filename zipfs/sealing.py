@@ -33,6 +33,7 @@ from zipfs.policies import Policies
 from zipfs.romm import Rules
 from zipfs.selection import Policy, archive_name
 from zipfs.style import Style
+from zipfs.varied import VariantScan
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,14 @@ class Impossible:
     reason: str
 
 
-Outcome = Absent | Plain | Unsettled | Unhashed | Impossible | Sealed
+@dataclass(frozen=True, slots=True)
+class Unneeded:
+    """A variant of a game that makes no difference, or nothing: it isn't shown."""
+
+    reason: str
+
+
+Outcome = Absent | Plain | Unsettled | Unhashed | Impossible | Unneeded | Sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +262,8 @@ class Sealer:
         sealed = before.outcome if before and isinstance(before.outcome, Sealed) else None
         if sealed and sealed.path == archive and not whole and not unsure:
             outcome = sealed
-        elif not scan.is_archive(self.fewest) or self._is_too_long(archive):
-            outcome = Plain(scan.status)
+        elif not scan.is_archive(self.fewest) or self._is_too_long(archive, scan):
+            outcome = self._unarchived(scan)
         elif not sealed and (seconds := self._unsettled(scan, clock_ns, started - first_seen)) > 0:
             outcome = Unsettled(seconds)
         elif scan.problem:
@@ -269,16 +277,23 @@ class Sealer:
             took = 0.0  # the same for all, and not a number each
         return Examination(started, fingerprint, first_seen, outcome, took, unsure), version
 
-    def _is_too_long(self, archive: bytes) -> bool:
+    def _is_too_long(self, archive: bytes, scan: GameScan) -> bool:
         """Whether no file could have the name of *archive*: its game stays a folder."""
         if len(archive.rpartition(b"/")[2]) <= _NAME_MAX:
             return False
         self._once.warning(
-            "%s would be a name of more than %d bytes; its folder is shown as it is",
+            "%s would be a name of more than %d bytes; %s",
             shown(archive),
             _NAME_MAX,
+            "it isn't there" if isinstance(scan, VariantScan) else "its folder is shown as it is",
         )
         return True
+
+    def _unarchived(self, scan: GameScan) -> Plain | Unneeded:
+        """What is there in place of an archive."""
+        if isinstance(scan, VariantScan):
+            return Unneeded(scan.idle(self.fewest) or "its name would be too long")
+        return Plain(scan.status)
 
     def _scan(self, game: bytes, source: bytes, origins: Origins) -> GameScan:
         scan = self.library.scan(source, self.policy, origins, path=game)
@@ -342,6 +357,7 @@ class Sealer:
         if isinstance(scan, ListScan):
             members, files, inline = of_list(scan, names, known, self._style)
         else:
+            game = scan.game if isinstance(scan, VariantScan) else game
             members, files, inline = of_folder(
                 scan,
                 names,

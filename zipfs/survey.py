@@ -53,21 +53,31 @@ async def survey(library: Library, policy: Policy, threads: Threads) -> AsyncGen
                 child = prefix + name
                 if entry is None:
                     silent.append(child)
+                    silent += library.variants_of(child)
                 elif isinstance(entry, Entry) and entry.is_folder:
                     if policy.is_game(child):
                         games.append((child, entry.place))
                     elif policy.may_hold_games(child):
                         todo.append((child, entry.source, entry.origins))
+            own = (path.removeprefix(prefix) for path, _ in games)
+            games += [
+                (prefix + name, Place(_join(source, name), origins))
+                for name in library.beside(path, own, names)
+            ]
             if games or silent:
                 yield games, silent
 
 
 def _look(library: Library, source: bytes, origins: Origins, name: bytes) -> Entry | LeftOut:
     """What *name* in the folder *source* is."""
-    path = source + b"/" + name if source else name
+    path = _join(source, name)
     try:
         return library.entry(path, origins) or LeftOut(path, "went away meanwhile")
     except TimeoutError:
         raise
     except OSError as error:
         return LeftOut(path, f"can't be looked at: {error.strerror}")
+
+
+def _join(folder: bytes, name: bytes) -> bytes:
+    return folder + b"/" + name if folder else name

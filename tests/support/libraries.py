@@ -110,11 +110,13 @@ def expected(
     *,
     leave_out: Container[str] = (),
     playlist: tuple[str, bytes] | None = None,
+    prefix: str = "",
 ) -> Expected:
     """The archive that is expected of *folder* with all that is in it, links followed.
 
     *leave_out* are paths relative to it that don't belong. *playlist* is the name and the
-    content of one that is added. The files are looked at now, and once more when they are read.
+    content of one that is added; *prefix* stands before the names of all others. The files are
+    looked at now, and once more when they are read.
     """
     root = os.fsencode(folder)
     sources = {}
@@ -122,7 +124,7 @@ def expected(
         for name in names:
             relative = os.path.relpath(os.path.join(parent, name), root)
             if os.fsdecode(relative) not in leave_out:
-                sources[relative] = os.path.join(parent, name)
+                sources[os.fsencode(prefix) + relative] = os.path.join(parent, name)
     names_of = entry_names(sources)
     order = sorted(sources, key=lambda path: (os.path.basename(names_of[path]), names_of[path]))
     members = []

@@ -42,6 +42,19 @@ read-timeout = 5
 hash-rate = 20
 options = ["noatime,nodev", "fsname=games"]
 log-level = "debug"
+
+[[variants]]
+name = "no manuals"
+without = ["Manuals", "dlc"]
+exclude = ["*.pdf"]
+include = ["manual/important.pdf"]
+prefix = ".hidden/"
+games = ["roms/{platform}/*"]
+playlists = "romm"
+
+[[variants]]
+name = "base"
+only = ["game"]
 """
 
 
@@ -63,6 +76,7 @@ def test_defaults() -> None:
         "lists": None,
         "lists_folder": ".lists",
         "lists_prefix": "/library/",
+        "variants": (),
         "allow_other": False,
         "settle": 2.0,
         "read_ahead": 1024,
@@ -93,6 +107,28 @@ def test_file_says_all(file: Path) -> None:
         "lists": "/srv/lists",
         "lists_folder": "bulk",
         "lists_prefix": "/files/",
+        "variants": (
+            {
+                "name": "no manuals",
+                "only": (),
+                "without": ("manual", "dlc"),
+                "exclude": ("*.pdf",),
+                "include": ("manual/important.pdf",),
+                "prefix": ".hidden",
+                "games": ("roms/{platform}/*",),
+                "playlists": "romm",
+            },
+            {
+                "name": "base",
+                "only": ("game",),
+                "without": (),
+                "exclude": (),
+                "include": (),
+                "prefix": "",
+                "games": (),
+                "playlists": None,
+            },
+        ),
         "allow_other": True,
         "settle": 5.0,
         "read_ahead": 0,
@@ -244,6 +280,72 @@ WRONG: list[tuple[str, str]] = [
     ("settle = ", "the config file {file} isn't valid TOML: "),
     ("settle = 1\nsettle = 2", "the config file {file} isn't valid TOML: "),
     ('library = "again"', "the config file {file} isn't valid TOML: "),
+]
+
+
+_BOTH = "it would be the same as the whole archive; say 'only', 'without', 'exclude' or 'prefix'"
+WRONG += [
+    ('variants = "x"', "bad value for 'variants' in {file}: tables are wanted: write [[variants]]"),
+    ("[variants]", "bad value for 'variants' in {file}: tables are wanted: write [[variants]]"),
+    ("variants = [1]", "bad value of variant 1 in {file}: Input should be a valid dictionary"),
+    ("[[variants]]", "no name given of variant 1 in {file}"),
+    (
+        '[[variants]]\nname = "a"\ncolour = 1',
+        "unknown key 'colour' of variant 1 in {file}; the known ones are exclude, games, include, ",
+    ),
+    ('[[variants]]\nname = "a"', f"bad value of variant 1 in {{file}}: {_BOTH}"),
+    ('[[variants]]\nname = "a"\ninclude = ["x"]', f"bad value of variant 1 in {{file}}: {_BOTH}"),
+    (
+        '[[variants]]\nname = "a"\nonly = ["game"]\nwithout = ["dlc"]',
+        "bad value of variant 1 in {file}: 'only' and 'without' exclude each other",
+    ),
+    (
+        '[[variants]]\nname = "a"\nprefix = "x"\n[[variants]]\nname = "A"\nprefix = "y"',
+        "bad value for 'variants' in {file}: two are called 'a'",
+    ),
+    *(
+        (
+            f'[[variants]]\nprefix = "x"\nname = "a"\n[[variants]]\nname = {name}\nprefix = "x"',
+            "bad value for 'name' of variant 2 in {file}: ",
+        )
+        for name in ('""', '" "', '"a "', '"a/b"', '"a[b"', '"a]"', '"a\\nb"', '"a\\u0000"', "1")
+    ),
+    *(
+        (
+            f'[[variants]]\nname = "a"\nprefix = {prefix}',
+            "bad value for 'prefix' of variant 1 in {file}: ",
+        )
+        for prefix in ('"/a"', '"/"', '"a//b"', '"../a"', '"."', '"a\\\\b"', '"c:"', '"a\\tb"', "1")
+    ),
+    (f'[[variants]]\nname = "a"\nprefix = "{"x" * 256}"', "bad value for 'prefix' of variant 1 "),
+    (
+        '[[variants]]\nname = "a"\nwithout = ["manual", "extras"]',
+        "bad value for 'without' of variant 1 in {file}: 'extras' is no category; the known ones a",
+    ),
+    (
+        '[[variants]]\nname = "a"\nonly = "game"',
+        "bad value for 'only' of variant 1 in {file}: a list is wanted, like ['game']",
+    ),
+    (
+        '[[variants]]\nname = "a"\nexclude = ["/x"]',
+        "bad value for 'exclude' of variant 1 in {file}: '/x' isn't a pattern relative to the game",
+    ),
+    (
+        '[[variants]]\nname = "a"\nprefix = "x"\ninclude = ["a/../b"]',
+        "bad value for 'include' of variant 1 in {file}: 'a/../b' isn't a pattern relative to the ",
+    ),
+    (
+        '[[variants]]\nname = "a"\nprefix = "x"\ngames = ["/x"]',
+        "bad value for 'games' of variant 1 in {file}: '/x' isn't a pattern relative to the ",
+    ),
+    (
+        '[[variants]]\nname = "a"\nprefix = "x"\ngames = ["{game}/x"]',
+        "bad value for 'games' of variant 1 in {file}: '{{game}}/x': {{game}} has to come last",
+    ),
+    (
+        '[[variants]]\nname = "a"\nprefix = "x"\nplaylists = "all"',
+        "bad value for 'playlists' of variant 1 in {file}: Input should be 'off', 'romm' or ",
+    ),
 ]
 
 
