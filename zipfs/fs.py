@@ -191,17 +191,22 @@ class Operations(pyfuse3.Operations):
 
     async def read(self, fh: int, off: int, size: int) -> memoryview:  # type: ignore[override]  # pyfuse3 takes any buffer, and copies it before another task runs
         # What is in the page cache takes no await, and no wrapper: most reads of most mounts.
+        found: memoryview | int | Exception
         try:
-            view = self._reader.read_now(self._handles[fh][1], off, size)
-        except Exception:  # noqa: BLE001 - it comes again in _read, which tells of it
-            view = None
-        return await self._read(fh, off, size) if view is None else view
+            found = self._reader.read_now(self._handles[fh][1], off, size)
+        except Exception as error:  # noqa: BLE001 - _read_rest tells of it
+            found = error
+        if isinstance(found, memoryview):
+            return found
+        return await self._read_rest(fh, off, size, found)
 
     @_handler
-    async def _read(self, fh: int, off: int, size: int) -> memoryview:
+    async def _read_rest(self, fh: int, off: int, size: int, found: int | Exception) -> memoryview:
         node, handle = self._handles[fh]
         try:
-            return await self._reader.read(handle, off, size)
+            if isinstance(found, Exception):
+                raise found
+            return await self._reader.read_rest(handle, off, size, found)
         except (ChangedError, OSError) as error:
             reason = "a file of it has changed"
             if isinstance(error, OSError):

@@ -196,18 +196,21 @@ class Reader:
 
     # -- Reading ---------------------------------------------------------------
 
-    def read_now(self, handle: Handle, offset: int, length: int) -> memoryview | None:
-        """What :meth:`read` gives, if it takes no disk; None if it does.
+    def read_now(self, handle: Handle, offset: int, length: int) -> memoryview | int:
+        """What :meth:`read` gives, as far as it takes no disk: all of it, or how many bytes.
 
-        No coroutine, and mostly no plan: each takes a good part of answering a small read.
+        If it isn't all, :meth:`read_rest` has to follow at once: what is there already is in
+        the buffer that both share. No coroutine, and mostly no plan: each takes a good part
+        of answering a small read.
         """
         content = handle.content
         length = max(0, min(length, content.size - offset))
         if length > BUFFER:
-            return None
+            return 0
         view = self._buffer[:length]
         if length and (found := content.locate(offset, length)) is not None:
-            return view if self._read_source(handle, *found, view) else None
+            count = self._read_cached(handle, *found, view)
+            return view if count == length else count
         at = 0
         for piece in content.plan(offset, length):
             if not isinstance(piece, Data):
@@ -215,9 +218,10 @@ class Reader:
                 at += len(piece)
                 continue
             part = view[at : at + piece.length]
-            if not self._read_source(handle, piece.source, piece.offset, part):
-                return None
-            at += piece.length
+            count = self._read_cached(handle, piece.source, piece.offset, part)
+            at += count
+            if count < piece.length:
+                return at
         return view
 
     async def read(self, handle: Handle, offset: int, length: int) -> memoryview:
@@ -226,12 +230,22 @@ class Reader:
         The view is good until the caller next gives way to another task. Raises
         :exc:`ChangedError` or :exc:`OSError`.
         """
-        if (view := self.read_now(handle, offset, length)) is not None:
-            return view
+        found = self.read_now(handle, offset, length)
+        if isinstance(found, int):
+            return await self.read_rest(handle, offset, length, found)
+        return found
+
+    async def read_rest(
+        self, handle: Handle, offset: int, length: int, done: int = 0
+    ) -> memoryview:
+        """The same, of which :meth:`read_now` has found *done* bytes a moment ago."""
         content = handle.content
-        pieces = list(content.plan(offset, length))
         length = max(0, min(length, content.size - offset))
-        buffer = self._take_buffer(length)
+        if done:
+            buffer, self._buffer = self._buffer, self._take_buffer(BUFFER)
+        else:
+            buffer = self._take_buffer(length)
+        pieces = list(content.plan(offset + done, length - done))
         files: dict[int, OpenFile] = {}
         missing = False
         for piece in pieces:
@@ -247,7 +261,7 @@ class Reader:
             content,
             pieces,
             files,
-            buffer,
+            buffer[done:],
             bool(room),
             lane=handle.node,
             discard=lambda late: close_all([late[1]] if late else []),
@@ -258,26 +272,26 @@ class Reader:
         self._give_buffer(buffer)
         return buffer[:length]
 
-    def _read_source(self, handle: Handle, number: int, offset: int, view: memoryview) -> bool:
-        """Fill *view* without touching a disk; False if that can't be done."""
+    def _read_cached(self, handle: Handle, number: int, offset: int, view: memoryview) -> int:
+        """Fill the beginning of *view* without touching a disk; so many bytes are proven."""
         source = handle.content.files[number]
         file = handle.files.get(number)
         if file is None or file.descriptor == CLOSED:
             file = self._pool.get(key_of(source))
             if file is None:
-                return False
+                return 0
             if len(handle.files) >= _FILES_KNOWN:
                 handle.files.clear()
             handle.files[number] = file
         try:
             count = os.preadv(file.descriptor, [view], offset, os.RWF_NOWAIT)
             # A file system that knows RWF_NOWAIT keeps inodes in memory: no wait here.
-            if count != len(view) or not source.state.is_of(os.fstat(file.descriptor)):
-                return False
+            if not source.state.is_of(os.fstat(file.descriptor)):
+                return 0
         except OSError:
-            return False  # the thread finds out, and waits if need be
+            return 0  # the thread finds out, and waits if need be
         self._pool.touch(file)
-        return True
+        return count
 
     def _read_blocking(
         self,

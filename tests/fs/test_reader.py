@@ -7,6 +7,7 @@ import os
 import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -232,6 +233,67 @@ async def test_uncached_data_never_block_the_loop(
     assert await read_all(reader, handle) == expected(game).read(0, version.size)
     if calls.in_thread == before:
         pytest.skip("this file system keeps everything in memory")
+
+
+async def test_what_is_cached_is_not_read_twice(
+    library: Path, sealer: Sealer, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of it is in the page cache: a thread reads the other half, and no more."""
+    game = make_game(library, "roms/game", {"1": content(BLOCK), "2": content(BLOCK)})
+    version = version_of(sealer)
+    whole = expected(game).read(0, version.size)
+    handle = await open_version(reader, version)
+    read: list[tuple[int, int]] = []
+
+    def counted(descriptor: int, views: list[memoryview], offset: int, flags: int = 0) -> int:
+        count = half(descriptor, views, offset, flags)
+        read.append((offset, count))
+        return count
+
+    monkeypatch.setattr(os, "preadv", counted)
+    start, length = member_range(version, b"1", 1000, 4000)
+    assert await reader.read(handle, start, length) == whole[start : start + length]
+    assert read == [(1000, 2000), (3000, 2000)]
+    # Across two members: what lies before the first gap isn't asked for again.
+    read.clear()
+    assert await reader.read(handle, 0, BUFFER) == whole[:BUFFER]
+    asked = sorted(read)
+    assert all(first[0] + first[1] <= then[0] for first, then in pairwise(asked))
+
+
+@pytest.mark.parametrize("how", ["the first half", "the second half", "mode"])
+async def test_a_change_between_two_halves(
+    how: str, library: Path, sealer: Sealer, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R2: each half is the version's, however the file changes after the first."""
+    game = make_game(library, "roms/game", {"1": content(4 * BLOCK), "2": b"2"})
+    version = version_of(sealer)
+    whole = expected(game).read(0, version.size)
+    handle = await open_version(reader, version)
+    start, length = member_range(version, b"1", 0, 4 * BLOCK)
+    length = min(length, BUFFER)
+    times = (game / "1").stat()
+
+    def changing(descriptor: int, views: list[memoryview], offset: int, flags: int = 0) -> int:
+        if not flags and offset:
+            if how == "mode":
+                (game / "1").chmod(0o640)
+            else:
+                with (game / "1").open("r+b") as file:
+                    file.seek(0 if how == "the first half" else offset)
+                    file.write(b"other bytes")
+                os.utime(game / "1", ns=(times.st_atime_ns, times.st_mtime_ns))
+        return half(descriptor, views, offset, flags)
+
+    monkeypatch.setattr(os, "preadv", changing)
+    if how == "the second half":
+        with pytest.raises(ChangedError):
+            await reader.read(handle, start, length)
+    else:
+        try:
+            assert await reader.read(handle, start, length) == whole[start : start + length]
+        except ChangedError:
+            assert how == "the first half"  # if both are in one block
 
 
 async def test_beyond_the_end(library: Path, sealer: Sealer, reader: Reader) -> None:
