@@ -192,7 +192,8 @@ class Catalog:
         if not isinstance(node, Folder):
             return node
         entry = await self._in_thread(
-            self._library.entry,
+            self._library.entry_at,
+            node.path,
             node.source,
             node.origins,
             lane=lane_of(node.path),

@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 
 import xxhash
 
-from zipfs.access import Access, common_access, grants_us
+from zipfs.access import Access, behind, common_access, grants_us
 from zipfs.errors import LibraryError
 from zipfs.filestate import FileState
 from zipfs.paths import entries, is_link, is_within, lstat, may_read, open_path, real
@@ -183,6 +183,15 @@ class Library:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def entry_at(
+        self, path: bytes, source: bytes, origins: Origins = _NO_LINKS
+    ) -> Entry | LeftOut | None:
+        """The same for what is shown at *path*, which may lead there by links."""
+        entry = self.entry(source, origins)
+        if isinstance(entry, Entry) and path != source:
+            return entry._replace(status=behind(entry.status, self._way_to(source)))
+        return entry
+
     def state(self, source: bytes) -> FileState:
         """The state that a folder itself is in: another one if a name came or went."""
         return FileState.of(lstat(self.absolute(source)))
@@ -241,13 +250,17 @@ class Library:
         walk = _Walk(self, policy, source if path is None else path)
         walk.run(source, origins)
         walk.files.sort(key=lambda file: file.path)
+        status = walk.access[0]
+        if path is not None and path != source:  # a link is on the way
+            status = behind(status, self._way_to(source))
+            walk.access.append(status)
         return GameScan(
             files=tuple(walk.files),
             access=common_access(walk.access),
             changed_ns=walk.changed_ns,
             written_ns=walk.written_ns,
             left_out=tuple(walk.left_out),
-            status=walk.access[0],
+            status=status,
         )
 
     def games(self, policy: Policy) -> Iterator[tuple[bytes, Entry]]:
@@ -301,7 +314,17 @@ class Library:
                 return LeftOut(path, "a symbolic link that leads back to a folder above it")
             if len(origins) > MAX_LINKED_FOLDERS:
                 return LeftOut(path, "a symbolic link behind too many others")
-        return self._judge(path, Entry(source, status, origins))
+        entry = self._judge(path, Entry(source, status, origins))
+        if isinstance(entry, Entry):
+            entry = entry._replace(status=behind(status, self._way_to(source)))
+        return entry
+
+    def _way_to(self, source: bytes) -> Iterator[os.stat_result]:
+        """The folders that lead to *source*, the library itself left out."""
+        end = source.find(b"/")
+        while end >= 0:
+            yield lstat(self.absolute(source[:end]))
+            end = source.find(b"/", end + 1)
 
     def _judge(self, path: bytes, entry: Entry) -> Entry | LeftOut:
         """*entry*, if it is something that can be shown at *path*."""
@@ -362,7 +385,10 @@ class _Walk:
                         self.files.append(SourceFile(within, entry.source, state))
                 elif self.policy.takes_folder(shown_at):
                     # What is no link is found where it is.
-                    if self.policy.follows_folder_links or entry.source == _join(source, name):
+                    linked = entry.source != _join(source, name)
+                    if self.policy.follows_folder_links or not linked:
+                        if linked:  # with the folders that lead there
+                            self.access.append(entry.status)
                         todo.append((entry.source, within, entry.origins))
                     else:
                         self.left_out.append(

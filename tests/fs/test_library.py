@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.fs.lab import NOBODY, open_below, root_only, unprivileged
 from tests.support.libraries import make_file, make_game
-from zipfs.access import Access, common_access, grants_us
+from zipfs.access import Access, behind, common_access, grants_us
 from zipfs.errors import LibraryError
 from zipfs.filestate import FileState
 from zipfs.library import (
@@ -162,6 +162,33 @@ def test_links_inside_count_as_what_they_lead_to(library: Path) -> None:
     }
     assert scan.left_out == ()
     assert scan.size == 1 + 2 + 3 + 4 + 4 + 1
+
+
+@pytest.mark.parametrize(
+    ("folders", "kept"),
+    [
+        ([(0o755, 1, 1), (0o111, 2, 2)], (0o644, 5, 6)),
+        ([(0o700, 5, 6)], (0o400, 5, 6)),
+        ([(0o755, 1, 1), (0o750, 5, 6)], (0o440, 5, 6)),
+        ([(0o700, 7, 6)], (0o000, 0, 6)),
+    ],
+)
+def test_what_is_left_behind_folders(
+    folders: list[tuple[int, int, int]], kept: tuple[int, int, int]
+) -> None:
+    before = os.stat_result((stat.S_IFREG | 0o644, 1, 2, 1, 5, 6, 7, 8, 9, 10))
+    after = behind(before, [status(stat.S_IFDIR | mode, *ids) for mode, *ids in folders])
+    assert (stat.S_IMODE(after.st_mode), after.st_uid, after.st_gid) == kept
+    assert stat.S_ISREG(after.st_mode)
+    now = os.stat(__file__)
+    folder = [status(stat.S_IFDIR | 0o700, now.st_uid, now.st_gid)]
+    assert FileState.of(behind(now, folder)) == FileState.of(now)
+
+
+def test_behind_a_folder_a_folder_can_be_entered_by_whom_it_can_be_listed() -> None:
+    before = status(stat.S_IFDIR | 0o755, 5, 6)
+    after = behind(before, [status(stat.S_IFDIR | 0o750, 5, 6)])
+    assert after.st_mode == stat.S_IFDIR | 0o550
 
 
 def test_links_to_nothing(library: Path) -> None:

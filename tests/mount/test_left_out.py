@@ -249,3 +249,39 @@ def test_permissions_are_enforced_and_followed(library: Path, mount: Mounts, pla
     # No byte of it has changed, so nothing that a web server tells of it.
     after = archive.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@needs_root
+def test_links_into_closed_folders(library: Path, mount: Mounts, place: Path) -> None:
+    """H3: whom the way to a link's target is closed to, he doesn't get it by the link."""
+    make_file(library / "priv/file", b"secret")
+    make_game(library, "priv/sub/Game", TWO)
+    make_game(library, "priv/sub/One", {"only.bin": b"secret"})
+    folder = make_game(library, "roms/psx/File", {"b": b"b"})
+    (folder / "a").symlink_to("../../../priv/file")
+    folder = make_game(library, "roms/psx/Folder", {"b": b"b"})
+    (folder / "sub").symlink_to("../../../priv/sub/Game")
+    for name in ("Game", "One"):
+        (library / "roms/psx" / name).symlink_to(f"../../priv/sub/{name}")
+    (library / "roms/psx/single").symlink_to("../../priv/file")
+    (library / "roms/all").symlink_to("../priv/sub")
+    (place / "lists").mkdir()
+    (place / "lists/1.list").write_text("- 6 /library/roms/psx/single name\n")
+    (library / "priv").chmod(0o700)
+    mounted = mount(library, "--allow-other", "--lists", place / "lists")
+    archives = ["roms/psx/File", "roms/psx/Folder", "roms/psx/Game", "roms/all/Game", ".lists/1"]
+    for archive in archives:
+        mounted.wait_archive(archive)
+    shown = [f"{archive}.zip" for archive in archives]
+    shown += ["roms/psx/single", "roms/psx/One/only.bin", "roms/all/One/only.bin", "priv/file"]
+    for path in shown:
+        assert run_as(None, "cat", mounted.path / path).returncode == 0, path
+        assert b"Permission denied" in run_as(OTHER, "cat", mounted.path / path).stderr, path
+    (library / "priv").chmod(0o711)  # to be entered is enough
+    rescan(mounted)
+    for path in shown:
+        poll(
+            f"{path} to be for everybody",
+            lambda path=path: run_as(OTHER, "cat", mounted.path / path).returncode == 0,  # type: ignore[misc]  # mypy can't infer a lambda's default
+            20,
+        )
