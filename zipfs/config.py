@@ -24,7 +24,7 @@ from pydantic import (
 
 from zipfs.errors import ConfigError
 from zipfs.filestate import MIN_SETTLE
-from zipfs.globs import check_placeholders, check_relative, encode
+from zipfs.globs import check_placeholders, check_relative, encode, platform_names
 from zipfs.parts import CATEGORIES, category_named
 
 Watch = Literal["auto", "events", "poll"]
@@ -252,11 +252,7 @@ class Settings(BaseModel):
     @field_validator("playlist_platforms")
     @classmethod
     def _named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        names = tuple(name.strip() for names in value for name in names.split(","))
-        for name in names:
-            if not name or "/" in name:
-                raise ValueError(f"{name!r} isn't the name of a platform's folder, like 'psx'")
-        return names
+        return platform_names(value)
 
     @field_validator("lists_folder")
     @classmethod

@@ -140,6 +140,18 @@ def check_placeholders(glob: str) -> None:
         raise ValueError(f"{glob!r}: {GAME} has to come last")
 
 
+def platform_names(given: Iterable[str]) -> tuple[str, ...]:
+    """Names of platforms' folders, which may be several in one string, with commas between.
+
+    Raises :exc:`ValueError`, with a reason for people, for what can't be one.
+    """
+    names = tuple(name.strip() for several in given for name in several.split(","))
+    for name in names:
+        if not name or "/" in name:
+            raise ValueError(f"{name!r} isn't the name of a platform's folder, like 'psx'")
+    return names
+
+
 @dataclass(frozen=True)
 class Patterns:
     """What a user wants left out, and taken in: the latter wins.

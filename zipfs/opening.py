@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zipfs.archivefile import ArchiveFile
 from zipfs.errors import IndexFileError, LayoutError, LibraryError, NotSealedError
 from zipfs.filestate import BLOCK, MIN_SETTLE
-from zipfs.globs import Patterns
+from zipfs.globs import Patterns, check_placeholders, check_relative, platform_names
 from zipfs.index import IN_MEMORY, Index
 from zipfs.library import Entry, LeftOut, Library, SourceFile
 from zipfs.offline import Game, Progress, Summary, seal_all
@@ -85,16 +85,14 @@ def open_archive(  # noqa: PLR0913 - keywords; they are the mount's options, by 
     if timestamps not in ("files", "fixed"):
         raise ValueError(f"timestamps are 'files' or 'fixed', not {timestamps!r}")
     if not settle >= MIN_SETTLE:
-        raise ValueError(f"settle is at least {MIN_SETTLE} seconds, not {settle}")
+        raise ValueError(f"settle is at least {MIN_SETTLE} seconds, not {settle!r}")
     if playlists not in ("off", "romm", "discs"):
         raise ValueError(f"playlists are 'off', 'romm' or 'discs', not {playlists!r}")
-    lists = {
-        "games": games, "exclude": exclude, "include": include,
-        "playlist_platforms": playlist_platforms,
-    }  # fmt: skip
-    for name, value in lists.items():
-        if isinstance(value, str):
-            raise ValueError(f"{name} is a list, like [{value!r}]")
+    platforms = _checked(
+        games=games, exclude=exclude, include=include, playlist_platforms=playlist_platforms
+    )
+    if platform is not None and platform_names([platform]) != (platform,):
+        raise ValueError(f"platform {platform!r} isn't the name of one folder, like 'psx'")
     if selection not in ("general", "romm"):
         raise ValueError(f"selection is 'general' or 'romm', not {selection!r}")
     if romm_config is not None and selection != "romm":
@@ -129,7 +127,7 @@ def open_archive(  # noqa: PLR0913 - keywords; they are the mount's options, by 
             settle=settle,
             style=Style(portable_names=portable_names, fixed_times=timestamps == "fixed"),
             playlists=Playlists(
-                mode=playlists, platforms=platforms_named(map(os.fsencode, playlist_platforms))
+                mode=playlists, platforms=platforms_named(map(os.fsencode, platforms))
             ),
         )
         summary = seal_all(sealer, [game], progress)
@@ -143,6 +141,19 @@ def open_archive(  # noqa: PLR0913 - keywords; they are the mount's options, by 
                            examination, summary)  # fmt: skip
         blocks = _blocks(version, checksums)
     return ArchiveFile(version, shelf.absolute, blocks, (*version.left_out, *sealer.refused))
+
+
+def _checked(**lists: Sequence[str]) -> tuple[str, ...]:
+    """The platforms among the options that are *lists*; raises :exc:`ValueError`."""
+    for name, value in lists.items():
+        if isinstance(value, str):
+            raise ValueError(f"{name} is a list, like [{value!r}]")
+    for name in ("games", "exclude", "include"):
+        for glob in lists[name]:
+            check_relative(glob)
+    for glob in lists["games"]:
+        check_placeholders(glob)
+    return platform_names(lists["playlist_platforms"])
 
 
 def _encoded(patterns: Sequence[str]) -> tuple[bytes, ...]:
