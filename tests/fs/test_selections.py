@@ -15,6 +15,7 @@ from zipfs import offline
 from zipfs.globs import Patterns
 from zipfs.index import Index
 from zipfs.library import Library
+from zipfs.playlists import Playlists
 from zipfs.romm import Rules
 from zipfs.rommrules import read_rules
 from zipfs.sealing import Plain, Sealer
@@ -51,6 +52,36 @@ def test_archives(name: str, selection: str, library: Path, index: Index, clock:
         settle=SETTLE,
     )
     assert archives(sealer) == case.expected(selection)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_playlists_of_romm(name: str, library: Path, index: Index, clock: FakeTime) -> None:
+    """The same trees with RomM's playlists: last, and right to the byte."""
+    case = CASES[name]
+    case.make(library)
+    sealer = Sealer(
+        Library(str(library)),
+        index,
+        globs=encoded(case.games),
+        patterns=Patterns(encoded(case.exclude), encoded(case.include)),
+        rules=read_rules(case.config.encode(), "config.yml"),
+        playlists=Playlists(mode="romm"),
+        settle=SETTLE,
+    )
+    found = {}
+    for game in sealer.library.games(sealer.policy):
+        _, version = offline.seal_one(sealer, game)
+        if version is None:
+            continue
+        layout = version.layout
+        names = [member.name.decode() for member in layout.members]
+        added = [(names[number], content) for number, content in layout.inline.items()]
+        assert sorted(layout.inline) == list(range(len(version.files), len(names)))
+        found[os.fsdecode(version.sealed.path)] = (names[: len(version.files)], added)
+    assert found == {
+        archive: (members, [playlist] if (playlist := case.playlist(archive)) else [])
+        for archive, members in case.expected("romm").items()
+    }
 
 
 def test_a_link_to_a_folder_is_said_to_be_left_out(

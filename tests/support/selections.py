@@ -2,14 +2,14 @@
 
 A tree is a list of paths: a file, a folder if it ends in ``/``, or a symbolic link
 (``path -> target``). What is expected are archives by their paths in the mount, each with
-its members in order.
+its members in order, and for ``romm`` the bytes of the playlist that RomM adds.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.libraries import make_file
@@ -25,6 +25,8 @@ class Case:
     romm: Archives
     general: Archives | None = None
     """None: the same as *romm*."""
+    playlists: Mapping[str, str | None] = field(default_factory=dict)
+    """By archive, where RomM's isn't a line for each member, or there is none."""
     config: str = ""
     games: Sequence[str] = ()
     exclude: Sequence[str] = ()
@@ -35,6 +37,12 @@ class Case:
         if selection == "general" and self.general is not None:
             archives = self.general
         return {path: list(members) for path, members in archives.items()}
+
+    def playlist(self, archive: str) -> tuple[str, bytes] | None:
+        """Name and content of the playlist that RomM adds to *archive*."""
+        content = self.playlists.get(archive, "\n".join(self.romm[archive]))
+        name = archive.rpartition("/")[2].removesuffix(".zip") + ".m3u"
+        return None if content is None else (name, content.encode())
 
     def make(self, library: Path) -> None:
         """Put the tree into *library*."""
@@ -63,6 +71,22 @@ TWO = ("roms/psx/Game/1.bin", "roms/psx/Game/2.bin")
 GAME = {"roms/psx/Game.zip": ["1.bin", "2.bin"]}
 
 CASES: dict[str, Case] = {
+    # -- RomM's playlists
+    "only the cue files are in a playlist": Case(
+        tree=[f"roms/nes/Game/{name}" for name in ("b.cue", "a.bin", "dlc/c.CUE", "z.pdf")],
+        romm={"roms/nes/Game.zip": ["a.bin", "b.cue", "dlc/c.CUE", "z.pdf"]},
+        playlists={"roms/nes/Game.zip": "b.cue\ndlc/c.CUE"},
+    ),
+    "no second playlist": Case(
+        tree=["roms/psx/Game/1.cue", "roms/psx/Game/2.cue", "roms/psx/Game/extras/mine.M3U"],
+        romm={"roms/psx/Game.zip": ["1.cue", "2.cue", "extras/mine.M3U"]},
+        playlists={"roms/psx/Game.zip": None},
+    ),
+    "a playlist of whatever there is": Case(
+        tree=["roms/switch/Pokémon #1/base.nsp", "roms/switch/Pokémon #1/manual/Größe.pdf"],
+        romm={"roms/switch/Pokémon #1.zip": ["manual/Größe.pdf", "base.nsp"]},
+        playlists={"roms/switch/Pokémon #1.zip": "manual/Größe.pdf\nbase.nsp"},
+    ),
     # -- Where games are
     "structure A": Case(
         tree=[*TWO, "roms/gb/Single.gb", "bios/psx/1.bin", "bios/psx/2.bin"],
