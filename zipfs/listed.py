@@ -37,7 +37,7 @@ from zipfs.library import Entry, GameScan, LeftOut, Library, Origins, SourceFile
 from zipfs.lists import MAX_LIST, TOO_LARGE, Listed, ListError, parse
 from zipfs.locations import Folders, UnusableError
 from zipfs.paths import is_within, real
-from zipfs.selection import Policy
+from zipfs.selection import Policy, Wrapped
 from zipfs.showing import shown
 from zipfs.syscalls import READ_FILE
 
@@ -91,11 +91,10 @@ class ListEntry(Entry):
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class _WithLists:
+@dataclass(frozen=True)
+class _WithLists(Wrapped):
     """*policy*, where the folder of lists holds games, and nothing else."""
 
-    policy: Policy
     folder: bytes
 
     def is_game(self, path: bytes) -> bool:
@@ -111,16 +110,6 @@ class _WithLists:
 
     def platform(self, game: bytes) -> bytes | None:
         return None if is_within(game, self.folder) else self.policy.platform(game)
-
-    def takes_folder(self, path: bytes) -> bool:
-        return self.policy.takes_folder(path)
-
-    def takes_file(self, path: bytes) -> bool:
-        return self.policy.takes_file(path)
-
-    @property
-    def follows_folder_links(self) -> bool:
-        return self.policy.follows_folder_links
 
 
 class ListedLibrary(Library):

@@ -92,6 +92,32 @@ class Policy(Protocol):
         """Whether the file at *path*, within a game, belongs to it."""
 
 
+@dataclass(frozen=True)
+class Wrapped:
+    """*policy* as it is, for those who have another word on some of it."""
+
+    policy: Policy
+
+    @property
+    def follows_folder_links(self) -> bool:
+        return self.policy.follows_folder_links
+
+    def is_game(self, path: bytes) -> bool:
+        return self.policy.is_game(path)
+
+    def may_hold_games(self, path: bytes) -> bool:
+        return self.policy.may_hold_games(path)
+
+    def platform(self, game: bytes) -> bytes | None:
+        return self.policy.platform(game)
+
+    def takes_folder(self, path: bytes) -> bool:
+        return self.policy.takes_folder(path)
+
+    def takes_file(self, path: bytes) -> bool:
+        return self.policy.takes_file(path)
+
+
 def detect(has: Callable[[bytes], bool], folders: Iterable[bytes]) -> bytes:
     """The structure of a library, one of :data:`STRUCTURES`.
 

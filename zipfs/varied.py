@@ -27,7 +27,7 @@ import xxhash
 
 from zipfs.filestate import FileState
 from zipfs.library import Entry, GameScan, LeftOut, Library, Origins, SourceFile
-from zipfs.selection import Policy
+from zipfs.selection import Policy, Wrapped
 from zipfs.variants import Variant, Variants
 
 _NO_LINKS: Final[Origins] = frozenset()
@@ -82,11 +82,10 @@ class VariantEntry(Entry):
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class _WithVariants:
+@dataclass(frozen=True)
+class _WithVariants(Wrapped):
     """*policy*, where variants of games are games."""
 
-    policy: Policy
     variants: Variants
 
     def is_game(self, path: bytes) -> bool:
@@ -97,22 +96,6 @@ class _WithVariants:
             return False
         game, variant = found
         return variant.is_of(game) and self.policy.is_game(game)
-
-    def may_hold_games(self, path: bytes) -> bool:
-        return self.policy.may_hold_games(path)
-
-    def platform(self, game: bytes) -> bytes | None:
-        return self.policy.platform(game)
-
-    def takes_folder(self, path: bytes) -> bool:
-        return self.policy.takes_folder(path)
-
-    def takes_file(self, path: bytes) -> bool:
-        return self.policy.takes_file(path)
-
-    @property
-    def follows_folder_links(self) -> bool:
-        return self.policy.follows_folder_links
 
 
 class VariedLibrary(Library):
