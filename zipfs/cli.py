@@ -8,21 +8,12 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any, NoReturn, ParamSpec, Self, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from zipfs import __version__, mountpoint, offline, report
-from zipfs.config import Settings
 from zipfs.errors import (
     EXIT_CODES,
     INTERRUPTED,
@@ -39,6 +30,7 @@ from zipfs.options import archive_options, mount_options
 from zipfs.sealers import make_sealer
 from zipfs.sealing import Impossible, Plain, Sealer, Unneeded
 from zipfs.selection import folders_of
+from zipfs.terminal import Bar, load_settings, log_to_stderr
 
 log = logging.getLogger(__name__)
 
@@ -47,18 +39,6 @@ R = TypeVar("R")
 _Command = Callable[P, R]
 
 _EPILOG = "\b\nExit status:\n" + "\n".join(f"{code:5}  {text}" for code, text in EXIT_CODES.items())
-
-
-def _settings(config: str | None = None, **given: Any) -> Settings:
-    """Settings of what was given; what wasn't, click tells as None, () or False."""
-    return Settings.load(
-        config,
-        {
-            # Not `in`: 0 equals False, and is a value.
-            name.replace("_", "-"): None if value is False or value == () else value
-            for name, value in given.items()
-        },
-    )
 
 
 @click.group(
@@ -88,8 +68,8 @@ def mount(**given: Any) -> None:
     SIGINT and SIGTERM unmount; SIGHUP looks through the library again; SIGUSR1
     dumps all stacks to stderr.
     """
-    settings = _settings(**given)
-    _log_to_stderr(settings.log_level)
+    settings = load_settings(**given)
+    log_to_stderr(settings.log_level)
     try:
         from zipfs import daemon  # noqa: PLC0415 - the other commands do without FUSE
     except ImportError as error:
@@ -129,10 +109,10 @@ def index(**given: Any) -> None:
 
     Ctrl-C keeps what was done; the next run, or the mount, carries on from there.
     """
-    settings = _settings(**given)
-    _log_to_stderr("warning")
+    settings = load_settings(**given)
+    log_to_stderr("warning")
     sealer = make_sealer(settings)
-    with closing(sealer.index), _Bar() as bar:
+    with closing(sealer.index), Bar() as bar:
         summary = offline.seal_all(sealer, list(sealer.library.games(sealer.policy)), bar)
         saved = sealer.index.is_saving
     for problem in summary.problems:
@@ -162,12 +142,12 @@ def inspect(place: tuple[str, ...], as_json: bool, **given: Any) -> None:
     if len(place) > 2:
         raise click.UsageError(f"got an unexpected argument ({place[2]})")
     game = place[-1]
-    settings = _settings(library=place[0] if len(place) == 2 else None, **given)
-    _log_to_stderr("error")
+    settings = load_settings(library=place[0] if len(place) == 2 else None, **given)
+    log_to_stderr("error")
     sealer = make_sealer(settings)
     with closing(sealer.index):
         found = _find_game(sealer, _within(settings.library, os.fsencode(game)))
-        with _Bar() as bar:
+        with Bar() as bar:
             examination, version = offline.seal_one(sealer, found, bar)
     if version is None:
         if isinstance(examination.outcome, Plain):
@@ -211,52 +191,6 @@ def _find_game(sealer: Sealer, path: bytes) -> offline.Game:
     if (missing := sealer.library.list_of(path.removesuffix(b".zip"))) is not None:
         raise LibraryError(f"there is no list {os.fsdecode(missing)} in the folder of lists")
     raise LibraryError(f"there is no game folder {os.fsdecode(path)} in the library")
-
-
-class _Bar:
-    """A progress bar on stderr; on anything but a terminal it stays silent."""
-
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("hashing"),
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._progress.add_task("", total=None)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def total(self, size: int) -> None:
-        self._progress.update(self._task, total=size)
-
-    def advance(self, size: int) -> None:
-        self._progress.advance(self._task, size)
-
-
-def _log_to_stderr(level: str) -> None:
-    # Under systemd the journal stamps each line itself.
-    journal = "JOURNAL_STREAM" in os.environ
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.upper(),
-        format="%(levelname)s: %(message)s"
-        if journal
-        else "%(asctime)s %(levelname)s: %(message)s",
-    )
-    # What these say below warning concerns only their authors.
-    for name in ("pyfuse3", "trio"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def main() -> NoReturn:
