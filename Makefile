@@ -4,13 +4,20 @@
 #   PYTEST_ARGS='-k range'    further arguments for pytest; -n 0 for one test after the other
 #   LIBRARY=… PORT=8080       for `make demo`
 #   BENCH_ARGS='--rounds 3'   further arguments for `make bench`; --help lists them
+#   PREFIX=/usr/local DESTDIR=   for `make install` and `make uninstall`
 #   SOAK_MINUTES=60           for `make soak`; SOAK_SEED=… repeats what it has found
 
 BIN := .venv/bin
 export PYTHON LIBRARY PORT SOAK_MINUTES SOAK_SEED
 
+# As the GNU Coding Standards have it.
+PREFIX := /usr/local
+DESTDIR :=
+HOME_OF_IT := $(PREFIX)/lib/zipfs
+export PREFIX DESTDIR HOME_OF_IT
+
 .DEFAULT_GOAL := help
-.PHONY: help venv system lint test readers soak demo bench bench-scale fmt clean
+.PHONY: help venv system lint test readers soak demo bench bench-scale fmt clean install uninstall
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
@@ -61,6 +68,12 @@ bench-scale: ## very many games, members and clients, and how cost grows (BENCH_
 	@.ci/system-packages bench
 	@.ci/venv bench
 	@$(BIN)/python -m bench.scale $(BENCH_ARGS)
+
+install: ## install zipfs, its systemd units and mount.zipfs below PREFIX=/usr/local (DESTDIR=)
+	@.ci/install
+
+uninstall: ## take away what `make install` installed; configs and indexes stay
+	@.ci/uninstall
 
 fmt: venv ## format, and fix what can be fixed by itself
 	$(BIN)/ruff check --fix .

@@ -13,7 +13,8 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 import click
 from rich.console import Console
 
-from zipfs import __version__, mountpoint, offline, report
+from zipfs import __version__, offline, report
+from zipfs.command_mounts import prepare, unmount
 from zipfs.errors import (
     EXIT_CODES,
     INTERRUPTED,
@@ -21,7 +22,6 @@ from zipfs.errors import (
     IndexFileError,
     LayoutError,
     LibraryError,
-    MountpointError,
     NotSealedError,
     ZipfsError,
 )
@@ -79,26 +79,8 @@ def mount(**given: Any) -> None:
     daemon.run(settings)
 
 
-@cli.command(short_help="Unmount, also a mount whose daemon has died.")
-@click.argument("mountpoint")
-@click.option(
-    "--lazy",
-    is_flag=True,
-    help="Unmount even if it is in use: downloads under way go on to their end, which is the"
-    " daemon's end as well.",
-)
-def unmount(mountpoint: str, lazy: bool) -> None:
-    """Unmount MOUNTPOINT, also one whose daemon has died."""
-    _unmount(mountpoint, lazy=lazy)
-
-
-def _unmount(path: str, *, lazy: bool) -> None:
-    parent, name = os.path.split(os.path.abspath(path))
-    absolute = os.path.join(os.path.realpath(parent), name)
-    mounted = mountpoint.mounted_at(absolute)
-    if mounted is None or mounted.kind != f"fuse.{mountpoint.SUBTYPE}":
-        raise MountpointError(f"no zipfs is mounted on {path}")
-    mountpoint.unmount(absolute, lazy=lazy or mountpoint.is_dead(absolute))
+cli.add_command(prepare)
+cli.add_command(unmount)
 
 
 @cli.command(short_help="Hash all games of a library now.")

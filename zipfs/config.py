@@ -25,6 +25,7 @@ from pydantic import (
 from zipfs.errors import ConfigError
 from zipfs.filestate import MIN_SETTLE
 from zipfs.globs import check_placeholders, check_relative, encode, platform_names
+from zipfs.ownership import Ownership, number_of, umask_of
 from zipfs.parts import CATEGORIES, category_named
 
 Watch = Literal["auto", "events", "poll"]
@@ -204,6 +205,13 @@ class Settings(BaseModel):
     """Seconds after which a read of a source that doesn't answer fails; 0: never."""
     hash_rate: float = Field(0.0, ge=0, le=1 << 20)
     """MiB of files hashed in a second, at most; 0: as many as it can."""
+    uid: int | None = None
+    """Whose all files and folders are said to be; None: whose they are. In the file, or
+    anywhere, also by name."""
+    gid: int | None = None
+    """The same of the group."""
+    umask: int | None = None
+    """What nobody may, everybody else may; a string of octal digits. None: what they grant."""
     options: tuple[str, ...] = ()
     """FUSE's own mount options."""
     log_level: LogLevel = "info"
@@ -213,6 +221,24 @@ class Settings(BaseModel):
     def _whole(cls, value: object) -> object:
         # TOML tells 2 from 2.0, people don't.
         return float(value) if type(value) is int else value
+
+    @field_validator("uid", mode="before")
+    @classmethod
+    def _user(cls, value: object) -> object:
+        return number_of(value) if isinstance(value, str | int) else value
+
+    @field_validator("gid", mode="before")
+    @classmethod
+    def _group(cls, value: object) -> object:
+        return number_of(value, group=True) if isinstance(value, str | int) else value
+
+    @field_validator("umask", mode="before")
+    @classmethod
+    def _octal(cls, value: object) -> object:
+        # A number of TOML would be decimal, which nobody means.
+        if not isinstance(value, str):
+            raise ValueError("octal digits in quotes are wanted, like '022'")
+        return umask_of(value)
 
     @field_validator("games", "exclude", "include", "playlist_platforms", "options", mode="before")
     @classmethod
@@ -280,6 +306,11 @@ class Settings(BaseModel):
                     f"the mount option {option!r} can't be had with zipfs; leave it out"
                 )
         return value
+
+    @property
+    def ownership(self) -> Ownership:
+        """Whose files are said to be."""
+        return Ownership(self.uid, self.gid, self.umask)
 
     @classmethod
     def load(cls, file: str | None, given: Mapping[str, Any]) -> Self:

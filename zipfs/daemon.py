@@ -19,19 +19,20 @@ import tempfile
 import threading
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import pyfuse3
 import trio
 
+from zipfs import logs, requests
 from zipfs import mountpoint as mp
-from zipfs import requests
 from zipfs.catalog import Catalog
 from zipfs.config import Settings
 from zipfs.errors import ConfigError, FuseError, ZipfsError
 from zipfs.fs import Operations
 from zipfs.library import Library
 from zipfs.listed import ListedLibrary
-from zipfs.notify import Notifier
+from zipfs.notify import Notifier, handed_over, watchdog_seconds
 from zipfs.pool import Limits
 from zipfs.reader import Reader
 from zipfs.rommconfig import RommConfig
@@ -44,39 +45,69 @@ log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 1000
 """Requests of the kernel worked on at once. Each that waits for a slow disk is one."""
-MAX_BACKGROUND = 512
-"""Reads ahead that the kernel may have under way."""
 _STATUS_INTERVAL = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DUMP = signal.SIGUSR1
 
 
-def run(settings: Settings) -> None:
-    """Mount and serve until told to stop. Raises :exc:`zipfs.errors.ZipfsError`."""
+DEVICE_NAME = "fuse"
+"""What the service manager calls the descriptor that it keeps for us."""
+
+
+def run(
+    settings: Settings, device: int | None = None, *, mounted: Callable[[], None] = lambda: None
+) -> None:
+    """Mount and serve until told to stop. Raises :exc:`zipfs.errors.ZipfsError`.
+
+    If the mount is there already, made by somebody with the right to, *device* is its
+    descriptor of ``/dev/fuse`` (:mod:`zipfs.privileged`), unless the service manager has it.
+    *mounted* is called when the mount can be used.
+    """
+    notifier = Notifier()
+    if (kept := handed_over(DEVICE_NAME)) is not None:
+        device = kept
+        # Else it outlived us, and after a crash whoever waits for us would wait for ever.
+        notifier.let_go(DEVICE_NAME)
     if settings.mountpoint is None:
         raise ConfigError("no mountpoint given; name it on the command line or in a config file")
-    mp.check_fuse(allow_other=settings.allow_other)
+    if device is None:
+        mp.check_fuse(allow_other=settings.allow_other)
     make_library(settings)  # before anything is made or cleared away
     romm_rules(settings)
-    path = mp.prepare(settings.mountpoint, settings.library)
+    if device is None:
+        path = mp.prepare(settings.mountpoint, settings.library)
+    else:
+        path = mp.absolute(settings.mountpoint)
+    logs.about(path)
     sealer = make_sealer(settings)
+    if _has_descriptor(sys.stderr):
+        faulthandler.enable()  # the watchdog ends by SIGABRT who is stuck; and where, this tells
     # What the receiver in _serve puts back when it is done: somebody who presses
     # Ctrl-C a second time, or closes the terminal, must not interrupt the unmounting.
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {_DUMP})  # _dump waits for it
     try:
-        trio.run(_serve, settings, path, sealer)
+        trio.run(_serve, settings, _Mount(path, device, notifier, mounted), sealer)
     finally:
         sealer.index.close()
 
 
-async def _serve(settings: Settings, path: str, sealer: Sealer) -> None:
+class _Mount(NamedTuple):
+    """Where to mount; or where it is mounted, if there is a *device*. And whom to tell."""
+
+    path: str
+    device: int | None
+    notifier: Notifier
+    mounted: Callable[[], None]
+
+
+async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
     patience = settings.read_timeout or None
     limits = Limits.within(_raise_limit())
     catalog = Catalog(sealer, limits, patience, settings.hash_rate * (1 << 20))
     reader = Reader(sealer.library.absolute, sealer.index.blocks, limits, patience)
-    notifier = Notifier()
+    notifier = mount.notifier
     # Listening before there is a mount: a signal in between would leave it behind.
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         threading.Thread(
@@ -85,16 +116,22 @@ async def _serve(settings: Settings, path: str, sealer: Sealer) -> None:
         async with _ending_nursery() as nursery:
             romm = RommConfig(settings.romm_config, sealer.rules, catalog.reselect)
             nursery.start_soon(_obey, signals, nursery.cancel_scope, catalog, romm)
-            operations = Operations(catalog, reader, await catalog.root(), settings.settle)
+            operations = Operations(
+                catalog, reader, await catalog.root(), settings.settle, settings.ownership
+            )
             catalog.invalidate = operations.invalidate
-            _mount(operations, path, settings)
+            _mount(operations, mount, settings)
             try:
                 async with trio.open_nursery() as serving:
                     serving.start_soon(_serve_requests, nursery.cancel_scope)
                     await operations.mounted.wait()
-                    await trio.to_thread.run_sync(_tune, settings, path, abandon_on_cancel=True)
+                    if mount.device is None:
+                        tune = functools.partial(mp.tune, mount.path, settings.read_ahead)
+                        await trio.to_thread.run_sync(tune, abandon_on_cancel=True)
                     log.info("mounted %s on %s", settings.library, settings.mountpoint)
                     notifier.ready()
+                    mount.mounted()
+                    serving.start_soon(_keep_alive, notifier)
                     serving.start_soon(catalog.run)
                     serving.start_soon(romm.follow)
                     serving.start_soon(_watch, settings, sealer.library, catalog)
@@ -121,18 +158,6 @@ async def _ending_nursery() -> AsyncIterator[trio.Nursery]:
             nursery.cancel_scope.cancel()
     if mine:
         raise mine
-
-
-def _tune(settings: Settings, path: str) -> None:
-    """Set what the kernel lets us set of the mount; in a worker thread.
-
-    It runs programs and looks at mounts, ours among them, whose questions the loop
-    has to answer meanwhile.
-    """
-    if settings.read_ahead and (why := mp.set_read_ahead(path, settings.read_ahead)):
-        log.debug("the kernel's read-ahead stays as it is: %s", why)
-    if why := mp.set_max_background(path, MAX_BACKGROUND):
-        log.debug("the kernel's limit on reads ahead stays as it is: %s", why)
 
 
 async def _save(catalog: Catalog) -> None:
@@ -244,6 +269,14 @@ async def _report(catalog: Catalog, notifier: Notifier) -> None:
         await trio.sleep(_STATUS_INTERVAL)
 
 
+async def _keep_alive(notifier: Notifier) -> None:
+    """Tell the service manager, as often as it wants to hear it, that the loop isn't stuck."""
+    if seconds := watchdog_seconds():
+        while True:
+            notifier.alive()
+            await trio.sleep(seconds / 4)
+
+
 def _raise_limit() -> int:
     """Raise the soft limit on open files to the hard one; the limit then."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -254,11 +287,16 @@ def _raise_limit() -> int:
     return soft if soft != resource.RLIM_INFINITY else 1 << 20
 
 
-def _mount(operations: Operations, path: str, settings: Settings) -> None:
-    options = {"ro", "default_permissions", "noatime", "fsname=zipfs", f"subtype={mp.SUBTYPE}"}
+def _mount(operations: Operations, mount: _Mount, settings: Settings) -> None:
+    # libfuse's name for a mount that is there already; fuse_session_mount in fuse_lowlevel.h.
+    path = mount.path if mount.device is None else f"/dev/fd/{mount.device}"
+    given = {option for text in settings.options for option in text.split(",") if option}
+    options = {"ro", "nosuid", "nodev", "noatime", "default_permissions", *given}
+    options.add(f"subtype={mp.SUBTYPE}")
+    if not any(option.startswith("fsname=") for option in given):
+        options.add(f"fsname={mp.SUBTYPE}")
     if settings.allow_other:
         options.add("allow_other")
-    options.update(option for text in settings.options for option in text.split(",") if option)
     with _captured_stderr() as said:
         try:
             pyfuse3.init(operations, path, options)

@@ -29,6 +29,7 @@ from zipfs.identity import ROOT_INODE
 from zipfs.listings import Listing
 from zipfs.nodes import Archive, Attributes, Folder, Node
 from zipfs.once import Once, shown
+from zipfs.ownership import Ownership
 from zipfs.reader import Handle, Reader
 
 log = logging.getLogger(__name__)
@@ -84,19 +85,28 @@ def _handler(function: _Handler[P, R]) -> _Handler[P, R]:
 class Operations(pyfuse3.Operations):
     """Handlers of FUSE requests. *mounted* is set when the kernel is connected.
 
-    *gap* is how long, in seconds, an archive isn't there between two versions.
+    *gap* is how long, in seconds, an archive isn't there between two versions; *ownership*
+    whose files are said to be.
     """
 
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(self, catalog: Catalog, reader: Reader, root: Folder, gap: float = 2.0) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        reader: Reader,
+        root: Folder,
+        gap: float = 2.0,
+        ownership: Ownership = Ownership(),  # noqa: B008 - immutable
+    ) -> None:
         super().__init__()
         # Half of the time for which there is none between two versions of an archive:
         # what the kernel remembers of the one must not lead to the other (DESIGN V1).
         self._timeout = min(ENTRY_TIMEOUT, gap / 2)
         self._catalog = catalog
         self._reader = reader
+        self._ownership = ownership
         self._nodes: dict[int, Node] = {ROOT_INODE: root}
         self._lookups: dict[int, int] = {}
         self._handles: dict[int, tuple[Node, Handle]] = {}
@@ -275,11 +285,12 @@ class Operations(pyfuse3.Operations):
     def _entry(self, attributes: Attributes) -> pyfuse3.EntryAttributes:
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = attributes.inode
-        entry.st_mode = attributes.mode
+        ownership = self._ownership
+        entry.st_mode = ownership.mode(attributes.mode)
         # 1 for folders, too: find(1) then doesn't count on it to skip stat calls.
         entry.st_nlink = 1
-        entry.st_uid = attributes.uid
-        entry.st_gid = attributes.gid
+        entry.st_uid = attributes.uid if ownership.uid is None else ownership.uid
+        entry.st_gid = attributes.gid if ownership.gid is None else ownership.gid
         entry.st_size = attributes.size
         entry.st_blocks = -(-attributes.size // _BLOCK_SIZE)
         entry.st_mtime_ns = attributes.mtime_ns

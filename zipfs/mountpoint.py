@@ -7,6 +7,7 @@ So what is mounted is read from ``/proc/self/mountinfo`` (proc_pid_mountinfo(5))
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import shutil
@@ -21,6 +22,10 @@ FUSE_CONF = "/etc/fuse.conf"
 SUBTYPE = "zipfs"
 _CONNECTIONS = "/sys/fs/fuse/connections"
 _INSTALL = "install the package fuse3"
+MAX_BACKGROUND = 512
+"""Reads ahead that the kernel may have under way."""
+
+log = logging.getLogger(__name__)
 
 
 class Mount(NamedTuple):
@@ -78,18 +83,25 @@ def _user_allow_other() -> bool:
         return False
 
 
+def absolute(mountpoint: str) -> str:
+    """The path of *mountpoint* as mountinfo has it, unless it is a link itself."""
+    # Not realpath of the whole: a dead mount can't be looked at. Its parent can.
+    parent, name = os.path.split(os.path.abspath(mountpoint))
+    return os.path.join(os.path.realpath(parent), name)
+
+
 def prepare(mountpoint: str, library: str) -> str:
     """The absolute path of *mountpoint*, made sure to be fit for mounting *library*.
 
     A mount of ours that died is cleared away first. Raises
     :exc:`MountpointError`.
     """
-    # Not realpath of the whole: a dead mount can't be looked at. Its parent can.
-    parent, name = os.path.split(os.path.abspath(mountpoint))
-    path = os.path.join(os.path.realpath(parent), name)
+    path = absolute(mountpoint)
     if os.path.islink(path):
         path = os.path.realpath(path)
-    if mount := mounted_at(path):
+    mount = mounted_at(path)
+    # What waits below for somebody to look (autofs of systemd.automount(5)) is to be covered.
+    if mount and mount.kind != "autofs":
         if mount.kind != f"fuse.{SUBTYPE}" or not is_dead(path):
             raise MountpointError(
                 f"something is mounted on {mountpoint} already; take it away first:"
@@ -144,6 +156,17 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
         raise MountpointError(
             f"can't unmount {mountpoint}: {reason[-1] if reason else f'status {done.returncode}'}"
         )
+
+
+def tune(path: str, read_ahead: int) -> None:
+    """Set what the kernel lets us set of the mount at *path*; *read_ahead* in KiB, 0 leaves it.
+
+    It runs programs and looks at mounts: if the mount is ours, in a worker thread.
+    """
+    if read_ahead and (why := set_read_ahead(path, read_ahead)):
+        log.debug("the kernel's read-ahead stays as it is: %s", why)
+    if why := set_max_background(path, MAX_BACKGROUND):
+        log.debug("the kernel's limit on reads ahead stays as it is: %s", why)
 
 
 def set_read_ahead(path: str, kib: int) -> str | None:

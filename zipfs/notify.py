@@ -1,11 +1,16 @@
-"""Telling the service manager how it is: sd_notify(3)."""
+"""Talking with the service manager: sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3)."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+from typing import Final
+
+_FIRST_HANDED_OVER: Final = 3
+"""SD_LISTEN_FDS_START."""
+_MICROSECONDS: Final = 1_000_000
 
 
 class Notifier:
@@ -16,6 +21,11 @@ class Notifier:
         # A leading @ stands for the NUL of an abstract socket, unix(7).
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._last = ""
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether there is somebody to talk to."""
+        return bool(self._address)
 
     def status(self, text: str) -> None:
         """One line for people, ``systemctl status`` shows it; repeated ones are not sent."""
@@ -29,9 +39,24 @@ class Notifier:
     def stopping(self) -> None:
         self._send("STOPPING=1")
 
-    def _send(self, state: str) -> None:
+    def alive(self) -> None:
+        """To be said in time, again and again, where :func:`watchdog_seconds` says so."""
+        self._send("WATCHDOG=1")
+
+    def keep(self, descriptor: int, name: str) -> bool:
+        """Have the manager keep *descriptor*, for the service's main process; False if it can't.
+
+        The unit has to have ``FileDescriptorStoreMax=``, systemd.service(5).
+        """
+        return self._send(f"FDSTORE=1\nFDNAME={name}", descriptor)
+
+    def let_go(self, name: str) -> None:
+        """Have the manager close what it keeps as *name*."""
+        self._send(f"FDSTOREREMOVE=1\nFDNAME={name}")
+
+    def _send(self, state: str, *descriptors: int) -> bool:
         if not self._address:
-            return
+            return False
         # Nobody may be hindered by a manager that doesn't listen.
         with (
             contextlib.suppress(OSError),
@@ -39,4 +64,41 @@ class Notifier:
                 socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
             ) as channel,
         ):
-            channel.sendto(state.encode(), self._address)
+            channel.connect(self._address)
+            socket.send_fds(channel, [state.encode()], list(descriptors))
+            return True
+        return False
+
+
+def handed_over(name: str, environment: MutableMapping[str, str] = os.environ) -> int | None:
+    """The descriptor that the service manager kept as *name*, the newest of several; or None.
+
+    All that was handed over is this process's alone from now on: the others are closed, and the
+    environment doesn't tell of them any more.
+    """
+    count = environment.pop("LISTEN_FDS", "")
+    pid = environment.pop("LISTEN_PID", "")
+    names = environment.pop("LISTEN_FDNAMES", "").split(":")
+    if pid != str(os.getpid()) or not count.isdecimal():
+        return None
+    given = {
+        _FIRST_HANDED_OVER + number: names[number : number + 1] for number in range(int(count))
+    }
+    found = max(
+        (descriptor for descriptor, called in given.items() if called == [name]), default=None
+    )
+    for descriptor in given:
+        if descriptor != found:
+            os.close(descriptor)
+    if found is not None:
+        os.set_inheritable(found, False)
+    return found
+
+
+def watchdog_seconds(environment: Mapping[str, str] = os.environ) -> float | None:
+    """Within how many seconds the manager wants to hear that we are alive; None: never."""
+    period = environment.get("WATCHDOG_USEC", "")
+    pid = environment.get("WATCHDOG_PID", str(os.getpid()))
+    if pid != str(os.getpid()) or not period.isdecimal() or not int(period):
+        return None
+    return int(period) / _MICROSECONDS

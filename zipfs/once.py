@@ -33,4 +33,4 @@ class Once:
             self._said[key] = None
             if len(self._said) > REMEMBERED:
                 self._said.popitem(last=False)
-        self._logger.warning("%s", text)
+        self._logger.warning(message, *arguments)

@@ -157,6 +157,19 @@ _MOUNT_OPTIONS = (
         " gives.  [default: 0]",
     ),
     click.option(
+        "--uid",
+        metavar="USER",
+        help="Whose all files and folders are said to be, by number or name.  [default: whose they"
+        " are]",
+    ),
+    click.option("--gid", metavar="GROUP", help="The same of the group."),
+    click.option(
+        "--umask",
+        metavar="OCTAL",
+        help="Which permissions nobody has, such as 022; all others everybody has, whatever the"
+        " sources grant.  [default: what they grant]",
+    ),
+    click.option(
         "-o",
         "options",
         metavar="OPTION",

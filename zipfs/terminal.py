@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
 from typing import Any, Self
 
 from rich.console import Console
@@ -18,6 +15,9 @@ from rich.progress import (
 )
 
 from zipfs.config import Settings
+from zipfs.logs import to_stderr as log_to_stderr
+
+__all__ = ["Bar", "load_settings", "log_to_stderr"]
 
 
 def load_settings(config: str | None = None, **given: Any) -> Settings:
@@ -61,18 +61,3 @@ class Bar:
 
     def advance(self, size: int) -> None:
         self._progress.advance(self._task, size)
-
-
-def log_to_stderr(level: str) -> None:
-    # Under systemd the journal stamps each line itself.
-    journal = "JOURNAL_STREAM" in os.environ
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.upper(),
-        format="%(levelname)s: %(message)s"
-        if journal
-        else "%(asctime)s %(levelname)s: %(message)s",
-    )
-    # What these say below warning concerns only their authors.
-    for name in ("pyfuse3", "trio"):
-        logging.getLogger(name).setLevel(logging.WARNING)

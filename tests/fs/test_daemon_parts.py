@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import socket
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import cast
@@ -20,7 +23,7 @@ from zipfs.catalog import Catalog
 from zipfs.config import Settings
 from zipfs.errors import ConfigError, FuseError, LibraryError, MountpointError, ZipfsError
 from zipfs.library import Library
-from zipfs.notify import Notifier
+from zipfs.notify import Notifier, watchdog_seconds
 
 # -- The index's own place -------------------------------------------------------------------
 
@@ -367,3 +370,86 @@ async def test_an_error_about_changes_ends_nothing(
         await until(lambda: bool(catalog.told))
         nursery.cancel_scope.cancel()
     assert "unexpected error about changes in the library" in caplog.text
+
+
+def test_a_descriptor_is_kept_by_the_service_manager(manager: tuple[str, socket.socket]) -> None:
+    address, listener = manager
+    with tempfile.TemporaryFile() as file:
+        file.write(b"content")
+        file.flush()
+        assert Notifier({"NOTIFY_SOCKET": address}).keep(file.fileno(), "fuse")
+    message, descriptors, _, _ = socket.recv_fds(listener, 4096, 4)
+    assert message == b"FDSTORE=1\nFDNAME=fuse"
+    (descriptor,) = descriptors
+    assert os.pread(descriptor, 100, 0) == b"content"
+    os.close(descriptor)
+    Notifier({"NOTIFY_SOCKET": address}).let_go("fuse")
+    assert heard(listener) == [b"FDSTOREREMOVE=1\nFDNAME=fuse"]
+
+
+def test_without_a_service_manager_nothing_is_kept(tmp_path: Path) -> None:
+    assert not Notifier({}).is_heard
+    assert not Notifier({}).keep(0, "fuse")
+    assert not Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).keep(0, "fuse")
+
+
+_TAKE = """
+import json, os, sys
+from zipfs.notify import handed_over
+def is_open(number):
+    try:
+        return bool(os.fstat(number))
+    except OSError:
+        return False
+os.environ["LISTEN_PID"] = str(os.getpid() + int(sys.argv[1]))
+found = handed_over("fuse")
+open_now = [number for number in (3, 4, 5) if is_open(number)]
+content = None if found is None else os.pread(found, 100, 0).decode()
+inherited = None if found is None else os.get_inheritable(found)
+rest = [name for name in os.environ if name.startswith("LISTEN_")]
+print(json.dumps([found, content, inherited, open_now, rest]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("names", "pid", "found"),
+    [
+        ("other:fuse:fuse", 0, [5, "file 2", False, [5], []]),
+        ("fuse:other:other", 0, [3, "file 0", False, [3], []]),
+        ("a:b:c", 0, [None, None, None, [], []]),
+        ("fuse:fuse:fuse", 1, [None, None, None, [3, 4, 5], []]),  # somebody else's
+    ],
+)
+def test_the_newest_descriptor_of_that_name_is_taken(
+    names: str, pid: int, found: list[object], tmp_path: Path
+) -> None:
+    """sd_listen_fds(3): from 3 on, for the process that ``LISTEN_PID`` names."""
+    files = []
+    for number in range(3):
+        path = tmp_path / str(number)
+        path.write_text(f"file {number}")
+        files.append(str(path))
+    environment = os.environ | {"LISTEN_FDS": "3", "LISTEN_FDNAMES": names}
+    script = 'exec 3<"$1" 4<"$2" 5<"$3"; exec "$4" -c "$5" "$6"'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *files, sys.executable, _TAKE, str(pid)],
+        env=environment,
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == found
+
+
+@pytest.mark.parametrize(
+    ("environment", "seconds"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "30000000"}, 30.0),
+        ({"WATCHDOG_USEC": "500000", "WATCHDOG_PID": str(os.getpid())}, 0.5),
+        ({"WATCHDOG_USEC": "500000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+    ],
+)
+def test_the_watchdog_says_how_often(environment: dict[str, str], seconds: float | None) -> None:
+    assert watchdog_seconds(environment) == seconds

@@ -40,6 +40,9 @@ lists-folder = "bulk"
 lists-prefix = "/files"
 read-timeout = 5
 hash-rate = 20
+uid = "root"
+gid = 33
+umask = "027"
 options = ["noatime,nodev", "fsname=games"]
 log-level = "debug"
 
@@ -84,6 +87,9 @@ def test_defaults() -> None:
         "trust": "state",
         "read_timeout": 30.0,
         "hash_rate": 0.0,
+        "uid": None,
+        "gid": None,
+        "umask": None,
         "options": (),
         "log_level": "info",
     }
@@ -136,6 +142,9 @@ def test_file_says_all(file: Path) -> None:
         "trust": "mtime",
         "read_timeout": 5.0,
         "hash_rate": 20.0,
+        "uid": 0,
+        "gid": 33,
+        "umask": 0o027,
         "options": ("noatime,nodev", "fsname=games"),
         "log_level": "debug",
     }
@@ -188,6 +197,13 @@ def test_frozen() -> None:
 
 BASE = 'library = "lib"\n'
 WRONG: list[tuple[str, str]] = [
+    ('uid = "nosuchuser"', "bad value for 'uid' in {file}: there is no user 'nosuchuser'"),
+    ('gid = "nosuchgroup"', "bad value for 'gid' in {file}: there is no group 'nosuchgroup'"),
+    ("uid = -1", "bad value for 'uid' in {file}: -1 is no number of a user"),
+    ("uid = 4294967295", "bad value for 'uid' in {file}: 4294967295 is no number of a user"),
+    ("umask = 22", "bad value for 'umask' in {file}: octal digits in quotes are wanted"),
+    ('umask = "088"', "bad value for 'umask' in {file}: '088' isn't a umask"),
+    ('umask = "1777"', "bad value for 'umask' in {file}: '1777' isn't a umask"),
     # TOML below `library`, and what the line says; {file} is the file's path
     (
         "colour = 1",

@@ -1,0 +1,188 @@
+"""A real systemd in a container: this system's own root, read-only, below what tests change.
+
+``systemd-nspawn`` over an overlay, in a mount namespace that ends with it: whatever happens,
+no mount is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from bench.process import start
+from tests.support.mounting import environment, poll
+
+_REPOSITORY: Final = Path(__file__).parents[2]
+_BOOT_SECONDS: Final = 90.0
+_MASKED: Final = (
+    "apache2 apt-daily.timer apt-daily-upgrade.timer caddy cron dpkg-db-backup.timer"
+    " e2scrub_all.timer exim4 fstrim.timer getty@tty1 console-getty lighttpd logrotate.timer"
+    " man-db.timer postgresql prometheus prometheus-node-exporter rsync ssh systemd-networkd"
+    " systemd-resolved systemd-timesyncd"
+)
+"""What may be installed here, takes time to start, and concerns no test."""
+
+
+class Container:
+    """A container that was not booted yet; *place* is where its files are.
+
+    That is another file system than the root's: an overlay can't lie in what it lies over.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self.stage = place / "stage"
+        """Laid over this system's root: put files here before :meth:`boot`."""
+        self._log = place / "console.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._leader = 0
+        for name in ("stage", "upper", "work", "root"):
+            (place / name).mkdir()
+
+    def install(self) -> None:
+        """``make install``, as for a package; and what any container needs."""
+        done = subprocess.run(
+            ["make", "--no-print-directory", "install", f"DESTDIR={self.stage}"],
+            cwd=_REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        self.write("/etc/machine-id", "")
+        self.write("/etc/fstab", "")
+        units = self.stage / "etc/systemd/system"
+        units.mkdir(parents=True, exist_ok=True)
+        for name in _MASKED.split():
+            unit = name if "." in name else f"{name}.service"
+            (units / unit).symlink_to("/dev/null")
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file before the container is booted."""
+        file = self.stage / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def boot(self) -> None:
+        """Boot it, and wait until all is started."""
+        folders = f"lowerdir={self.stage}:/,upperdir={self._place}/upper,workdir={self._place}/work"
+        root = self._place / "root"
+        nspawn = (
+            f"systemd-nspawn --register=no --keep-unit --directory={root} --boot"
+            f" --private-network --machine=zipfs-test-{os.getpid()} --capability=all"
+            " --bind=/dev/fuse --bind=/dev/autofs --console=pipe --resolv-conf=off"
+            " --timezone=off --link-journal=no --kill-signal=SIGRTMIN+4"
+        )
+        script = f"mount -t overlay overlay -o {folders} {root}; exec {nspawn}"
+        with self._log.open("ab") as log:
+            self._process = start(
+                ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script],
+                env=environment({"SYSTEMD_LOG_LEVEL": "warning"}),
+                stdout=log.fileno(),
+                stderr=log,
+            )
+        poll("the container's systemd", self._find_leader, _BOOT_SECONDS)
+        deadline = time.monotonic() + _BOOT_SECONDS
+        while (state := self._state()) not in ("running", "degraded"):
+            assert time.monotonic() < deadline, f"{state}: {self._log.read_text(errors='replace')}"
+            time.sleep(0.1)
+
+    def _state(self) -> str:
+        return self.run("systemctl", "is-system-running", check=False).stdout.strip()
+
+    def _find_leader(self) -> bool:
+        process = self._process
+        assert process is not None
+        assert process.poll() is None, self._log.read_text(errors="replace")
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{process.pid}/task").iterdir():
+                for pid in (task / "children").read_text().split():
+                    if Path(f"/proc/{pid}/comm").read_text().strip() == "systemd":
+                        self._leader = int(pid)
+                        return True
+        return False
+
+    def run(
+        self, *command: str, check: bool = True, user: str | None = None, seconds: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run *command* in the container, to its end."""
+        done = subprocess.run(
+            [*self._inside(user), *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=seconds,
+            check=False,
+        )
+        if check:
+            assert done.returncode == 0, (command, done.stdout, done.stderr)
+        return done
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start *command* in the container; what it says is nobody's."""
+        return start([*self._inside(None), *command])
+
+    def shell(self, script: str, *, user: str | None = None) -> str:
+        """What *script* prints in the container; it has to succeed."""
+        return self.run("sh", "-euc", script, user=user).stdout
+
+    def _inside(self, user: str | None) -> list[str]:
+        variables = ("HOME=/root", "LC_ALL=C.UTF-8", f"PATH={os.defpath}:/usr/local/bin:/usr/sbin")
+        enter = ["nsenter", f"--target={self._leader}", "--all", "--wd=/"]
+        become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if user else []
+        return [*enter, "env", "-i", *variables, *become]
+
+    def show(self, unit: str, name: str) -> str:
+        """A property of *unit*."""
+        return self.run("systemctl", "show", "--value", f"--property={name}", unit).stdout.strip()
+
+    def journal(self, unit: str) -> str:
+        """All that *unit* has logged."""
+        self.run("journalctl", "--sync", check=False)
+        return self.run("journalctl", "--no-pager", "--output=cat", f"--unit={unit}").stdout
+
+    def power_off(self) -> None:
+        """End it, as by its switch; what was written stays for the next boot."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if self._leader and process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._leader, signal.SIGRTMIN + 4)  # systemd(1): poweroff.target
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(self._log.read_text(errors="replace")) from None
+        finally:
+            self._leader = 0
+
+
+def missing() -> str | None:
+    """Why there can't be a container here; None if there can."""
+    if os.geteuid() != 0:
+        return "only root can boot a container"
+    if shutil.which("systemd-nspawn") is None:
+        return "systemd-nspawn is not installed"
+    return None
+
+
+@contextlib.contextmanager
+def container(place: Path) -> Iterator[Container]:
+    """A container with zipfs installed, that is off in the end."""
+    made = Container(place)
+    made.install()
+    try:
+        yield made
+    finally:
+        made.power_off()

@@ -1,0 +1,128 @@
+"""Where the log goes: lines on a terminal, entries with fields in the journal, or syslog(3).
+
+An entry of the journal has, besides what systemd.journal-fields(7) lists,
+
+- ``MESSAGE_ID``: the same for all messages of a kind, whatever they are about, so that
+  ``journalctl MESSAGE_ID=...`` finds each of them;
+- ``ZIPFS_MESSAGE``: that kind, with ``%s`` in place of what it is about;
+- ``ZIPFS_ARG_1``, ``ZIPFS_ARG_2``, ...: those, paths for the most part;
+- ``ZIPFS_MOUNTPOINT``, once it is known.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import sys
+import uuid
+from collections.abc import Iterator
+from typing import Final
+
+try:
+    from logging_journald import JournaldTransport, check_journal_stream
+except ImportError:  # not Linux
+
+    def check_journal_stream() -> bool:
+        return False
+
+
+_SOCKET: Final = "/run/systemd/journal/socket"
+_SYSLOG: Final = "/dev/log"
+_NAMESPACE: Final = uuid.UUID("0b6a5a0e-5c3c-4c86-9a53-5d7a1f3b6f0d")  # chosen once, at random
+_PLAIN: Final = "%(asctime)s %(levelname)s: %(message)s"
+# syslog(3)
+_PRIORITIES: Final = {
+    logging.DEBUG: 7,
+    logging.INFO: 6,
+    logging.WARNING: 4,
+    logging.ERROR: 3,
+    logging.CRITICAL: 2,
+}
+
+
+def message_id(message: str) -> str:
+    """The id of all messages of the kind *message*, in which ``%s`` stands for the rest."""
+    return uuid.uuid5(_NAMESPACE, message).hex
+
+
+class JournalHandler(logging.Handler):
+    """Sends records to the journal at *socket*, by its native protocol."""
+
+    def __init__(self, socket: str = _SOCKET) -> None:
+        super().__init__()
+        # Named with each entry: a journal that was restarted is another socket.
+        self._transport = JournaldTransport(socket, connected=False)
+        self.mountpoint: str | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._transport.send(self._fields(record))
+        except Exception:  # noqa: BLE001 - logging's own way with what fails in a handler
+            self.handleError(record)
+
+    def close(self) -> None:
+        self._transport.socket.close()
+        super().close()
+
+    def _fields(self, record: logging.LogRecord) -> Iterator[tuple[str, str | int]]:
+        yield "MESSAGE", _printable(self.format(record))
+        yield "PRIORITY", _PRIORITIES.get(record.levelno, 6)
+        yield "SYSLOG_IDENTIFIER", "zipfs"
+        yield "CODE_FILE", record.pathname
+        yield "CODE_LINE", record.lineno
+        yield "CODE_FUNC", record.funcName or ""
+        if isinstance(record.msg, str):
+            yield "MESSAGE_ID", message_id(record.msg)
+            yield "ZIPFS_MESSAGE", _printable(record.msg)
+        if isinstance(record.args, tuple):
+            for number, argument in enumerate(record.args, 1):
+                yield f"ZIPFS_ARG_{number}", _printable(str(argument))
+        if self.mountpoint is not None:
+            yield "ZIPFS_MOUNTPOINT", _printable(self.mountpoint)
+
+
+def _printable(text: str) -> str:
+    """*text* in UTF-8 whatever names are in it, and never taken for a line of its own."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def to_stderr(level: str) -> None:
+    """Log to stderr from *level* on; with fields, if that is the journal."""
+    if check_journal_stream() and os.path.exists(_SOCKET):
+        _log_to(JournalHandler(), level, "%(message)s")
+    else:
+        _log_to(logging.StreamHandler(sys.stderr), level, _PLAIN)
+
+
+def to_system(level: str) -> None:
+    """Log to the journal, or else to syslog; what has neither logs nothing."""
+    if os.path.exists(_SOCKET):
+        _log_to(JournalHandler(), level, "%(message)s")
+    elif os.path.exists(_SYSLOG):
+        handler = logging.handlers.SysLogHandler(
+            _SYSLOG, facility=logging.handlers.SysLogHandler.LOG_DAEMON
+        )
+        _log_to(handler, level, f"zipfs[{os.getpid()}]: %(message)s")
+    else:
+        _log_to(logging.NullHandler(), level, _PLAIN)
+
+
+def about(mountpoint: str) -> None:
+    """All that follows is about the mount on *mountpoint*."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, JournalHandler):
+            handler.mountpoint = mountpoint
+
+
+def _log_to(handler: logging.Handler, level: str, text: str) -> None:
+    handler.setFormatter(logging.Formatter(text))
+    root = logging.getLogger()
+    for other in list(root.handlers):
+        root.removeHandler(other)
+        other.close()
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    # What these say below warning concerns only their authors.
+    for name in ("pyfuse3", "trio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
