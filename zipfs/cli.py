@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 
 from zipfs import __version__, offline, report
-from zipfs.command_mounts import prepare, unmount
+from zipfs.command_mounts import prepare, tune, unmount
 from zipfs.errors import (
     EXIT_CODES,
     INTERRUPTED,
@@ -80,6 +80,7 @@ def mount(**given: Any) -> None:
 
 
 cli.add_command(prepare)
+cli.add_command(tune)
 cli.add_command(unmount)
 
 

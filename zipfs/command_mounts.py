@@ -75,8 +75,27 @@ def prepare(config: str) -> None:
         uid=os.getuid(),
         gid=os.getgid(),
     )
-    # Before the daemon has answered the first question, which states the read-ahead.
-    mp.tune(path, settings.read_ahead)
     if not notifier.keep(device, "fuse"):
         mp.unmount(path)
         raise FuseError("the service manager doesn't take the mount over; see its log")
+
+
+@click.command(short_help="Set the kernel's read-ahead for a mount that had no right to.")
+@click.argument("mountpoint", required=False)
+@_CONFIG
+@click.option("--read-ahead", type=int, metavar="KIB", help="As that of `mount`.  [default: 1024]")
+def tune(mountpoint: str | None, config: str | None, read_ahead: int | None) -> None:
+    """Set, as root, what the kernel lets only root set of the mount on MOUNTPOINT.
+
+    That is its read-ahead, and how many reads of it may be under way. `zipfs mount` does it
+    itself if it is root's; else this makes the first download faster. For the unit's
+    ExecStartPost=: before the daemon has answered its first question, nothing of it lasts.
+    """
+    path = mp.absolute(mountpoint_of(mountpoint, config))
+    settings = Settings.load(config, {"library": "/"} if config is None else {})
+    kib = settings.read_ahead if read_ahead is None else read_ahead
+    mounted = mp.mounted_at(path)
+    if mounted is None or mounted.kind != f"fuse.{mp.SUBTYPE}":
+        raise MountpointError(f"no zipfs is mounted on {path}")
+    if why := mp.tune(path, kib):
+        raise FuseError(why)

@@ -163,6 +163,9 @@ def _in_background(request: Request) -> int:
     os.close(its)
     with os.fdopen(ours, "rb") as pipe:
         if pipe.read(1):
+            if request.user is not None and request.settings.mountpoint is not None:
+                # Not before: it lasts only from the daemon's first answer on.
+                mp.tune(mp.absolute(request.settings.mountpoint), request.settings.read_ahead)
             return 0
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if request.user is not None and request.settings.mountpoint is not None:
@@ -207,7 +210,6 @@ def _serve(request: Request, mounted: functools.partial[None]) -> None:
         uid=os.getuid(),
         gid=os.getgid(),
     )
-    mp.tune(path, settings.read_ahead)
     privileged.become(request.user)
     daemon.run(settings, device, mounted=mounted)
 

@@ -158,15 +158,20 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
         )
 
 
-def tune(path: str, read_ahead: int) -> None:
-    """Set what the kernel lets us set of the mount at *path*; *read_ahead* in KiB, 0 leaves it.
+def tune(path: str, read_ahead: int) -> str | None:
+    """Set what the kernel lets us set of the mount at *path*; what couldn't be, and why.
 
-    It runs programs and looks at mounts: if the mount is ours, in a worker thread.
+    *read_ahead* is in KiB; 0 leaves it. It runs programs and looks at mounts: if the mount is
+    ours, in a worker thread.
     """
+    failed = None
     if read_ahead and (why := set_read_ahead(path, read_ahead)):
-        log.debug("the kernel's read-ahead stays as it is: %s", why)
+        failed = f"the kernel's read-ahead stays as it is: {why}"
+        log.debug("%s", failed)
     if why := set_max_background(path, MAX_BACKGROUND):
-        log.debug("the kernel's limit on reads ahead stays as it is: %s", why)
+        failed = failed or f"the kernel's limit on reads ahead stays as it is: {why}"
+        log.debug("%s", failed)
+    return failed
 
 
 def set_read_ahead(path: str, kib: int) -> str | None:
