@@ -44,8 +44,6 @@ log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 1000
 """Requests of the kernel worked on at once. Each that waits for a slow disk is one."""
-MAX_BACKGROUND = 512
-"""Reads ahead that the kernel may have under way."""
 _STATUS_INTERVAL = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DUMP = signal.SIGUSR1
@@ -131,7 +129,7 @@ def _tune(settings: Settings, path: str) -> None:
     """
     if settings.read_ahead and (why := mp.set_read_ahead(path, settings.read_ahead)):
         log.debug("the kernel's read-ahead stays as it is: %s", why)
-    if why := mp.set_max_background(path, MAX_BACKGROUND):
+    if why := mp.set_max_background(path, mp.MAX_BACKGROUND):
         log.debug("the kernel's limit on reads ahead stays as it is: %s", why)
 
 
