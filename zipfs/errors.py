@@ -58,6 +58,16 @@ class NotSealedError(ZipfsError):
     exit_code = 8
 
 
+class ProblemsFoundError(ZipfsError):
+    """`zipfs doctor` found what keeps something from working."""
+
+    exit_code = 9
+
+
+class UnansweredError(Exception):
+    """A file system didn't answer in time."""
+
+
 class ChangedError(Exception):
     """A file is not, or no longer, in the state it was expected in.
 
@@ -83,5 +93,6 @@ EXIT_CODES: dict[int, str] = {
     IndexFileError.exit_code: "the index can't be written where it was asked for",
     LayoutError.exit_code: "the game can't be expressed as a ZIP, or its list is wrong",
     NotSealedError.exit_code: "the game is changing right now; try again when it is still",
+    ProblemsFoundError.exit_code: "`doctor` found a problem; its remedy stands beside it",
     INTERRUPTED: "interrupted by Ctrl-C; what was hashed so far is kept",
 }

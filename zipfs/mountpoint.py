@@ -20,10 +20,10 @@ from zipfs.errors import FuseError, MountpointError
 DEVICE = "/dev/fuse"
 FUSE_CONF = "/etc/fuse.conf"
 SUBTYPE = "zipfs"
-_CONNECTIONS = "/sys/fs/fuse/connections"
-_INSTALL = "install the package fuse3"
+CONNECTIONS = "/sys/fs/fuse/connections"
 MAX_BACKGROUND = 512
 """Reads ahead that the kernel may have under way."""
+_INSTALL = "install the package fuse3"
 
 log = logging.getLogger(__name__)
 
@@ -34,16 +34,20 @@ class Mount(NamedTuple):
     device: str
     path: str
     kind: str
+    options: frozenset[str] = frozenset()
+    """The mount's own and those of its file system, such as ``ro`` and ``allow_other``."""
 
 
-def mounts() -> Iterator[Mount]:
+def mounts(table: str = "/proc/self/mountinfo") -> Iterator[Mount]:
     """All mounts of this mount namespace, in the order they were made."""
-    with open("/proc/self/mountinfo", "rb") as lines:
+    with open(table, "rb") as lines:
         for line in lines:
             before, _, after = line.partition(b" - ")
             fields = before.split()
             path = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), fields[4])
-            yield Mount(fields[2].decode(), os.fsdecode(path), after.split()[0].decode())
+            kind, *rest = after.split()
+            options = frozenset(map(os.fsdecode, b",".join([fields[5], *rest[1:]]).split(b",")))
+            yield Mount(fields[2].decode(), os.fsdecode(path), kind.decode(), options)
 
 
 def mounted_at(path: str) -> Mount | None:
@@ -68,16 +72,17 @@ def check_fuse(*, allow_other: bool) -> None:
         return
     if shutil.which("fusermount3") is None:
         raise FuseError(f"fusermount3 isn't there, and only root can mount without: {_INSTALL}")
-    if allow_other and not _user_allow_other():
+    if allow_other and not user_allow_other(FUSE_CONF):
         raise FuseError(
             f"--allow-other is forbidden to users: an administrator has to add the line"
             f" 'user_allow_other' to {FUSE_CONF}"
         )
 
 
-def _user_allow_other() -> bool:
+def user_allow_other(file: str = FUSE_CONF) -> bool:
+    """Whether users may let others into their mounts: fuse.conf(5)."""
     try:
-        with open(FUSE_CONF, encoding="utf-8", errors="replace") as lines:
+        with open(file, encoding="utf-8", errors="replace") as lines:
             return any(line.strip() == "user_allow_other" for line in lines)
     except OSError:
         return False
@@ -199,9 +204,9 @@ def set_max_background(path: str, requests: int) -> str | None:
     mount = mounted_at(path)
     if mount is None:
         return "the mount isn't there"
-    folder = f"{_CONNECTIONS}/{mount.device.partition(':')[2]}"
+    folder = f"{CONNECTIONS}/{mount.device.partition(':')[2]}"
     limits = {"max_background": requests, "congestion_threshold": requests * 3 // 4}
-    if not os.path.isdir(folder) and os.geteuid() == 0 and os.path.isdir(_CONNECTIONS):
+    if not os.path.isdir(folder) and os.geteuid() == 0 and os.path.isdir(CONNECTIONS):
         return _set_in_private(folder, limits)
     try:
         for name, value in limits.items():
@@ -218,7 +223,7 @@ def _set_in_private(folder: str, limits: dict[str, int]) -> str | None:
     In a mount namespace that ends with the command: nobody else sees a difference.
     """
     script = "; ".join(f"echo {value} > {folder}/{name}" for name, value in limits.items())
-    mount = f"mount -t fusectl fusectl {_CONNECTIONS}"
+    mount = f"mount -t fusectl fusectl {CONNECTIONS}"
     try:
         done = subprocess.run(
             ["unshare", "--mount", "--", "sh", "-e", "-c", f"{mount}; {script}"],

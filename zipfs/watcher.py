@@ -18,7 +18,7 @@ from typing import Final
 import trio
 
 from zipfs.inotify import Inotify
-from zipfs.mountpoint import mounts
+from zipfs.mountpoint import Mount, mounts
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +37,25 @@ def needs_polling(library: bytes) -> list[str]:
 
     Others than this machine may change what is on them, and inotify is silent then.
     """
-    root = os.fsdecode(library)
+    below = mounts_below(os.fsdecode(library), mounts())
+    return sorted({mount.kind for mount in below if not sends_events(mount.kind)})
+
+
+def sends_events(kind: str) -> bool:
+    """Whether inotify tells of all changes on a file system of this *kind*."""
+    return kind.partition(".")[0] not in _NO_EVENTS
+
+
+def mounts_below(folder: str, mounted: Iterable[Mount]) -> list[Mount]:
+    """Of what is *mounted*, what *folder*, an absolute path, is on, and then all that is in it."""
     holding = ""
-    kinds: dict[str, str] = {}
-    for mount in mounts():
-        kinds[mount.path] = mount.kind
-        if _is_inside(root, mount.path) and len(mount.path) >= len(holding):
+    topmost: dict[str, Mount] = {}
+    for mount in mounted:
+        topmost[mount.path] = mount
+        if _is_inside(folder, mount.path) and len(mount.path) >= len(holding):
             holding = mount.path
-    concerned = {kind for path, kind in kinds.items() if path == holding or _is_inside(path, root)}
-    return sorted(kind for kind in concerned if kind.partition(".")[0] in _NO_EVENTS)
+    inside = sorted(path for path in topmost if path != holding and _is_inside(path, folder))
+    return [topmost[path] for path in (holding, *inside) if path in topmost]
 
 
 def _is_inside(path: str, folder: str) -> bool:

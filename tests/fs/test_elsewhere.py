@@ -90,6 +90,9 @@ def test_without_fuse(platform: str, library: Path, place: Path) -> None:
     done = run(platform, COMMAND, "inspect", index, library, "roms/psx/game")
     assert done.returncode == 0, done.stderr
     assert "disc/b.bin" in done.stdout
+    done = run(platform, COMMAND, "doctor", library)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (5, "", 1)
+    assert done.stderr.startswith("zipfs: only on Linux can zipfs mount")
 
 
 def test_importing_it_is_cheap() -> None:

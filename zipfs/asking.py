@@ -1,0 +1,157 @@
+"""Questions to file systems that may never answer, and questions as somebody else.
+
+A call into a dead NFS or FUSE mount doesn't return, and neither a signal handler nor a
+thread gets away from it. So it is made by a process of its own: whoever asks waits for
+so long and no longer, kills it, and goes on. A process that even a SIGKILL doesn't
+reach, because the kernel waits for the mount's answer, is left behind, and holds
+nothing of ours: its standard streams are /dev/null, all else is closed.
+
+A process may also become another user for good, so what that user may do is found out
+by doing it. Answers are JSON; paths that aren't UTF-8 pass as Python's surrogates.
+
+Fork without exec: the caller must have no other threads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, TypeVarTuple
+
+from zipfs.errors import UnansweredError
+
+Ts = TypeVarTuple("Ts")
+
+PATIENCE: Final = 8.0
+"""Seconds after which nothing more is expected of one call. A disk that has to wake up takes
+up to as long."""
+_KILLED: Final = 0.2
+"""Seconds that a killed process is given to end."""
+_PIECE: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A user as the kernel knows one: credentials(7)."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    """All groups, the first one included."""
+
+    def become(self) -> None:
+        """Be this user from now on; only root can, and there is no way back."""
+        os.setgroups(self.groups)
+        os.setgid(self.gid)
+        os.setuid(self.uid)
+
+
+class FailedError(Exception):
+    """A question was wrongly put: its traceback."""
+
+
+def ask(function: Callable[[*Ts], Any], *arguments: *Ts, patience: float = PATIENCE) -> Any:
+    """``function(*arguments)`` in a process of its own, as JSON has it.
+
+    Raises :exc:`UnansweredError` after *patience* seconds, and the :exc:`OSError` that the
+    function did.
+    """
+
+    def once() -> Iterator[Any]:
+        yield function(*arguments)
+
+    return next(told(once, patience=patience))
+
+
+def told(
+    function: Callable[[*Ts], Iterator[Any]], *arguments: *Ts, patience: float = PATIENCE
+) -> Iterator[Any]:
+    """What ``function(*arguments)`` yields in a process of its own, one after the other.
+
+    Raises as :func:`ask` does; *patience* is for each of them.
+    """
+    receiving, sending = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        _answer(function, arguments, sending)
+    os.close(sending)
+    try:
+        for line in _lines(receiving, patience):
+            kind, value = json.loads(line)
+            if kind == "error":
+                raise OSError(*value)
+            if kind == "traceback":
+                raise FailedError(value)
+            yield value
+    finally:
+        os.close(receiving)
+        _end(child)
+
+
+def _lines(descriptor: int, patience: float) -> Iterator[bytes]:
+    data = b""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    until = time.monotonic() + patience
+    while True:
+        left = until - time.monotonic()
+        if left <= 0 or not poll.poll(left * 1000):
+            raise UnansweredError(f"no answer within {patience:g} seconds")
+        piece = os.read(descriptor, _PIECE)
+        if not piece:
+            return
+        data += piece
+        *lines, data = data.split(b"\n")
+        for line in lines:
+            yield line
+            until = time.monotonic() + patience
+
+
+def _end(child: int) -> None:
+    try:
+        os.kill(child, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    until = time.monotonic() + _KILLED
+    while os.waitpid(child, os.WNOHANG) == (0, 0) and time.monotonic() < until:
+        time.sleep(0.001)
+
+
+def _answer(function: Callable[..., Iterator[Any]], arguments: Any, sending: int) -> NoReturn:
+    """In the process of its own."""
+    status = 1
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
+        os.closerange(3, sending)
+        os.closerange(sending + 1, os.sysconf("SC_OPEN_MAX"))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        try:
+            for value in function(*arguments):
+                _send(sending, "value", value)
+        except OSError as error:
+            _send(sending, "error", [error.errno, error.strerror])
+        except Exception:  # noqa: BLE001 - the traceback is the other process's to show
+            _send(sending, "traceback", traceback.format_exc())
+        status = 0
+    finally:
+        # Nothing of the other process's may run here: no handlers, no buffers, no `finally`.
+        os._exit(status)
+
+
+def _send(descriptor: int, kind: str, value: object) -> None:
+    data = memoryview(json.dumps([kind, value]).encode() + b"\n")
+    while data:
+        data = data[os.write(descriptor, data) :]
