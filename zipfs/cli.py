@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 
 from zipfs import __version__, mountpoint, offline, report
+from zipfs.command_verify import verify
 from zipfs.errors import (
     EXIT_CODES,
     INTERRUPTED,
@@ -53,6 +54,9 @@ def cli() -> None:
     headers are computed, their data are the files themselves. Serve the mount with
     any web server and downloads have byte ranges, resume and stable ETags.
     """
+
+
+cli.add_command(verify)
 
 
 @cli.command(short_help="Mount a library, in the foreground.")

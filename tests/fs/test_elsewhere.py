@@ -90,6 +90,9 @@ def test_without_fuse(platform: str, library: Path, place: Path) -> None:
     done = run(platform, COMMAND, "inspect", index, library, "roms/psx/game")
     assert done.returncode == 0, done.stderr
     assert "disc/b.bin" in done.stdout
+    done = run(platform, COMMAND, "verify", index, library)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("3 files verified: ")
 
 
 def test_importing_it_is_cheap() -> None:
