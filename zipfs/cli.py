@@ -16,6 +16,7 @@ from rich.console import Console
 from zipfs import __version__, offline, report
 from zipfs.command_doctor import doctor
 from zipfs.command_mounts import prepare, tune, unmount
+from zipfs.command_verify import verify
 from zipfs.errors import (
     EXIT_CODES,
     INTERRUPTED,
@@ -56,7 +57,8 @@ def cli() -> None:
     """
 
 
-cli.add_command(doctor)
+for _command in (doctor, prepare, tune, unmount, verify):
+    cli.add_command(_command)
 
 
 @cli.command(short_help="Mount a library, in the foreground.")
@@ -81,11 +83,6 @@ def mount(**given: Any) -> None:
             f"there is no FUSE here ({error}); only on Linux, with pyfuse3, can zipfs mount"
         ) from None
     daemon.run(settings)
-
-
-cli.add_command(prepare)
-cli.add_command(tune)
-cli.add_command(unmount)
 
 
 @cli.command(short_help="Hash all games of a library now.")

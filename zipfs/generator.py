@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Final
 
 CONFIGS: Final = "/etc/zipfs"
+_UNITS: Final = ("zipfs", "zipfs-verify")
 _PATHS: Final = ("library", "mountpoint", "lists", "romm-config", "index")
 
 
@@ -57,10 +58,11 @@ def generate(folder: str, configs: str = CONFIGS) -> None:
         except (OSError, ValueError, RecursionError):
             continue
         if text and (of := instance(name)):
-            place = os.path.join(folder, f"zipfs@{of}.service.d")
-            os.makedirs(place, exist_ok=True)
-            with open(os.path.join(place, "50-mounts.conf"), "w", encoding="utf-8") as file:
-                file.write(f"# Made by zipfs-generator from {CONFIGS}/{of}.toml\n{text}")
+            for unit in _UNITS:
+                place = os.path.join(folder, f"{unit}@{of}.service.d")
+                os.makedirs(place, exist_ok=True)
+                with open(os.path.join(place, "50-mounts.conf"), "w", encoding="utf-8") as file:
+                    file.write(f"# Made by zipfs-generator from {CONFIGS}/{of}.toml\n{text}")
 
 
 def main() -> None:

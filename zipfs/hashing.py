@@ -19,7 +19,6 @@ trust each other.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import fcntl
@@ -37,6 +36,7 @@ from typing import Final, NamedTuple, TypeAlias
 from zipfs.errors import ChangedError
 from zipfs.filehasher import FileHasher
 from zipfs.filestate import Checksums, FileState
+from zipfs.priority import lower_process, lower_session
 
 _MESSAGES: Final = 1
 """Raised with each change of the messages: zipfs may be upgraded while a daemon runs."""
@@ -52,21 +52,6 @@ _BURST: Final = 0.1
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
-_IOPRIO_WHO_PROCESS: Final = 1
-_IOPRIO_IDLE: Final = 3 << 13
-"""ioprio_set(2): IOPRIO_CLASS_IDLE, shifted by IOPRIO_CLASS_SHIFT."""
-_IOPRIO_SET: Final = {
-    ("x86_64", 8): 251,
-    ("aarch64", 8): 30,
-    ("riscv64", 8): 30,
-    ("armv6l", 4): 314,
-    ("armv7l", 4): 314,
-    ("armv8l", 4): 314,
-    ("i386", 4): 289,
-    ("i686", 4): 289,
-}
-"""The number of the call, for which the C library has no function: by machine and the
-bytes of a pointer."""
 
 _LENGTH: Final = struct.Struct("=I")
 
@@ -292,12 +277,5 @@ def _get_out_of_the_way() -> None:
     # A daemon that was killed closes its ends of our pipes only when none of its threads hangs
     # in a dead disk any more.
     libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, 19)
-    # That is for our session alone, where the kernel gives each its share of the CPU: sched(7).
-    # A tenth of another's, for on a machine that is busy for days a hundredth seals nothing.
-    with contextlib.suppress(OSError), open("/proc/self/autogroup", "wb", buffering=0) as file:
-        file.write(b"10")
-    number = _IOPRIO_SET.get((os.uname().machine, ctypes.sizeof(ctypes.c_void_p)))
-    if number is not None:  # and if it fails, never mind
-        libc.syscall(ctypes.c_long(number), _IOPRIO_WHO_PROCESS, 0, _IOPRIO_IDLE)
+    lower_process()
+    lower_session()  # it has been given one of its own

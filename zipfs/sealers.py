@@ -67,8 +67,11 @@ def _variant(settings: VariantSettings) -> Variant:
     )
 
 
-def make_sealer(settings: Settings) -> Sealer:
-    """The sealer for *settings*, its index open; close that in the end."""
+def make_sealer(settings: Settings, index: Index | None = None) -> Sealer:
+    """The sealer for *settings*, its index open; close that in the end.
+
+    With *index*, that and no other.
+    """
     rules = romm_rules(settings)
     library = make_library(settings)
     file = index_file(settings)
@@ -77,7 +80,8 @@ def make_sealer(settings: Settings) -> Sealer:
             f"the index {file} would lie in the library, where zipfs writes nothing;"
             " name another place with --index"
         )
-    index = Index(file)
+    if index is None:
+        index = Index(file)
     return Sealer(
         library,
         index,

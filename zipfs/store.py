@@ -9,11 +9,13 @@ would be served (DESIGN S3). A row that doesn't verify isn't there.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Final
+from typing import Any, Final
+from urllib.parse import quote
 
 import xxhash
 
@@ -41,6 +43,9 @@ CREATE TABLE issued (
 ) WITHOUT ROWID;
 """
 
+
+_COLUMNS: Final = "path, inode, size, mtime_ns, ctime_ns, crc32, digest, seal"
+"""Of ``files``, in the order in which they are sealed."""
 
 Record = tuple[FileState, Checksums]
 _Bind = bytes | int
@@ -87,20 +92,37 @@ def _verifies(row: tuple[_Bind, ...]) -> bool:
         return False  # not even of the right type
 
 
+def _record(row: tuple[Any, ...]) -> tuple[bytes, Record]:
+    """A row, which verifies, of the :data:`_COLUMNS`."""
+    path, inode, size, mtime_ns, ctime_ns, crc32, digest, _ = row
+    return path, (FileState(inode % (1 << 64), size, mtime_ns, ctime_ns), Checksums(crc32, digest))
+
+
 def _signed(number: int) -> int:
     """SQLite's integers have 64 bits and a sign; inodes have none."""
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
 class Store:
-    """The tables in one SQLite database; raises what sqlite3 raises."""
+    """The tables in one SQLite database; raises what sqlite3 raises.
 
-    def __init__(self, file: str) -> None:
+    *reading*: one that is there already, to which nothing is written.
+    """
+
+    def __init__(self, file: str, *, reading: bool = False) -> None:
+        if reading:
+            # https://www.sqlite.org/uri.html: rw doesn't create. Not ro, which would leave the
+            # files of a write-ahead log behind.
+            file = f"file:{quote(os.fsencode(os.path.abspath(file)))}?mode=rw"
         self._db = sqlite3.connect(
-            file, timeout=_BUSY_TIMEOUT, check_same_thread=False, isolation_level=None
+            file, timeout=_BUSY_TIMEOUT, check_same_thread=False, isolation_level=None, uri=reading
         )
         try:
             self._db.text_factory = bytes  # a damaged row may hold text, of no encoding
+            if reading:
+                self._db.execute("PRAGMA query_only = ON")
+                self._check(*self._identity())
+                return
             self._db.execute("PRAGMA journal_mode = WAL")
             # In WAL mode NORMAL can lose the last commits in a power cut, and
             # never the file's consistency: exactly what an index may lose.
@@ -112,18 +134,26 @@ class Store:
 
     def _prepare(self) -> None:
         with self.transaction():
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            application = self._db.execute("PRAGMA application_id").fetchone()[0]
+            version, application = self._identity()
             tables = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
             if (version, application, tables) == (0, 0, 0):
                 for statement in filter(str.strip, _SCHEMA.split(";")):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            elif (version, application) != (SCHEMA_VERSION, _APPLICATION_ID):
-                raise sqlite3.DatabaseError(
-                    f"not an index of this version of zipfs (version {version})"
-                )
+            else:
+                self._check(version, application)
+
+    def _identity(self) -> tuple[int, int]:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        application = self._db.execute("PRAGMA application_id").fetchone()[0]
+        return version, application
+
+    def _check(self, version: int, application: int) -> None:
+        if (version, application) != (SCHEMA_VERSION, _APPLICATION_ID):
+            raise sqlite3.DatabaseError(
+                f"not an index of this version of zipfs (version {version})"
+            )
 
     def transaction(self) -> _Transaction:
         return _Transaction(self._db)
@@ -136,14 +166,29 @@ class Store:
         while batch := list(islice(iterator, _BATCH)):
             marks = ",".join("?" * len(batch))
             for row in self._db.execute(
-                "SELECT path, inode, size, mtime_ns, ctime_ns, crc32, digest, seal"  # noqa: S608 - only question marks are put in
-                f" FROM files WHERE path IN ({marks})",
+                f"SELECT {_COLUMNS} FROM files WHERE path IN ({marks})",  # noqa: S608 - only question marks are put in
                 batch,
             ):
                 if _verifies(row):
-                    path, inode, size, mtime_ns, ctime_ns, crc32, digest, _ = row
-                    state = FileState(inode % (1 << 64), size, mtime_ns, ctime_ns)
-                    yield path, (state, Checksums(crc32, digest))
+                    yield _record(row)
+
+    def files_after(self, path: bytes) -> tuple[list[tuple[bytes, Record]], bytes | None]:
+        """Some of all files, those that come next behind *path*, in the order of paths.
+
+        With them where to go on; None if these were the last. All have a path, not ``b""``.
+        """
+        # Few at a time, and all at once: a reader that stays keeps SQLite's log from ending.
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM files WHERE path > ? ORDER BY path LIMIT {_BATCH}",  # noqa: S608 - constants
+            (path,),
+        ).fetchall()
+        found = [_record(row) for row in rows if _verifies(row)]
+        return found, rows[-1][0] if len(rows) == _BATCH else None
+
+    def totals(self) -> tuple[int, int]:
+        """How many files are known, and how many bytes they are; damaged rows count as well."""
+        count, size = self._db.execute("SELECT count(*), total(max(size, 0)) FROM files").fetchone()
+        return count, int(size)
 
     def put_files(self, records: Mapping[bytes, Record]) -> None:
         for path, (state, checksums) in records.items():

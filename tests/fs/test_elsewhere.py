@@ -93,6 +93,9 @@ def test_without_fuse(platform: str, library: Path, place: Path) -> None:
     done = run(platform, COMMAND, "doctor", library)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (5, "", 1)
     assert done.stderr.startswith("zipfs: only on Linux can zipfs mount")
+    done = run(platform, COMMAND, "verify", index, library)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("3 files verified: ")
 
 
 def test_importing_it_is_cheap() -> None:

@@ -299,6 +299,23 @@ def test_enabled_it_is_there_after_a_boot(service: Service) -> None:
     service.system.shell(f"umount /srv/{name}; sed -i '/{name}/d' /etc/fstab")
 
 
+def test_verify_runs_beside_the_mount(service: Service) -> None:
+    """In its own sandbox, as the daemon's user, on the daemon's index."""
+    service.systemctl("start")
+    service.wait()
+    unit = f"zipfs-verify@{service.name}"
+    poll("the index", lambda: "2 files verified" in verified(service, unit), 60)
+    service.system.run("systemctl", "start", f"{unit}.timer")
+    assert service.system.show(f"{unit}.timer", "NextElapseUSecRealtime") != ""
+    service.system.run("systemctl", "stop", f"{unit}.timer")
+
+
+def verified(service: Service, unit: str) -> str:
+    done = service.system.run("systemctl", "start", f"{unit}.service", check=False)
+    # The checksums of the last two seconds may not be in the index yet.
+    return service.system.journal(f"{unit}.service") if done.returncode == 0 else ""
+
+
 def test_make_uninstall_takes_all_of_it_away(system: Container) -> None:
     script = Path(__file__).parents[2] / ".ci/uninstall"
     before = system.shell("find /usr/local /usr/sbin -name '*zipfs*' -prune").split()

@@ -39,10 +39,11 @@ def become(platform: str) -> None:
         _without_folders()
     # Other modules that ask for the platform would want a real one.
     before, sys.platform = sys.platform, called
-    from zipfs import filehasher, reading  # noqa: PLC0415
+    from zipfs import filehasher, priority, reading  # noqa: PLC0415
 
     sys.platform = before
     assert filehasher._libc is None
+    assert priority._libc is None
     reading.STATE_VOUCHES = platform != "windows"
 
 

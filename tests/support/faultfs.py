@@ -3,7 +3,8 @@
     python -m tests.support.faultfs SOURCE MOUNTPOINT CONTROL_SOCKET
 
 Any `read`, `stat` (lookup and getattr) or `open` of chosen files can be delayed, hung until
-released, or failed with a chosen errno; reads can be made short, or to end too early.
+released, or failed with a chosen errno; reads can be made short, or to end too early, to give a
+wrong byte, or none around one, as a disk does that rots.
 :class:`Faults` is the other end of the control socket, :func:`faultfs` runs it all.
 
 Nothing is cached: names and attributes are good for no time at all and files are opened for direct
@@ -90,6 +91,20 @@ class Rules:
                 elif rule.action == "trickle":
                     size = min(size, int(rule.value))
         return size
+
+    def damage(self, path: str, offset: int, data: bytes) -> bytes:
+        """What a read gives instead of *data*. Raises :exc:`pyfuse3.FUSEError`."""
+        for rule in list(self.rules):
+            at = int(rule.value) - offset
+            if not rule.matches(path, "read") or not 0 <= at < len(data):
+                continue
+            if rule.action == "break":
+                raise pyfuse3.FUSEError(errno.EIO)
+            if rule.action in ("rot", "rot once"):
+                data = data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :]
+            if rule.action == "rot once":
+                self.rules.remove(rule)
+        return data
 
     def obey(self, command: dict[str, Any]) -> int:
         """Carry out a command of :class:`Faults`; the answer."""
@@ -219,7 +234,8 @@ class FaultFs(pyfuse3.Operations):
         inode, descriptor = self._files[fh]
         path = self._paths[inode]
         await self._rules.apply(path, "read")
-        return os.pread(descriptor, self._rules.limit(path, off, size), off)
+        data = os.pread(descriptor, self._rules.limit(path, off, size), off)
+        return self._rules.damage(path, off, data)
 
     @_handler
     async def release(self, fh: int) -> None:
@@ -340,6 +356,14 @@ class Faults:
     def trickle(self, path: str, most: int) -> None:
         """A read gives *most* bytes at most."""
         self._tell("trickle", path, "read", most)
+
+    def rot(self, path: str, at: int, *, once: bool = False) -> None:
+        """A bit of the byte *at* is another one; *once*: only when it is read next."""
+        self._tell("rot once" if once else "rot", path, "read", at)
+
+    def break_at(self, path: str, at: int) -> None:
+        """A read that has the byte *at* in it fails."""
+        self._tell("break", path, "read", at)
 
     def release(self, path: str | None = None, op: Op | None = None) -> None:
         """Let go what hangs, and take those rules away."""

@@ -68,9 +68,13 @@ def test_a_file_that_is_wrong_stops_no_other(tmp_path: Path) -> None:
     (configs / "d.toml").write_text('library = "/srv/d"')
     (configs / "e.toml").write_text("x=" + "[" * 100_000)
     generate(str(folder), str(configs))
-    (found,) = folder.rglob("*.conf")
-    assert found == folder / "zipfs@d.service.d/50-mounts.conf"
-    assert 'RequiresMountsFor="/srv/d"' in found.read_text().splitlines()
+    found = sorted(folder.rglob("*.conf"))
+    assert found == [
+        folder / "zipfs-verify@d.service.d/50-mounts.conf",
+        folder / "zipfs@d.service.d/50-mounts.conf",
+    ]
+    for file in found:
+        assert 'RequiresMountsFor="/srv/d"' in file.read_text().splitlines()
 
 
 def test_without_any_config_there_is_nothing(tmp_path: Path) -> None:
