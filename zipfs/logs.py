@@ -89,23 +89,34 @@ def _printable(text: str) -> str:
 
 def to_stderr(level: str) -> None:
     """Log to stderr from *level* on; with fields, if that is the journal."""
-    if check_journal_stream() and os.path.exists(_SOCKET):
-        _log_to(JournalHandler(), level, "%(message)s")
+    handler = _journal() if check_journal_stream() else None
+    if handler:
+        _log_to(handler, level, "%(message)s")
     else:
         _log_to(logging.StreamHandler(sys.stderr), level, _PLAIN)
 
 
 def to_system(level: str) -> None:
     """Log to the journal, or else to syslog; what has neither logs nothing."""
-    if os.path.exists(_SOCKET):
-        _log_to(JournalHandler(), level, "%(message)s")
+    if handler := _journal():
+        _log_to(handler, level, "%(message)s")
     elif os.path.exists(_SYSLOG):
-        handler = logging.handlers.SysLogHandler(
+        syslog = logging.handlers.SysLogHandler(
             _SYSLOG, facility=logging.handlers.SysLogHandler.LOG_DAEMON
         )
-        _log_to(handler, level, f"zipfs[{os.getpid()}]: %(message)s")
+        _log_to(syslog, level, f"zipfs[{os.getpid()}]: %(message)s")
     else:
         _log_to(logging.NullHandler(), level, _PLAIN)
+
+
+def _journal() -> JournalHandler | None:
+    """The journal, if there is one, and we may talk to it."""
+    if not os.path.exists(_SOCKET):
+        return None
+    try:
+        return JournalHandler()
+    except OSError:  # a sandbox without sockets
+        return None
 
 
 def about(mountpoint: str) -> None:
