@@ -201,7 +201,7 @@ def _would_be_set(read_ahead: int, bdi: str) -> Finding:
             "note",
             "only root may set it: the mount will have the kernel's own, 128 KiB, and first"
             " downloads come in smaller pieces",
-            "mount as root",
+            "once it is mounted, as root: zipfs tune MOUNTPOINT",
         )
     # Another file system's will do: what matters is whether /sys is writable.
     writable = False

@@ -24,6 +24,7 @@ from typing import Final, TypeVar
 
 from zipfs.errors import IndexFileError
 from zipfs.store import FAILURES, Record, Store, code_of, is_damage
+from zipfs.syscalls import leave_to_owner
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Index:
         try:
             os.makedirs(os.path.dirname(os.path.abspath(file)), mode=0o700, exist_ok=True)
             # Made here so that it is the owner's alone: paths are private.
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)  # inherited by none, PEP 446
+            descriptor = _open_or_make(file)  # inherited by none, PEP 446
             regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
             os.close(descriptor)
         except OSError as error:
@@ -227,3 +228,12 @@ class Index:
             error,
             aside,
         )
+
+
+def _open_or_make(file: str) -> int:
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    leave_to_owner(descriptor, os.path.dirname(os.path.abspath(file)))
+    return descriptor

@@ -30,6 +30,8 @@ READ_FILE: Final = (
     os.O_RDONLY | _flag("O_CLOEXEC") | _flag("O_NOFOLLOW") | _flag("O_NONBLOCK") | _flag("O_BINARY")
 )
 """Flags to open a file with that was found to be one, and no link."""
+NO_LINK: Final = _flag("O_NOFOLLOW")
+"""The same for what is to be written."""
 READ_FOLDER: Final = os.O_RDONLY | _flag("O_DIRECTORY") | _flag("O_CLOEXEC") | _flag("O_NOFOLLOW")
 """The same for a folder, where folders can be opened (:data:`LISTS_DESCRIPTORS`)."""
 ENTER_FOLDER: Final = _flag("O_PATH") and (
@@ -84,3 +86,14 @@ def uncache(descriptor: int, offset: int, length: int) -> None:
     if hasattr(os, "posix_fadvise"):
         with contextlib.suppress(OSError):  # advice; some file systems take none
             os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
+
+
+def leave_to_owner(descriptor: int, folder: str) -> None:
+    """What root makes in *folder* belongs to whom that belongs, as SQLite has it with its files.
+
+    Else the daemon, an ordinary user, couldn't write what an administrator has made for it.
+    """
+    if hasattr(os, "fchown") and os.geteuid() == 0:
+        with contextlib.suppress(OSError):  # a file system without owners
+            status = os.stat(folder)
+            os.fchown(descriptor, status.st_uid, status.st_gid)

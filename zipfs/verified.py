@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar
 
 from zipfs.filestate import FileState
+from zipfs.syscalls import NO_LINK, leave_to_owner
 
 SUFFIX: Final = ".verify"
 """Behind the index's name."""
@@ -138,7 +139,9 @@ def save(file: str, memory: Memory, *, durably: bool = False) -> None:
     *durably*: it outlives a power cut from now on.
     """
     draft = f"{file}.new"
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # paths are private
+    # Paths are private. And what is a link there isn't followed: root may be who does this.
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_LINK, 0o600)
+    leave_to_owner(descriptor, os.path.dirname(os.path.abspath(file)))
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(json.dumps(_encoded(memory), indent=1).encode())
@@ -163,7 +166,8 @@ def alone(file: str) -> Iterator[bool]:
     except ImportError:
         yield True
         return
-    descriptor = os.open(f"{file}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(f"{file}.lock", os.O_RDWR | os.O_CREAT | NO_LINK, 0o600)
+    leave_to_owner(descriptor, os.path.dirname(os.path.abspath(file)))
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

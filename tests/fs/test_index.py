@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fs.lab import FakeTime, in_memory, root_only, small_disk, unprivileged
+from tests.support.users import NOBODY, OTHER, needs_root
 from zipfs import identity
 from zipfs import index as index_module
 from zipfs.errors import IndexFileError
@@ -617,3 +618,16 @@ def test_processes_that_start_on_the_same_new_file(file: str) -> None:
             assert index.files([b"%d" % number]) == {
                 b"%d" % number: (state, Checksums(number, bytes(16)))
             }
+
+
+@needs_root
+def test_what_root_makes_in_the_daemon_s_folder_is_the_daemon_s(tmp_path: Path) -> None:
+    """Else `zipfs index` by an administrator would lock out the service."""
+    os.chown(tmp_path, NOBODY, OTHER)
+    file = tmp_path / "index.sqlite3"
+    Index(str(file)).close()
+    assert (file.stat().st_uid, file.stat().st_gid) == (NOBODY, OTHER)
+    file.unlink()
+    os.chown(tmp_path, 0, 0)
+    Index(str(file)).close()
+    assert file.stat().st_uid == 0

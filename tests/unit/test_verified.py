@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from tests.support.users import NOBODY, needs_root
 from zipfs import foundreport, verified
 from zipfs.filestate import BLOCK, FileState
 from zipfs.verified import Finding, Kind, Memory, Partial, Round
@@ -129,3 +131,28 @@ def test_for_programs() -> None:
     assert foundreport.left_out(MEMORY.last) == (
         "2 changed since they were hashed, 1 gone, 3 may not be read, 4 not hashed yet"
     )
+
+
+@needs_root
+def test_what_root_makes_in_the_daemon_s_folder_is_the_daemon_s(tmp_path: Path) -> None:
+    os.chown(tmp_path, NOBODY, NOBODY)
+    file = tmp_path / "index.verify"
+    verified.save(str(file), MEMORY)
+    with verified.alone(str(file)):
+        pass
+    assert {path.stat().st_uid for path in tmp_path.iterdir()} == {NOBODY}
+
+
+def test_a_link_in_its_place_isn_t_followed(tmp_path: Path) -> None:
+    """The folder may be another user's than who verifies."""
+    file = tmp_path / "index.verify"
+    elsewhere = tmp_path / "precious"
+    elsewhere.write_text("precious")
+    for name in ("index.verify.new", "index.verify.lock"):
+        (tmp_path / name).symlink_to(elsewhere)
+    with pytest.raises(OSError, match="symbolic links"):
+        verified.save(str(file), MEMORY)
+    (tmp_path / "index.verify.new").unlink(missing_ok=True)
+    with pytest.raises(OSError, match="symbolic links"), verified.alone(str(file)):
+        pass
+    assert elsewhere.read_text() == "precious"
