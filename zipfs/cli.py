@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 
 from zipfs import __version__, mountpoint, offline, report
+from zipfs.command_status import status
 from zipfs.errors import (
     EXIT_CODES,
     INTERRUPTED,
@@ -191,6 +192,9 @@ def _find_game(sealer: Sealer, path: bytes) -> offline.Game:
     if (missing := sealer.library.list_of(path.removesuffix(b".zip"))) is not None:
         raise LibraryError(f"there is no list {os.fsdecode(missing)} in the folder of lists")
     raise LibraryError(f"there is no game folder {os.fsdecode(path)} in the library")
+
+
+cli.add_command(status)
 
 
 def main() -> NoReturn:

@@ -23,8 +23,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 import pyfuse3
 import trio
 
+from zipfs import control, requests
 from zipfs import mountpoint as mp
-from zipfs import requests
 from zipfs.catalog import Catalog
 from zipfs.config import Settings
 from zipfs.errors import ConfigError, FuseError, ZipfsError
@@ -37,6 +37,7 @@ from zipfs.reader import Reader
 from zipfs.rommconfig import RommConfig
 from zipfs.sealers import make_library, make_sealer, romm_rules
 from zipfs.sealing import Sealer
+from zipfs.status import Status
 from zipfs.varied import VariedLibrary
 from zipfs.watcher import needs_polling, watch
 
@@ -93,6 +94,8 @@ async def _serve(settings: Settings, path: str, sealer: Sealer) -> None:
                     serving.start_soon(_serve_requests, nursery.cancel_scope)
                     await operations.mounted.wait()
                     await trio.to_thread.run_sync(_tune, settings, path, abandon_on_cancel=True)
+                    status = Status(settings, path, sealer.index, catalog, reader, operations)
+                    await serving.start(control.run, status.document, path)
                     log.info("mounted %s on %s", settings.library, settings.mountpoint)
                     notifier.ready()
                     serving.start_soon(catalog.run)

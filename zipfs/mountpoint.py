@@ -24,11 +24,15 @@ _INSTALL = "install the package fuse3"
 
 
 class Mount(NamedTuple):
-    """One line of mountinfo: *device* is ``MAJOR:MINOR``, *kind* like ``fuse.zipfs``."""
+    """One line of mountinfo: *device* is ``MAJOR:MINOR``, *kind* like ``fuse.zipfs``.
+
+    *options* are the file system's, like ``rw,user_id=0,group_id=0,default_permissions``.
+    """
 
     device: str
     path: str
     kind: str
+    options: str = ""
 
 
 def mounts() -> Iterator[Mount]:
@@ -38,7 +42,8 @@ def mounts() -> Iterator[Mount]:
             before, _, after = line.partition(b" - ")
             fields = before.split()
             path = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), fields[4])
-            yield Mount(fields[2].decode(), os.fsdecode(path), after.split()[0].decode())
+            kind, *_, options = after.rstrip(b"\n").split(b" ")
+            yield Mount(fields[2].decode(), os.fsdecode(path), kind.decode(), os.fsdecode(options))
 
 
 def mounted_at(path: str) -> Mount | None:

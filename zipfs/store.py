@@ -12,6 +12,7 @@ from __future__ import annotations
 import sqlite3
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
@@ -92,10 +93,27 @@ def _signed(number: int) -> int:
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
-class Store:
-    """The tables in one SQLite database; raises what sqlite3 raises."""
+@dataclass(slots=True)
+class Checks:
+    """How many rows were read, and how many of them weren't taken, as they didn't verify."""
 
-    def __init__(self, file: str) -> None:
+    read: int = 0
+    dropped: int = 0
+
+    def verifies(self, row: tuple[_Bind, ...]) -> bool:
+        """Whether *row* is as it was written; counted."""
+        self.read += 1
+        if _verifies(row):
+            return True
+        self.dropped += 1
+        return False
+
+
+class Store:
+    """The tables in one SQLite database; raises what sqlite3 raises. *checks* are counted on."""
+
+    def __init__(self, file: str, checks: Checks | None = None) -> None:
+        self._checks = checks or Checks()
         self._db = sqlite3.connect(
             file, timeout=_BUSY_TIMEOUT, check_same_thread=False, isolation_level=None
         )
@@ -140,7 +158,7 @@ class Store:
                 f" FROM files WHERE path IN ({marks})",
                 batch,
             ):
-                if _verifies(row):
+                if self._checks.verifies(row):
                     path, inode, size, mtime_ns, ctime_ns, crc32, digest, _ = row
                     state = FileState(inode % (1 << 64), size, mtime_ns, ctime_ns)
                     yield path, (state, Checksums(crc32, digest))
@@ -170,7 +188,7 @@ class Store:
         for hashes, seal in self._db.execute(
             "SELECT hashes, seal FROM blocks WHERE digest = ?", (digest,)
         ):
-            if _verifies((digest, hashes, seal)):
+            if self._checks.verifies((digest, hashes, seal)):
                 return bytes(hashes)
         return None
 
@@ -180,7 +198,7 @@ class Store:
             for content, seconds, seal in self._db.execute(
                 "SELECT content, seconds, seal FROM issued WHERE path = ?", (path,)
             )
-            if _verifies((path, content, seconds, seal))
+            if self._checks.verifies((path, content, seconds, seal))
         }
 
     def put_issued(self, path: bytes, content: int, seconds: int) -> None:

@@ -21,7 +21,7 @@ from zipfs.errors import EXIT_CODES
 from zipfs.identity import caddy_etag, nginx_etag
 
 GAME = "roms/psx/Game"
-COMMANDS = ("mount", "unmount", "index", "inspect")
+COMMANDS = ("mount", "unmount", "index", "inspect", "status")
 
 
 @pytest.fixture
