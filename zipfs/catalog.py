@@ -19,6 +19,7 @@ import trio
 from zipfs.errors import StaleError
 from zipfs.filestate import FileState
 from zipfs.games import Games
+from zipfs.hasher import Hasher
 from zipfs.kept import Game, Totals
 from zipfs.library import Entry, LeftOut, Place
 from zipfs.listings import Listing, Listings, Making
@@ -76,6 +77,8 @@ class Catalog:
         self._sealer = sealer
         self._library = sealer.library
         self._games = Games(sealer, threads, patience, hash_rate)
+        self.omissions: Final = self._games.reviews
+        """What isn't shown, and why."""
         self._once = Once(log)
         self.invalidate: Callable[[bytes], None] = lambda path: None
         """Called with a path of the mount that may lead to something else now."""
@@ -99,6 +102,11 @@ class Catalog:
         if game and game.is_fresh() and _is_in(folder, game) and isinstance(game.outcome, Sealed):
             return archive_node(game.path, game.outcome)
         found = await self._in_thread(self._find, folder, name, lane=lane_of(path), item=path)
+        if isinstance(found, LeftOut):
+            if not self._is_in_game(folder):
+                self.omissions.settle(join(folder.source, name), found)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        self.omissions.settle(join(folder.source, name), None)
         if isinstance(found, File | Folder):
             return found
         for game_path, entry in found:
@@ -173,6 +181,11 @@ class Catalog:
             elif game and isinstance(outcome, Plain):
                 entry = child.entry if child else _last_seen(game.place, outcome)
                 nodes.append((name, folder_node(path, entry)))
+        if not self._is_in_game(folder):
+            silent = (join(folder.source, name) for name, child in found if child is None)
+            left_out = [child for _, child in found if isinstance(child, LeftOut)]
+            left_out += [LeftOut(path, "doesn't answer") for path in silent]
+            self.omissions.listed(folder.source, left_out)
         listing = Listing(nodes, others)
         if all(child is not None for _, child in found):
             making.dropped = dropped
@@ -243,6 +256,7 @@ class Catalog:
             self.invalidate(path)
             self._drop_listing(path)
             self._listings.drop(path)
+            self.omissions.changed(path)
             if game := next(filter(policy.is_game, _prefixes(path)), None):
                 for noticed in (game, *self._library.variants_of(game)):
                     self._games.notice(noticed)
@@ -278,6 +292,24 @@ class Catalog:
         """How far everything is."""
         return self._games.totals()
 
+    @property
+    def is_surveyed(self) -> bool:
+        """Whether the whole library has been walked through."""
+        return self._games.is_surveyed
+
+    @property
+    def hasher(self) -> Hasher:
+        return self._games.hasher
+
+    @property
+    def stuck(self) -> int:
+        """How many threads wait for a disk that doesn't answer."""
+        return self._threads.stuck
+
+    def _is_in_game(self, folder: Folder) -> bool:
+        """Whether *folder* is a game's, whose look says what is left out of all of it."""
+        return any(map(self._sealer.policy.is_game, _prefixes(folder.path)))
+
     def _unpublished(self, path: bytes) -> None:
         self.invalidate(path)
 
@@ -287,7 +319,7 @@ class Catalog:
 
     # -- In worker threads -----------------------------------------------------
 
-    def _find(self, folder: Folder, name: bytes) -> File | Folder | list[_Candidate]:
+    def _find(self, folder: Folder, name: bytes) -> File | Folder | LeftOut | list[_Candidate]:
         """The node *name* in *folder*, or the games that it may be the archive of."""
         path = join(folder.path, name)
         policy = self._sealer.policy
@@ -300,7 +332,7 @@ class Catalog:
                 return mirrored(path, entry)
         if isinstance(entry, LeftOut):
             self._say(entry)
-            return []
+            return entry
         for base in folders_of(name):
             game_path = join(folder.path, base)
             if policy.is_game(game_path):

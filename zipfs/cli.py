@@ -16,6 +16,7 @@ from rich.console import Console
 from zipfs import __version__, offline, report
 from zipfs.command_doctor import doctor
 from zipfs.command_mounts import prepare, tune, unmount
+from zipfs.command_status import status
 from zipfs.command_verify import verify
 from zipfs.errors import (
     EXIT_CODES,
@@ -57,7 +58,7 @@ def cli() -> None:
     """
 
 
-for _command in (doctor, prepare, tune, unmount, verify):
+for _command in (doctor, prepare, status, tune, unmount, verify):
     cli.add_command(_command)
 
 

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import pyfuse3
 import trio
 
-from zipfs import logs, requests
+from zipfs import control, logs, requests
 from zipfs import mountpoint as mp
 from zipfs.catalog import Catalog
 from zipfs.config import Settings
@@ -38,6 +38,7 @@ from zipfs.reader import Reader
 from zipfs.rommconfig import RommConfig
 from zipfs.sealers import make_library, make_sealer, romm_rules
 from zipfs.sealing import Sealer
+from zipfs.status import Status
 from zipfs.varied import VariedLibrary
 from zipfs.watcher import needs_polling, watch
 
@@ -128,6 +129,8 @@ async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
                     if mount.device is None:
                         tune = functools.partial(mp.tune, mount.path, settings.read_ahead)
                         await trio.to_thread.run_sync(tune, abandon_on_cancel=True)
+                    status = Status(settings, mount.path, sealer.index, catalog, reader, operations)
+                    await serving.start(control.run, status.document, mount.path)
                     log.info("mounted %s on %s", settings.library, settings.mountpoint)
                     notifier.ready()
                     mount.mounted()

@@ -16,6 +16,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Coroutine, Sequence
+from time import perf_counter_ns
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -27,6 +28,7 @@ from zipfs.catalog import Catalog
 from zipfs.errors import ChangedError, StaleError
 from zipfs.identity import ROOT_INODE
 from zipfs.listings import Listing
+from zipfs.metrics import Metrics
 from zipfs.nodes import Archive, Attributes, Folder, Node
 from zipfs.once import Once, shown
 from zipfs.ownership import Ownership
@@ -66,18 +68,27 @@ def to_errno(error: Exception) -> int | None:
 def _handler(function: _Handler[P, R]) -> _Handler[P, R]:
     """Turn exceptions of *function* into errno; the unexpected is logged, once each."""
 
+    operation = function.__name__.removeprefix("_").removesuffix("_rest")
+
     @functools.wraps(function)
     async def handler(self: Operations, *arguments: P.args, **keywords: P.kwargs) -> R:
+        metrics = self.metrics
+        started = perf_counter_ns()
         try:
-            return await function(self, *arguments, **keywords)
-        except pyfuse3.FUSEError:
+            result = await function(self, *arguments, **keywords)
+        except pyfuse3.FUSEError as error:
+            metrics.failed(operation, error.errno)
             raise
         except Exception as error:
             number = to_errno(error)
             if number is None:
                 log.exception("unexpected error in %s", function.__name__)
                 number = errno.EIO
+            metrics.failed(operation, number)
             raise pyfuse3.FUSEError(number) from None
+        if operation != "read":  # which counts for itself
+            metrics.done(operation, perf_counter_ns() - started)
+        return result
 
     return handler  # type: ignore[return-value]  # wraps() hides that it is a plain function
 
@@ -113,6 +124,7 @@ class Operations(pyfuse3.Operations):
         self._listings: dict[int, Listing] = {}
         self._told: WeakKeyDictionary[Listing, list[pyfuse3.EntryAttributes]] = WeakKeyDictionary()
         self._last_handle = 0
+        self.metrics: Final = Metrics()
         self.mounted = trio.Event()
 
     def init(self) -> None:
@@ -202,13 +214,20 @@ class Operations(pyfuse3.Operations):
     async def read(self, fh: int, off: int, size: int) -> memoryview:  # type: ignore[override]  # pyfuse3 takes any buffer, and copies it before another task runs
         # What is in the page cache takes no await, and no wrapper: most reads of most mounts.
         found: memoryview | int | Exception
+        started = perf_counter_ns()
+        metrics = self.metrics
         try:
             found = self._reader.read_now(self._handles[fh][1], off, size)
         except Exception as error:  # noqa: BLE001 - _read_rest tells of it
             found = error
         if isinstance(found, memoryview):
+            metrics.bytes_read += len(found)
+            metrics.cached.add(perf_counter_ns() - started)
             return found
-        return await self._read_rest(fh, off, size, found)
+        found = await self._read_rest(fh, off, size, found)
+        metrics.bytes_read += len(found)
+        metrics.waited.add(perf_counter_ns() - started)
+        return found
 
     @_handler
     async def _read_rest(self, fh: int, off: int, size: int, found: int | Exception) -> memoryview:

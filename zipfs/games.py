@@ -21,8 +21,9 @@ import trio
 from zipfs.filestate import Checksums
 from zipfs.hasher import Hasher
 from zipfs.kept import Game, Gaps, Sums, Totals, Unsaved, Versions, last_for
-from zipfs.library import Entry, Place, SourceFile
+from zipfs.library import Entry, LeftOut, Place, SourceFile
 from zipfs.once import Once, shown
+from zipfs.reviews import Reviews, within
 from zipfs.rounds import Rounds
 from zipfs.sealing import (
     Examination,
@@ -68,6 +69,7 @@ class Games:
         self._nursery: trio.Nursery | None = None
         self._rounds = Rounds(sealer, threads, self)
         self._surveyed = False
+        self.reviews = Reviews(self._library, threads)
         self._announce = True
         self._discovering: set[bytes] = set()
         self.unpublished: Callable[[bytes], None] = lambda path: None
@@ -83,6 +85,15 @@ class Games:
     @polling.setter
     def polling(self, polling: bool) -> None:
         self._rounds.polling = polling
+
+    @property
+    def hasher(self) -> Hasher:
+        return self._hasher
+
+    @property
+    def is_surveyed(self) -> bool:
+        """Whether a walk has ended: every game is known, if only by its place."""
+        return self._surveyed
 
     def get(self, path: bytes) -> Game | None:
         """What is known of the game at *path*."""
@@ -117,6 +128,7 @@ class Games:
         """Find all games, hash what has to be hashed, and go on watching, for ever."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            self.reviews.begin(nursery)
             nursery.start_soon(self._hasher.run, self)
             await self._rounds.run()
 
@@ -136,6 +148,7 @@ class Games:
         except OSError as error:
             self._once.warning("can't look at %s: %s", shown(path), error.strerror)
             return
+        self.reviews.settle(path, entry if isinstance(entry, LeftOut) else None)
         if isinstance(entry, Entry) and entry.is_folder:
             await self._look(path, entry.place)
 
@@ -152,8 +165,12 @@ class Games:
         for path in [path for path in self._games if path not in seen]:
             game = self._games[path]
             last = game.examination
-            if last and last.started < since and not _within(path, unseen):
+            if last and last.started < since and not within(path, unseen):
                 self._forget(game)
+        self.reviews.walked(seen, unseen, since)
+
+    def left_out(self, folder: bytes, found: Iterable[LeftOut]) -> None:
+        self.reviews.listed(folder, found)
 
     async def save(self) -> None:
         """Save the checksums that aren't saved yet."""
@@ -191,6 +208,8 @@ class Games:
                     continue  # once for all of them is enough
                 await self.save()
             elif isinstance(game.outcome, Unhashed | Sealed):
+                if isinstance(error, OSError):
+                    self.reviews.unreadable(owner, file, error)
                 # What says that it changed, and yet is as before, would be hashed for ever.
                 game.retry_at = time.monotonic() + RETRY
             game.waiting = None
@@ -263,6 +282,8 @@ class Games:
         if last and last.fingerprint != examination.fingerprint:
             game.retry_at = 0.0
         game.examination = examination
+        if examination.left_out:
+            game.examination = dataclasses.replace(examination, left_out=())
         if self._games.get(path) is game and last:
             self._sums.add(last.outcome, -1)
         self._sums.add(outcome)
@@ -271,6 +292,7 @@ class Games:
         if is_new:
             self.moved(path)
         self._follow(game, examination, is_new=is_new, asked=asked)
+        self.reviews.looked(path, last, examination)
         # For those that nobody has asked for there is no room.
         if version and asked and isinstance(outcome, Sealed):
             self.versions.keep(version)
@@ -357,7 +379,9 @@ class Games:
         """The game at *path* couldn't be looked at."""
         if not isinstance(error, OSError):
             log.error("unexpected error while looking at %s", shown(path), exc_info=error)
+            self.reviews.not_looked(path, "an unexpected error, which is in the log")
             return
+        self.reviews.not_looked(path, error.strerror or repr(error))
         self._once.warning("can't look at %s: %s", shown(path), error.strerror)
         if game := self._games.get(path):
             self._look_again(game, RETRY)
@@ -367,6 +391,7 @@ class Games:
             del self._games[game.path]
             self._sums.add(game.outcome, -1)
             self.moved(game.path)
+            self.reviews.gone(game.path)
         self._unsealed.discard(game.path)
         if isinstance(game.outcome, Sealed):
             self._unpublish(game, game.outcome)
@@ -391,8 +416,3 @@ class Games:
             )
             if not self._games:
                 log.info("no folder is a game; `--games` says which are, if there are some")
-
-
-def _within(path: bytes, folders: Iterable[bytes]) -> bool:
-    """Whether *path* is one of *folders* or in one of them."""
-    return any(path == folder or path.startswith(folder + b"/") for folder in folders)

@@ -16,6 +16,7 @@ import heapq
 import itertools
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -27,6 +28,7 @@ from zipfs.filehasher import SLICE
 from zipfs.filestate import BLOCK, Checksums, FileState
 from zipfs.hashing import At, Done, Failed, Unexpected
 from zipfs.library import SourceFile
+from zipfs.metrics import Speed
 from zipfs.once import shown
 from zipfs.threads import timed_out
 from zipfs.worker import LostError, Worker
@@ -112,9 +114,16 @@ class Hasher:
         self._failures = 0
         """How many processes were of no use, one after the other."""
         self.pending_bytes = 0
+        self.speed: Final = Speed()
+        """How fast the files of the queue are hashed."""
 
     def __len__(self) -> int:
         return len(self._jobs)
+
+    @property
+    def stuck(self) -> int:
+        """How many processes hang in a disk that doesn't answer."""
+        return len(self._stuck)
 
     def add(self, file: SourceFile, owner: bytes, *, asked: bool) -> None:
         """Queue *file*, or move it to the front if it is there and now *asked* for."""
@@ -141,8 +150,10 @@ class Hasher:
             try:
                 while True:
                     if jobs := self._next():
+                        self.speed.begin(time.monotonic())
                         await self._work(jobs, sink, nursery)
                     else:
+                        self.speed.rest()
                         await self._rest(nursery)
             finally:
                 if worker := self._worker:
@@ -272,11 +283,14 @@ class Hasher:
     def _move(self, job: _Job, offset: int) -> None:
         """*job* is at *offset* now."""
         self.pending_bytes -= offset - job.offset
+        self.speed.add(max(0, offset - job.offset), time.monotonic())
         job.offset = offset
         self._begun.add(job)
 
     async def _settle(self, job: _Job, result: Checksums | Exception, sink: Sink) -> None:
         """Tell *sink* what came of *job*."""
+        if isinstance(result, Checksums):
+            self.speed.add(job.file.state.size - job.offset, time.monotonic())
         if self._jobs.get(job.key) is job:  # and not another one that was queued meanwhile
             del self._jobs[job.key]
             self.pending_bytes -= job.file.state.size - job.offset

@@ -12,6 +12,7 @@ called from several at once.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -20,10 +21,10 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from zipfs.errors import IndexFileError
-from zipfs.store import FAILURES, Record, Store, code_of, is_damage
+from zipfs.store import FAILURES, Checks, Record, Store, code_of, is_damage
 from zipfs.syscalls import leave_to_owner
 
 log = logging.getLogger(__name__)
@@ -33,9 +34,27 @@ IN_MEMORY: Final = ":memory:"
 _RETRY_SAVING: Final = 60.0
 """Seconds between two tries to save again after the disk was full."""
 
+_FILES: Final = ("", "-wal", "-shm", "-journal")
+"""What SQLite appends to the name of a database for the files that belong to it."""
+
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+class Facts(NamedTuple):
+    """An index as it is now."""
+
+    file: str
+    size: int
+    """Bytes of its files on disk."""
+    saving: bool
+    """Whether what is found out is saved; no: it is kept in memory, as the disk is full, say."""
+    rows_checked: int
+    rows_dropped: int
+    """Rows that didn't verify: what they were about is hashed anew."""
+    set_aside: int
+    """How often the whole file was found damaged, and made anew."""
 
 
 class Index:
@@ -48,6 +67,8 @@ class Index:
         self.file = file
         self._lock = threading.Lock()
         self._closed = False
+        self._checks = Checks()
+        self._damages = 0
         self._disk: Store | None = None
         self._memory: Store | None = None
         """What couldn't be saved."""
@@ -98,6 +119,23 @@ class Index:
         with self._lock:
             return self._memory is None
 
+    def facts(self) -> Facts:
+        """How it is."""
+        size = 0
+        if self.file != IN_MEMORY:
+            for suffix in _FILES:
+                with contextlib.suppress(OSError):
+                    size += os.stat(self.file + suffix).st_size
+        with self._lock:
+            return Facts(
+                file=self.file,
+                size=size,
+                saving=self._memory is None and self.file != IN_MEMORY,
+                rows_checked=self._checks.read,
+                rows_dropped=self._checks.dropped,
+                set_aside=self._damages,
+            )
+
     def files(self, paths: Sequence[bytes]) -> dict[bytes, Record]:
         """What is known of those of *paths* that are known, :attr:`blocks` left empty."""
         with self._lock:
@@ -140,12 +178,12 @@ class Index:
 
     def _open(self) -> Store:
         try:
-            return Store(self.file)
+            return Store(self.file, self._checks)
         except FAILURES as error:
             if not is_damage(error):
                 raise
             self._set_aside(error)
-            return Store(self.file)
+            return Store(self.file, self._checks)
 
     def _merged(self, read: Callable[[Store], dict[K, V]]) -> dict[K, V]:
         merged: dict[K, V] = {}
@@ -201,7 +239,7 @@ class Index:
             self._disk = None
         try:
             self._set_aside(error)
-            self._disk = Store(self.file)
+            self._disk = Store(self.file, self._checks)
         except FAILURES as again:
             self._do_without(again)
 
@@ -209,7 +247,7 @@ class Index:
         """Keep in memory what is to be saved: it has to be found, or it is hashed for ever."""
         if self._memory is None:
             log.warning("can't save to the index %s: %s; going on without saving", self.file, error)
-            self._memory = Store(":memory:")
+            self._memory = Store(":memory:", self._checks)
         self._retry_at = time.monotonic() + _RETRY_SAVING
 
     def _set_aside(self, error: Exception) -> None:
@@ -217,7 +255,8 @@ class Index:
         number = 1
         while os.path.lexists(aside := f"{self.file}.bad" + (f"-{number}" if number > 1 else "")):
             number += 1
-        for suffix in ("", "-wal", "-shm", "-journal"):
+        self._damages += 1
+        for suffix in _FILES:
             if os.path.lexists(self.file + suffix):
                 os.replace(self.file + suffix, aside + suffix)
             elif os.path.lexists(aside + suffix):

@@ -12,8 +12,10 @@ backslash before the comma. What mount(8) and systemd say to themselves is passe
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import pwd
 import re
 import signal
 import sys
@@ -22,7 +24,7 @@ from typing import Final, NamedTuple, NoReturn
 
 import click
 
-from zipfs import logs, privileged
+from zipfs import logs, privileged, runtime
 from zipfs import mountpoint as mp
 from zipfs.cli import mount as mount_command
 from zipfs.config import Settings
@@ -210,6 +212,9 @@ def _serve(request: Request, mounted: functools.partial[None]) -> None:
         uid=os.getuid(),
         gid=os.getgid(),
     )
+    with contextlib.suppress(OSError, KeyError):  # then there is no `zipfs status`
+        entry = pwd.getpwnam(request.user)
+        os.environ["RUNTIME_DIRECTORY"] = runtime.for_user(entry.pw_uid, entry.pw_gid)
     privileged.become(request.user)
     daemon.run(settings, device, mounted=mounted)
 

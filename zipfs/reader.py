@@ -86,7 +86,8 @@ class Reader:
     ) -> None:
         self._absolute = absolute
         self._blocks = blocks
-        self._in_thread = Threads(limits.threads, patience, spare=limits.spare).run
+        self._threads = Threads(limits.threads, patience, spare=limits.spare)
+        self._in_thread = self._threads.run
         self._pool = Pool(limits.files)
         self._handles: dict[int, Handle] = {}
         self._opening: dict[int, trio.Event] = {}
@@ -193,6 +194,16 @@ class Reader:
     def open_files(self) -> int:
         """How many files the pool holds."""
         return len(self._pool)
+
+    @property
+    def most_files(self) -> int:
+        """How many it may hold."""
+        return self._pool.limit
+
+    @property
+    def stuck(self) -> int:
+        """How many threads wait for a disk that doesn't answer."""
+        return self._threads.stuck
 
     # -- Reading ---------------------------------------------------------------
 

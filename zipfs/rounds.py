@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import trio
 
 from zipfs.kept import Game
-from zipfs.library import Place
+from zipfs.library import LeftOut, Place
 from zipfs.once import Once
 from zipfs.sealing import Examination, Sealer, Version
 from zipfs.survey import lane_of, survey
@@ -50,6 +50,9 @@ class Finder(Protocol):
 
     def keep(self, seen: set[bytes], unseen: Sequence[bytes], since: float) -> None:
         """Forget all but *seen*, what is in *unseen*, and what was found *since*."""
+
+    def left_out(self, folder: bytes, found: Iterable[LeftOut]) -> None:
+        """*found* is what isn't shown of the folder with that source."""
 
     def surveyed(self, *, asked: bool) -> None:
         """A walk has ended, which somebody has *asked* for."""
@@ -106,7 +109,8 @@ class Rounds:
             await self._threads.run(self._sealer.detect, lane="detect")
         seen: set[bytes] = set()
         unseen: list[bytes] = []
-        found = survey(self._sealer.library, self._sealer.policy, self._threads)
+        sealer, tell = self._sealer, self._finder.left_out
+        found = survey(sealer.library, sealer.policy, self._threads, tell)
         async with contextlib.aclosing(found):
             async for games, silent in found:
                 unseen += silent

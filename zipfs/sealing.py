@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
@@ -150,6 +150,8 @@ class Examination:
     """Seconds that it took."""
     unsure: tuple[SourceFile, ...] = ()
     """Files whose checksums are trusted, and to be made anew (``--trust mtime``)."""
+    left_out: tuple[LeftOut, ...] = field(default=(), compare=False)
+    """What of it isn't shown, and why; for who hears of the look, and kept by nobody."""
 
 
 class Sealer:
@@ -242,13 +244,15 @@ class Sealer:
         started = time.monotonic()
         clock_ns = time.time_ns()
         try:
-            scan = self._scan(game, source, origins)
+            scan = self.library.scan(source, self.policy, origins, path=game)
         except (FileNotFoundError, NotADirectoryError):
             return Examination(started, b"", started, Absent()), None
         except OSError as error:
             reason = f"can't be listed: {error.strerror}"
             self._once.warning("%s %s; left out", shown(game), reason)
-            return Examination(started, b"", started, Absent(reason)), None
+            left_out: tuple[LeftOut, ...] = (LeftOut(game, reason),)
+            return Examination(started, b"", started, Absent(reason), left_out=left_out), None
+        scan, refused = self._without_refused(scan)
         for path, reason in scan.left_out:
             self._once.warning("%s is left out: %s", shown(path), reason)
         archive = self.archive_path(game, source)
@@ -275,7 +279,10 @@ class Sealer:
         took = time.monotonic() - started
         if took < _SHORT:
             took = 0.0  # the same for all, and not a number each
-        return Examination(started, fingerprint, first_seen, outcome, took, unsure), version
+        left_out = tuple(_left_out(game, scan, refused, outcome, self.fewest))
+        return Examination(
+            started, fingerprint, first_seen, outcome, took, unsure, left_out
+        ), version
 
     def _is_too_long(self, archive: bytes, scan: GameScan) -> bool:
         """Whether no file could have the name of *archive*: its game stays a folder."""
@@ -295,12 +302,14 @@ class Sealer:
             return Unneeded(scan.idle(self.fewest) or "its name would be too long")
         return Plain(scan.status)
 
-    def _scan(self, game: bytes, source: bytes, origins: Origins) -> GameScan:
-        scan = self.library.scan(source, self.policy, origins, path=game)
+    def _without_refused(self, scan: GameScan) -> tuple[GameScan, list[LeftOut]]:
+        """*scan* without the files that were refused to us, and those."""
         with self._lock:
             if not self._unreadable:
-                return scan
-            return scan.without(lambda file: self._unreadable.get(file.source) == file.state)
+                return scan, []
+            refused = [f for f in scan.files if self._unreadable.get(f.source) == f.state]
+            scan = scan.without(lambda file: self._unreadable.get(file.source) == file.state)
+        return scan, [LeftOut(file.source, "a file that can't be read") for file in refused]
 
     def _unsettled(self, scan: GameScan, clock_ns: int, known: float) -> float:
         """Seconds until the folder has been still for the settle time; 0 if it has.
@@ -384,6 +393,19 @@ class Sealer:
             count=len(members),
         )
         return Version(sealed, layout, files, digests, scan.left_out)
+
+
+def _left_out(
+    game: bytes, scan: GameScan, refused: Iterable[LeftOut], outcome: Outcome, fewest: int
+) -> Iterator[LeftOut]:
+    """What of *game* isn't shown as it should be: its folders, its files, or all of it."""
+    if not isinstance(scan, VariantScan):  # of which its game says so
+        yield from scan.left_out
+        yield from refused
+    if isinstance(outcome, Impossible):
+        yield LeftOut(game, f"no archive: {outcome.reason}")
+    elif isinstance(outcome, Plain | Unneeded) and scan.is_archive(fewest):
+        yield LeftOut(game, f"no archive: its name would have more than {_NAME_MAX} bytes")
 
 
 def _parent_source(library: Library, folder: bytes, game: bytes, source: bytes) -> bytes:

@@ -13,6 +13,7 @@ import os
 import sqlite3
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 from urllib.parse import quote
@@ -103,13 +104,30 @@ def _signed(number: int) -> int:
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
+@dataclass(slots=True)
+class Checks:
+    """How many rows were read, and how many of them weren't taken, as they didn't verify."""
+
+    read: int = 0
+    dropped: int = 0
+
+    def verifies(self, row: tuple[_Bind, ...]) -> bool:
+        """Whether *row* is as it was written; counted."""
+        self.read += 1
+        if _verifies(row):
+            return True
+        self.dropped += 1
+        return False
+
+
 class Store:
     """The tables in one SQLite database; raises what sqlite3 raises.
 
-    *reading*: one that is there already, to which nothing is written.
+    *checks* are counted on. *reading*: one that is there already, to which nothing is written.
     """
 
-    def __init__(self, file: str, *, reading: bool = False) -> None:
+    def __init__(self, file: str, checks: Checks | None = None, *, reading: bool = False) -> None:
+        self._checks = checks or Checks()
         if reading:
             # https://www.sqlite.org/uri.html: rw doesn't create. Not ro, which would leave the
             # files of a write-ahead log behind.
@@ -169,7 +187,7 @@ class Store:
                 f"SELECT {_COLUMNS} FROM files WHERE path IN ({marks})",  # noqa: S608 - only question marks are put in
                 batch,
             ):
-                if _verifies(row):
+                if self._checks.verifies(row):
                     yield _record(row)
 
     def files_after(self, path: bytes) -> tuple[list[tuple[bytes, Record]], bytes | None]:
@@ -215,7 +233,7 @@ class Store:
         for hashes, seal in self._db.execute(
             "SELECT hashes, seal FROM blocks WHERE digest = ?", (digest,)
         ):
-            if _verifies((digest, hashes, seal)):
+            if self._checks.verifies((digest, hashes, seal)):
                 return bytes(hashes)
         return None
 
@@ -225,7 +243,7 @@ class Store:
             for content, seconds, seal in self._db.execute(
                 "SELECT content, seconds, seal FROM issued WHERE path = ?", (path,)
             )
-            if _verifies((path, content, seconds, seal))
+            if self._checks.verifies((path, content, seconds, seal))
         }
 
     def put_issued(self, path: bytes, content: int, seconds: int) -> None:

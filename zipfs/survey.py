@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Final
 
 from zipfs.library import Entry, LeftOut, Library, Origins, Place
@@ -23,10 +23,16 @@ def lane_of(path: bytes) -> tuple[str, bytes]:
     return "folder", path.rpartition(b"/")[0]
 
 
-async def survey(library: Library, policy: Policy, threads: Threads) -> AsyncGenerator[Found, None]:
+async def survey(
+    library: Library,
+    policy: Policy,
+    threads: Threads,
+    tell: Callable[[bytes, Iterable[LeftOut]], object] = lambda folder, left_out: None,
+) -> AsyncGenerator[Found, None]:
     """All games, as *policy* takes them, up to :data:`STEP` at a time.
 
-    A folder that can't be listed is passed over: whoever asks for it is told why.
+    A folder that can't be listed is passed over: whoever asks for it is told why. *tell* hears
+    the source of each folder that was gone through, and what is left out of it.
     """
     todo: list[tuple[bytes, bytes, Origins]] = [(b"", b"", frozenset())]
     while todo:
@@ -34,11 +40,16 @@ async def survey(library: Library, policy: Policy, threads: Threads) -> AsyncGen
         prefix = path + b"/" if path else b""
         try:
             names = await threads.run(library.names, source, lane=lane_of(path), item=path)
-        except TimeoutError:
+        except TimeoutError as error:
+            tell(source, [LeftOut(source, f"can't be listed: {error.strerror}")])
             yield [], [path]
             continue
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
+        except OSError as error:
+            tell(source, [LeftOut(source, f"can't be listed: {error.strerror}")])
+            continue
+        left_out = []
         for start in range(0, len(names), STEP):
             some = names[start : start + STEP]
             entries = await threads.map(
@@ -54,7 +65,10 @@ async def survey(library: Library, policy: Policy, threads: Threads) -> AsyncGen
                 if entry is None:
                     silent.append(child)
                     silent += library.variants_of(child)
-                elif isinstance(entry, Entry) and entry.is_folder:
+                    left_out.append(LeftOut(_join(source, name), "doesn't answer"))
+                elif isinstance(entry, LeftOut):
+                    left_out.append(entry)
+                elif entry.is_folder:
                     if policy.is_game(child):
                         games.append((child, entry.place))
                     elif policy.may_hold_games(child):
@@ -66,6 +80,7 @@ async def survey(library: Library, policy: Policy, threads: Threads) -> AsyncGen
             ]
             if games or silent:
                 yield games, silent
+        tell(source, left_out)
 
 
 def _look(library: Library, source: bytes, origins: Origins, name: bytes) -> Entry | LeftOut:

@@ -21,7 +21,9 @@ from zipfs.errors import EXIT_CODES
 from zipfs.identity import caddy_etag, nginx_etag
 
 GAME = "roms/psx/Game"
-COMMANDS = ("mount", "unmount", "index", "inspect", "prepare", "tune", "doctor", "verify")
+COMMANDS = (
+    "mount", "unmount", "index", "inspect", "status", "doctor", "verify", "prepare", "tune",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -228,7 +230,7 @@ def test_help() -> None:
         assert command in general.stdout
         done = run_zipfs(command, "--help")
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.startswith(f"Usage: zipfs {command} [OPTIONS] ")
+        assert done.stdout.startswith(f"Usage: zipfs {command} [OPTIONS]")
     assert run_zipfs("mount", "-h").stdout == run_zipfs("mount", "--help").stdout
     text = " ".join(general.stdout.split())
     for code, meaning in EXIT_CODES.items():

@@ -30,7 +30,7 @@ _MASKED: Final = (
 """What may be installed here, takes time to start, and concerns no test."""
 _LET_GO: Final = (
     "cut -d' ' -f5 /proc/self/mountinfo | grep -vE '^/($|proc|sys|dev($|/pts|/shm$))' | tac"
-    " | while read -r path; do umount --lazy \"$(printf %b \"$path\")\" || true; done"
+    ' | while read -r path; do umount --lazy "$(printf %b "$path")" || true; done'
 )
 """In its mount namespace, mounts of others are copies, which would go on when theirs have ended:
 a daemon, for one, wouldn't be told that it was unmounted."""

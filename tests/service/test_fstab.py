@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -101,6 +102,10 @@ def test_setuid_is_who_the_daemon_is(place: Place) -> None:
     place.wait()
     users = place.system.shell(f"ps -eo user,args | grep '[m]ount.zipfs.*{place.path}'")
     assert set(re.findall("^[a-z]+", users, re.MULTILINE)) == {"zipfs"}
+    assert (
+        json.loads(place.system.shell(f"zipfs status --json {place.path}"))["mountpoint"]
+        == place.path
+    )
     place.system.run("umount", place.path)
     assert not place.mounted()
 

@@ -101,6 +101,14 @@ def test_the_daemon_has_no_right_and_the_web_server_reads_the_mount(service: Ser
     size = service.system.shell(f"stat -c %s {service.archive}").strip()
     assert f"Content-Length: {size}" in length
     poll("the status line", lambda: service.show("StatusText") == "1 archives sealed")
+    # And root learns how it is; others don't.
+    told = json.loads(service.system.shell(f"zipfs status --json /srv/www/{service.name}"))
+    assert told["pid"] == int(pid)
+    asked = service.system.run(
+        "zipfs", "status", f"/srv/www/{service.name}", user="www-data", check=False
+    )
+    assert asked.returncode == 4
+    assert "no permission" in asked.stderr
     assert service.system.shell(f"stat -c '%U %a' /var/lib/zipfs/{service.name}") == "zipfs 700\n"
 
 

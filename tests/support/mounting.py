@@ -77,7 +77,13 @@ def as_user(user: int) -> list[str]:
 def environment(changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
     """Ours, for a child, with *changes*; None takes a variable away."""
     # No service manager's or user's settings take part; Python's own warnings are to be seen.
-    names = ("NOTIFY_SOCKET", "JOURNAL_STREAM", "STATE_DIRECTORY")
+    names = (
+        "NOTIFY_SOCKET",
+        "JOURNAL_STREAM",
+        "STATE_DIRECTORY",
+        "RUNTIME_DIRECTORY",
+        "XDG_RUNTIME_DIR",
+    )
     ours = {name: value for name, value in os.environ.items() if name not in names}
     ours |= {"PYTHONWARNINGS": "default", MARKER: str(os.getpid())}
     for name, value in (changes or {}).items():
@@ -145,6 +151,7 @@ class Mounted:
         library: Path,
         path: Path,
         index: Path,
+        runtime: Path,
         log: Path,
         process: subprocess.Popen[bytes],
         notifications: Notifications,
@@ -153,6 +160,8 @@ class Mounted:
         self.path = path
         """The mount point."""
         self.index = index
+        self.runtime = runtime
+        """The folder of its socket."""
         self.log = log
         """The daemon's standard error."""
         self.process = process
@@ -445,6 +454,10 @@ class Mounts:
                 index.parent.mkdir()
                 if user is not None:
                     os.chown(index.parent, user, user)
+        runtime = self.place / f"run-{number}"
+        runtime.mkdir(mode=0o755)
+        if user is not None:
+            os.chown(runtime, user, user)
         log = self.place / f"log-{number}"
         notifications = Notifications()
         command = as_user(user) if user is not None else []
@@ -456,6 +469,7 @@ class Mounts:
                 env=environment(
                     {
                         "NOTIFY_SOCKET": notifications.address,
+                        "RUNTIME_DIRECTORY": str(runtime),
                         _OF_MOUNT: notifications.address,
                         **(env or {}),
                     }
@@ -465,6 +479,7 @@ class Mounts:
             library=library.absolute(),  # the test may go elsewhere
             path=mountpoint.absolute(),
             index=index.absolute(),
+            runtime=runtime.absolute(),
             log=log,
             process=process,
             notifications=notifications,

@@ -1,0 +1,99 @@
+"""Where the daemon's socket is: the runtime folder, for who serves there and who asks.
+
+The socket is called after the mount's device, MAJOR:MINOR in ``/proc/self/mountinfo``
+(proc_pid_mountinfo(5)): that number is the same in every mount namespace, and a path isn't. The
+runtime folder is in memory, private, and nothing that a web server would ever serve.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+SYSTEM: Final = "/run/zipfs"
+"""The folder of root's mounts; systemd makes one in it for each unit."""
+USERS: Final = "/run/user"
+"""Where logind makes a folder for each user, pam_systemd(8)."""
+_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+def socket_name(device: str) -> str:
+    """What the socket of the mount with *device*, such as ``0:54``, is called."""
+    return device.replace(":", "-") + ".sock"
+
+
+def given_folder(environment: Mapping[str, str]) -> str | None:
+    """The folder that systemd has made: ``RuntimeDirectory=``, systemd.exec(5), the first."""
+    first = environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    return first if os.path.isabs(first) else None
+
+
+def own_folder(environment: Mapping[str, str]) -> str | None:
+    """Ours if there is no such: root's, or the user's by the XDG Base Directory Specification."""
+    if os.geteuid() == 0:
+        return SYSTEM
+    base = environment.get("XDG_RUNTIME_DIR", "")
+    return os.path.join(base, "zipfs") if os.path.isabs(base) else None
+
+
+def unsafe(status: os.stat_result) -> str | None:
+    """Why a folder with that *status* is no place for a socket; None if it is one."""
+    if not stat.S_ISDIR(status.st_mode):
+        return "it isn't a folder"
+    if status.st_uid not in (0, os.geteuid()):
+        return f"it belongs to user {status.st_uid}"
+    if status.st_mode & _OTHERS:
+        return "others than its owner may write to it"
+    return None
+
+
+def users_of(folder: str, descriptor: int) -> frozenset[int]:
+    """Who may serve in *folder*, open as *descriptor*: whom root has given it to, if it is root's.
+
+    So has systemd for a daemon that isn't root (``RuntimeDirectory=``, ``User=``).
+    """
+    if os.path.dirname(folder) != SYSTEM:
+        return frozenset()
+    above = os.stat(SYSTEM, follow_symlinks=False)
+    if above.st_uid != 0 or above.st_mode & _OTHERS:
+        return frozenset()
+    return frozenset((os.fstat(descriptor).st_uid,))
+
+
+def for_user(uid: int, gid: int) -> str:
+    """Make the folder of a daemon that root starts as another user. Raises :exc:`OSError`."""
+    os.makedirs(SYSTEM, 0o755, exist_ok=True)
+    folder = f"{SYSTEM}/user-{uid}"
+    try:
+        os.mkdir(folder, 0o755)
+    except FileExistsError:
+        if not stat.S_ISDIR(os.lstat(folder).st_mode):
+            raise
+    os.chown(folder, uid, gid, follow_symlinks=False)
+    return folder
+
+
+def candidates(environment: Mapping[str, str], user: int | None) -> Iterator[str]:
+    """Folders in which the socket of a mount of *user* may be, each once.
+
+    Raises :exc:`PermissionError`, at the end, if some can't be known.
+    """
+    refused: PermissionError | None = None
+    found = [given_folder(environment), SYSTEM]
+    try:
+        with os.scandir(SYSTEM) as entries:
+            found += sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+    except PermissionError as error:
+        refused = error
+    except OSError:
+        pass  # root has no mount
+    base = environment.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(base):
+        found.append(os.path.join(base, "zipfs"))
+    if user is not None:
+        found.append(f"{USERS}/{user}/zipfs")
+    yield from filter(None, dict.fromkeys(found))
+    if refused:
+        raise refused
