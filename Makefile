@@ -13,11 +13,10 @@ export PYTHON LIBRARY PORT SOAK_MINUTES SOAK_SEED
 # As the GNU Coding Standards have it.
 PREFIX := /usr/local
 DESTDIR :=
-HOME_OF_IT := $(PREFIX)/lib/zipfs
-export PREFIX DESTDIR HOME_OF_IT
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system lint test readers soak demo bench bench-scale fmt clean install uninstall
+.PHONY: help venv system lint test readers desktop soak demo bench bench-scale fmt clean install \
+	uninstall
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
@@ -40,13 +39,19 @@ lint: venv ## ruff, mypy and the import contract
 test: ## system packages, .venv/, lint and all tests
 	@.ci/system-packages test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -n 3 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile --ignore tests/desktop $(PYTEST_ARGS)
 
 readers: ## every reader of ZIPs x the corpus of hard folders, as a matrix (READERS_ARGS=)
 	@.ci/system-packages readers
 	@.ci/venv
 	@.ci/readers-tools
 	@$(BIN)/python -m tests.readers $(READERS_ARGS)
+
+desktop: ## file managers on a mount, under a virtual display; screenshots in .desktop/
+	@.ci/system-packages desktop
+	@.ci/venv
+	@rm -rf .desktop
+	ZIPFS_PICTURES=.desktop $(BIN)/pytest -n 2 tests/desktop $(PYTEST_ARGS)
 
 soak: ## random changes and reads through a mount for an hour, or SOAK_MINUTES=
 	@.ci/system-packages test
@@ -70,15 +75,15 @@ bench-scale: ## very many games, members and clients, and how cost grows (BENCH_
 	@$(BIN)/python -m bench.scale $(BENCH_ARGS)
 
 install: ## install zipfs, its systemd units and mount.zipfs below PREFIX=/usr/local (DESTDIR=)
-	@.ci/install
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' .ci/install
 
 uninstall: ## take away what `make install` installed; configs and indexes stay
-	@.ci/uninstall
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' .ci/uninstall
 
 fmt: venv ## format, and fix what can be fixed by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean: ## remove .venv/ and all caches
-	rm -rf .venv .readers .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .readers .desktop .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -path ./.git -prune -o -name __pycache__ -type d -exec rm -rf {} +

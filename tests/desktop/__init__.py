@@ -1,0 +1,1 @@
+"""File managers on a mount, under a virtual display; `make desktop` runs these tests."""
