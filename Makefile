@@ -10,7 +10,7 @@ BIN := .venv/bin
 export PYTHON LIBRARY PORT SOAK_MINUTES SOAK_SEED
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system lint test readers soak demo bench bench-scale fmt clean
+.PHONY: help venv system lint test readers audit soak demo bench bench-scale fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
@@ -40,6 +40,11 @@ readers: ## every reader of ZIPs x the corpus of hard folders, as a matrix (READ
 	@.ci/venv
 	@.ci/readers-tools
 	@$(BIN)/python -m tests.readers $(READERS_ARGS)
+
+audit: ## is anything known against the packages that zipfs runs with?
+	@.ci/system-packages build
+	@.ci/venv audit
+	@$(BIN)/python -m tests.audit
 
 soak: ## random changes and reads through a mount for an hour, or SOAK_MINUTES=
 	@.ci/system-packages test

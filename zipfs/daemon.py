@@ -259,6 +259,10 @@ def _mount(operations: Operations, path: str, settings: Settings) -> None:
     if settings.allow_other:
         options.add("allow_other")
     options.update(option for text in settings.options for option in text.split(",") if option)
+    # libfuse adds nosuid and nodev by itself. What can't be run in the library can't be run by
+    # way of the mount either, unless somebody asks for it.
+    if "exec" not in options and os.statvfs(settings.library).f_flag & os.ST_NOEXEC:
+        options.add("noexec")
     with _captured_stderr() as said:
         try:
             pyfuse3.init(operations, path, options)

@@ -42,6 +42,8 @@ CREATE TABLE issued (
 """
 
 
+_TABLES: Final = {(b"table", name, 1) for name in (b"files", b"blocks", b"issued")}
+
 Record = tuple[FileState, Checksums]
 _Bind = bytes | int
 
@@ -101,6 +103,8 @@ class Store:
         )
         try:
             self._db.text_factory = bytes  # a damaged row may hold text, of no encoding
+            # https://www.sqlite.org/security.html: of a file that somebody else may have made.
+            self._db.execute("PRAGMA trusted_schema = OFF")
             self._db.execute("PRAGMA journal_mode = WAL")
             # In WAL mode NORMAL can lose the last commits in a power cut, and
             # never the file's consistency: exactly what an index may lose.
@@ -124,6 +128,11 @@ class Store:
                 raise sqlite3.DatabaseError(
                     f"not an index of this version of zipfs (version {version})"
                 )
+        # What is called like a table of ours may be a view, which never ends, and a trigger does
+        # what it likes when something is kept. (A virtual table has no page of its own.)
+        schema = self._db.execute("SELECT type, name, rootpage > 0 FROM sqlite_schema")
+        if set(schema) != _TABLES:
+            raise sqlite3.DatabaseError("its tables aren't those of an index")
 
     def transaction(self) -> _Transaction:
         return _Transaction(self._db)
