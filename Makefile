@@ -15,8 +15,8 @@ PREFIX := /usr/local
 DESTDIR :=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system lint test readers desktop soak demo bench bench-scale fmt clean install \
-	uninstall
+.PHONY: help venv system lint test readers desktop audit soak demo bench bench-scale fmt clean \
+	install uninstall
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
@@ -52,6 +52,11 @@ desktop: ## file managers on a mount, under a virtual display; screenshots in .d
 	@.ci/venv
 	@rm -rf .desktop
 	ZIPFS_PICTURES=.desktop $(BIN)/pytest -n 2 tests/desktop $(PYTEST_ARGS)
+
+audit: ## is anything known against the packages that zipfs runs with?
+	@.ci/system-packages build
+	@.ci/venv audit
+	@$(BIN)/python -m tests.audit
 
 soak: ## random changes and reads through a mount for an hour, or SOAK_MINUTES=
 	@.ci/system-packages test

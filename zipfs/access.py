@@ -8,6 +8,8 @@ import stat
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from zipfs.acl import replaced
+
 
 class Access(NamedTuple):
     """Who may read something: permission bits (only ``r``), owner and group."""
@@ -77,9 +79,5 @@ def behind(status: os.stat_result, folders: Iterable[os.stat_result]) -> os.stat
     mode, uid, gid = common_access([status, *private])
     if stat.S_ISDIR(status.st_mode):
         mode |= mode >> 2  # whoever may list it may enter it
-    fields = list(status)
-    fields[stat.ST_MODE] = stat.S_IFMT(status.st_mode) | mode
-    fields[stat.ST_UID], fields[stat.ST_GID] = uid, gid
-    # By name what isn't among those ten, the times in nanoseconds for one.
-    others = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")}
-    return os.stat_result(fields, others)
+    mode |= stat.S_IFMT(status.st_mode)
+    return replaced(status, {stat.ST_MODE: mode, stat.ST_UID: uid, stat.ST_GID: gid})

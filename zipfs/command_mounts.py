@@ -68,13 +68,8 @@ def prepare(config: str) -> None:
     make_library(settings)  # before anything is made or cleared away
     romm_rules(settings)
     path = mp.prepare(mountpoint, settings.library)
-    device = privileged.mount(
-        path,
-        allow_other=settings.allow_other,
-        options=[option for text in settings.options for option in text.split(",") if option],
-        uid=os.getuid(),
-        gid=os.getgid(),
-    )
+    options = mp.mount_options(settings)
+    device = privileged.mount(path, options, uid=os.getuid(), gid=os.getgid())
     if not notifier.keep(device, "fuse"):
         mp.unmount(path)
         raise FuseError("the service manager doesn't take the mount over; see its log")

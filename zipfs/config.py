@@ -301,7 +301,8 @@ class Settings(BaseModel):
     @classmethod
     def _harmless(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for option in map(str.strip, ",".join(value).split(",")):
-            if option in ("rw", "max_read") or option.startswith("max_read="):
+            # `suid` and `dev` would take away what libfuse mounts with; nothing here needs them.
+            if option in ("rw", "suid", "dev", "max_read") or option.startswith("max_read="):
                 raise ValueError(
                     f"the mount option {option!r} can't be had with zipfs; leave it out"
                 )

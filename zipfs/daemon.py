@@ -293,13 +293,7 @@ def _raise_limit() -> int:
 def _mount(operations: Operations, mount: _Mount, settings: Settings) -> None:
     # libfuse's name for a mount that is there already; fuse_session_mount in fuse_lowlevel.h.
     path = mount.path if mount.device is None else f"/dev/fd/{mount.device}"
-    given = {option for text in settings.options for option in text.split(",") if option}
-    options = {"ro", "nosuid", "nodev", "noatime", "default_permissions", *given}
-    options.add(f"subtype={mp.SUBTYPE}")
-    if not any(option.startswith("fsname=") for option in given):
-        options.add(f"fsname={mp.SUBTYPE}")
-    if settings.allow_other:
-        options.add("allow_other")
+    options = mp.mount_options(settings)
     with _captured_stderr() as said:
         try:
             pyfuse3.init(operations, path, options)

@@ -135,7 +135,9 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         folder = self._folder(parent_inode)
-        if name in (b".", b".."):  # only asked for when exported by NFS
+        # Dots are only asked for when exported by NFS, the others never: the kernel takes paths
+        # apart. But a name is put into a path here, and must not lead anywhere else.
+        if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
             raise pyfuse3.FUSEError(errno.ENOENT)
         node = await self._catalog.lookup(folder, name)
         self._remember(node)
@@ -166,7 +168,9 @@ class Operations(pyfuse3.Operations):
     @_handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         # One listing per opendir: what is told in pieces can't shift in between.
-        listing = self._listings[fh]
+        listing = self._listing(fh)
+        if start_id < 0:
+            raise pyfuse3.FUSEError(errno.EINVAL)
         entries = self._told.get(listing)
         if entries is None:
             # Listings are told more than once; this is a third of what telling takes.
@@ -182,6 +186,7 @@ class Operations(pyfuse3.Operations):
 
     @_handler
     async def releasedir(self, fh: int) -> None:
+        self._listing(fh)
         del self._listings[fh]
 
     @_handler
@@ -214,10 +219,14 @@ class Operations(pyfuse3.Operations):
     async def read(self, fh: int, off: int, size: int) -> memoryview:  # type: ignore[override]  # pyfuse3 takes any buffer, and copies it before another task runs
         # What is in the page cache takes no await, and no wrapper: most reads of most mounts.
         found: memoryview | int | Exception
+        if off < 0 or size < 0:  # read(2), lseek(2)
+            raise pyfuse3.FUSEError(errno.EINVAL)
         started = perf_counter_ns()
         metrics = self.metrics
         try:
-            found = self._reader.read_now(self._handles[fh][1], off, size)
+            found = self._reader.read_now(self._opened(fh)[1], off, size)
+        except pyfuse3.FUSEError:
+            raise
         except Exception as error:  # noqa: BLE001 - _read_rest tells of it
             found = error
         if isinstance(found, memoryview):
@@ -231,7 +240,7 @@ class Operations(pyfuse3.Operations):
 
     @_handler
     async def _read_rest(self, fh: int, off: int, size: int, found: int | Exception) -> memoryview:
-        node, handle = self._handles[fh]
+        node, handle = self._opened(fh)
         try:
             if isinstance(found, Exception):
                 raise found
@@ -240,13 +249,15 @@ class Operations(pyfuse3.Operations):
             reason = "a file of it has changed"
             if isinstance(error, OSError):
                 reason = error.strerror or repr(error)
-            _once.warning("reading %s ended in an error: %s", shown(node.path), reason)
+            version = b"%d" % node.attributes.inode
+            _once.warning("reading %s ended in an error: %s", shown(node.path), reason, of=version)
             self._catalog.doubt(node)
             raise pyfuse3.FUSEError(errno.EIO) from None
 
     @_handler
     async def release(self, fh: int) -> None:
-        _, handle = self._handles.pop(fh)
+        _, handle = self._opened(fh)
+        del self._handles[fh]
         self._reader.release(handle)
 
     @_handler
@@ -273,6 +284,18 @@ class Operations(pyfuse3.Operations):
     @property
     def open_handles(self) -> int:
         return len(self._handles)
+
+    def _opened(self, fh: int) -> tuple[Node, Handle]:
+        try:
+            return self._handles[fh]
+        except KeyError:
+            raise pyfuse3.FUSEError(errno.EBADF) from None
+
+    def _listing(self, fh: int) -> Listing:
+        try:
+            return self._listings[fh]
+        except KeyError:
+            raise pyfuse3.FUSEError(errno.EBADF) from None
 
     def _node(self, inode: int) -> Node:
         try:

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from zipfs.errors import IndexFileError
+from zipfs.showing import shown
 from zipfs.store import FAILURES, Checks, Record, Store, code_of, is_damage
 from zipfs.syscalls import leave_to_owner
 
@@ -246,7 +247,9 @@ class Index:
     def _do_without(self, error: Exception) -> None:
         """Keep in memory what is to be saved: it has to be found, or it is hashed for ever."""
         if self._memory is None:
-            log.warning("can't save to the index %s: %s; going on without saving", self.file, error)
+            log.warning(
+                "can't save to the index %s: %s; going on without saving", self.file, _told(error)
+            )
             self._memory = Store(":memory:", self._checks)
         self._retry_at = time.monotonic() + _RETRY_SAVING
 
@@ -264,7 +267,7 @@ class Index:
         log.warning(
             "the index %s is damaged or of another version (%s); set aside as %s, hashing anew",
             self.file,
-            error,
+            _told(error),
             aside,
         )
 
@@ -276,3 +279,8 @@ def _open_or_make(file: str) -> int:
         return os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
     leave_to_owner(descriptor, os.path.dirname(os.path.abspath(file)))
     return descriptor
+
+
+def _told(error: Exception) -> str:
+    """What SQLite says, on one line: it quotes what it has found in the file."""
+    return shown(str(error).encode("utf-8", "surrogateescape"))

@@ -20,7 +20,8 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from zipfs.paths import shortened
+from zipfs.paths import named
+from zipfs.syscalls import READ_FOLDER
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -36,14 +37,13 @@ _DELETE_SELF: Final = 0x400
 _Q_OVERFLOW: Final = 0x4000
 _IGNORED: Final = 0x8000
 _ONLYDIR: Final = 0x1000000
-_DONT_FOLLOW: Final = 0x2000000
 _EXCL_UNLINK: Final = 0x4000000
 _ISDIR: Final = 0x40000000
 
 _CHANGES: Final = (
     _MODIFY | _ATTRIB | _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF
 )
-_MASK: Final = _CHANGES | _ONLYDIR | _DONT_FOLLOW | _EXCL_UNLINK
+_MASK: Final = _CHANGES | _ONLYDIR | _EXCL_UNLINK  # no _DONT_FOLLOW: see `named`
 _EVENT: Final = struct.Struct("iIII")
 _BUFFER: Final = 1 << 16
 _GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
@@ -90,7 +90,7 @@ class Inotify:
             path = todo.pop()
             absolute = os.path.join(self._root, path)
             try:
-                with shortened(absolute) as short:
+                with named(absolute, READ_FOLDER) as short:
                     self._folders[self._watch(short)] = path
                     # After it is watched: what comes into it from now on is told.
                     with contextlib.suppress(OSError), os.scandir(short) as entries:

@@ -188,9 +188,12 @@ class Library:
     ) -> Entry | LeftOut | None:
         """The same for what is shown at *path*, which may lead there by links."""
         entry = self.entry(source, origins)
-        if isinstance(entry, Entry) and path != source:
+        if not isinstance(entry, Entry) or path == source:
+            return entry
+        try:
             return entry._replace(status=behind(entry.status, self._way_to(source)))
-        return entry
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     def state(self, source: bytes) -> FileState:
         """The state that a folder itself is in: another one if a name came or went."""
@@ -212,8 +215,8 @@ class Library:
         for name, status in entries(self.absolute(source)):
             try:
                 children.append((name, self._entry(_join(source, name), origins, status)))
-            except FileNotFoundError:
-                continue  # went away meanwhile
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # went away meanwhile, or what a link leads to
         children.sort(key=lambda child: child[0])
         return children
 
@@ -300,13 +303,15 @@ class Library:
         """What the symbolic link at *path* leads to."""
         try:
             target = real(self.absolute(path))
-            status = os.lstat(target)
+            if not is_within(target, self.root):
+                return LeftOut(path, "a symbolic link that leaves the library")
+            status = lstat(target)
+            if is_link(status):  # by now
+                raise FileNotFoundError
         except OSError as error:
             if error.errno == errno.ELOOP:
                 return LeftOut(path, "a symbolic link that leads to itself")
             return LeftOut(path, "a symbolic link to nothing that can be reached")
-        if target != self.root and not target.startswith(self._prefix):
-            return LeftOut(path, "a symbolic link that leaves the library")
         source = target[len(self._prefix) :]
         if stat.S_ISDIR(status.st_mode):
             origins |= {path.rpartition(b"/")[0]}
@@ -323,7 +328,10 @@ class Library:
         """The folders that lead to *source*, the library itself left out."""
         end = source.find(b"/")
         while end >= 0:
-            yield lstat(self.absolute(source[:end]))
+            status = lstat(self.absolute(source[:end]))
+            if is_link(status):  # by now
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            yield status
             end = source.find(b"/", end + 1)
 
     def _judge(self, path: bytes, entry: Entry) -> Entry | LeftOut:

@@ -31,6 +31,7 @@ from typing import Final, NamedTuple
 import xxhash
 
 from zipfs.access import common_access
+from zipfs.acl import truthful
 from zipfs.errors import ConfigError
 from zipfs.filestate import FileState
 from zipfs.library import Entry, GameScan, LeftOut, Library, Origins, SourceFile
@@ -287,7 +288,7 @@ class ListedLibrary(Library):
             size = status.st_size + 1 if status.st_size <= MAX_LIST else 0
             data = file.read(size) if stat.S_ISREG(status.st_mode) else b""
             problem = "" if size else _problem(name, ListError(None, TOO_LARGE))
-            return data, os.fstat(descriptor), problem
+            return data, truthful(os.fstat(descriptor), descriptor), problem
 
     def _find(self, entries: list[Listed], found: _Found) -> None:
         """Find the files of *entries*. Raises :exc:`ListError`."""

@@ -38,7 +38,7 @@ FAILED: Final = 32
 _NOTHING_TO_US: Final = frozenset(
     """
     defaults ro rw auto noauto user nouser users nousers owner noowner group nogroup _netdev nofail
-    suid nosuid dev nodev exec relatime norelatime noatime atime diratime nodiratime strictatime
+    suid nosuid dev nodev relatime norelatime noatime atime diratime nodiratime strictatime
     nostrictatime lazytime nolazytime sync async dirsync silent loud mand nomand iversion noiversion
     """.split()  # noqa: SIM905 - forty lines otherwise
 )
@@ -46,7 +46,7 @@ _NOTHING_TO_US: Final = frozenset(
 keeps no times of access."""
 _OF_OTHERS: Final = re.compile(r"(x-|X-|comment=|user=|uhelper=|helper=)")
 _FUSE: Final = re.compile(
-    r"(noexec|nosymfollow|auto_unmount|fsname=.*|subtype=.*|((fs|def|root)?context)=.*)"
+    r"(exec|noexec|nosymfollow|auto_unmount|fsname=.*|subtype=.*|((fs|def|root)?context)=.*)"
 )
 _NEVER: Final = frozenset(("remount", "bind", "rbind", "move"))
 
@@ -205,13 +205,8 @@ def _serve(request: Request, mounted: functools.partial[None]) -> None:
     make_library(settings)  # before anything is made or cleared away
     romm_rules(settings)
     path = mp.prepare(settings.mountpoint, settings.library)
-    device = privileged.mount(
-        path,
-        allow_other=settings.allow_other,
-        options=[option for text in settings.options for option in text.split(",") if option],
-        uid=os.getuid(),
-        gid=os.getgid(),
-    )
+    options = mp.mount_options(settings)
+    device = privileged.mount(path, options, uid=os.getuid(), gid=os.getgid())
     with contextlib.suppress(OSError, KeyError):  # then there is no `zipfs status`
         entry = pwd.getpwnam(request.user)
         os.environ["RUNTIME_DIRECTORY"] = runtime.for_user(entry.pw_uid, entry.pw_gid)

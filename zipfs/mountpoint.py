@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from zipfs.config import Settings
 from zipfs.errors import FuseError, MountpointError
 
 DEVICE = "/dev/fuse"
@@ -86,6 +87,21 @@ def user_allow_other(file: str = FUSE_CONF) -> bool:
             return any(line.strip() == "user_allow_other" for line in lines)
     except OSError:
         return False
+
+
+def mount_options(settings: Settings) -> set[str]:
+    """All options of FUSE's and of mount(8) that a mount with *settings* has."""
+    given = {option for text in settings.options for option in text.split(",") if option}
+    options = {"ro", "nosuid", "nodev", "noatime", "default_permissions", f"subtype={SUBTYPE}"}
+    if not any(option.startswith("fsname=") for option in given):
+        options.add(f"fsname={SUBTYPE}")
+    if settings.allow_other:
+        options.add("allow_other")
+    # What can't be run in the library can't be run by way of the mount either, unless somebody
+    # asks for it.
+    if "exec" not in given and os.statvfs(settings.library).f_flag & os.ST_NOEXEC:
+        options.add("noexec")
+    return options | given
 
 
 def absolute(mountpoint: str) -> str:

@@ -1,9 +1,22 @@
-"""Paths of any length.
+"""Paths without links on the way, of any length.
+
+What is opened or looked at here was found by way of real folders. Between that and now
+somebody who may write into the library can have put a symbolic link in the place of any of
+them, and the path would lead out of it (DESIGN H2). To compare first would only shorten the
+race. So no link is ever followed, be it in the middle of the path or at its end: one in the
+middle is ``ENOTDIR``, as if there were no folder any more.
+
+- openat2(2) has the kernel see to it, in one call (since Linux 5.6).
+- Without it the path is walked folder by folder, each opened relative to the one before
+  and with ``O_NOFOLLOW``.
+- Where folders can't be opened so (not Linux), only the last component is looked at.
+
+Absolute paths are walked from ``/`` each time, and no folder is kept open: a disk that was
+unmounted and is mounted again at the same place goes on being the library.
 
 What a system call takes in one piece ends at PATH_MAX, 4096 bytes (path_resolution(7)),
 but a folder may lie deeper: programs that go there step by step make such paths, and
-rsync and Samba do. Here a longer path is walked in pieces, and what is left of it said
-relative to the folder reached.
+rsync and Samba do. A longer path is walked in pieces.
 """
 
 from __future__ import annotations
@@ -11,11 +24,20 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from zipfs.syscalls import ACCESS, ENTER_FOLDER, LISTS_DESCRIPTORS, READ_FOLDER
+from zipfs import syscalls
+from zipfs.acl import may_mislead, truthful
+from zipfs.syscalls import (
+    ACCESS,
+    ENTER_FOLDER,
+    HERE,
+    LISTS_DESCRIPTORS,
+    LOOK_AT,
+    READ_FOLDER,
+)
 
 PATH_MAX: Final = 4096
 """Bytes, with the NUL at the end."""
@@ -25,19 +47,82 @@ _JUNCTION: Final = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", None)
 
 
 def open_path(path: bytes, flags: int) -> int:
-    """open(2): a descriptor. Raises :exc:`OSError`."""
-    if len(path) < PATH_MAX:
+    """open(2) of an absolute *path* with ``O_NOFOLLOW``: a descriptor. Raises :exc:`OSError`.
+
+    That is ``ENOTDIR`` if a link is on the way. At the end of the path a link is ``ELOOP``,
+    or ``ENOTDIR`` if *flags* ask for a folder, and with ``O_PATH`` what is opened.
+    """
+    if not ENTER_FOLDER:
         return os.open(path, flags)
-    with shortened(path) as short:
-        return os.open(short, flags)
+    flags |= os.O_NOFOLLOW
+    if syscalls.openat2 is None:
+        return _walked(path, flags)
+    try:
+        if len(path) < PATH_MAX:
+            return syscalls.openat2(HERE, path, flags)
+        return _in_pieces(path, flags, syscalls.openat2)
+    except OSError as error:
+        if error.errno == errno.ELOOP and flags & (os.O_PATH | os.O_DIRECTORY):
+            # The last component can't have been it.
+            raise _not_a_folder(path) from None
+        raise
+
+
+def _in_pieces(path: bytes, flags: int, open_in: Callable[[int, bytes, int], int]) -> int:
+    folder = HERE
+    try:
+        while len(path) >= PATH_MAX:
+            cut = path.rfind(b"/", 1, PATH_MAX)
+            if cut < 0:
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
+            further = open_in(folder, path[:cut], ENTER_FOLDER)
+            _leave(folder)
+            folder, path = further, path[cut + 1 :]
+        return open_in(folder, path, flags)
+    finally:
+        _leave(folder)
+
+
+def _walked(path: bytes, flags: int) -> int:
+    *folders, last = [name for name in path.split(b"/") if name] or [b"."]
+    if path.endswith(b"/"):
+        flags |= os.O_DIRECTORY
+    folder = os.open(b"/", ENTER_FOLDER)
+    try:
+        for name in folders:
+            further = os.open(name, ENTER_FOLDER, dir_fd=folder)
+            _leave(folder)
+            folder = further
+        return os.open(last, flags, dir_fd=folder)
+    finally:
+        _leave(folder)
+
+
+def _leave(folder: int) -> None:
+    if folder != HERE:
+        os.close(folder)
+
+
+def _not_a_folder(path: bytes) -> OSError:
+    return NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
 
 
 def lstat(path: bytes) -> os.stat_result:
-    """lstat(2). Raises :exc:`OSError`."""
-    if len(path) < PATH_MAX:
+    """lstat(2) of an absolute *path*, its group's permissions being :func:`truthful`.
+
+    Raises :exc:`OSError`; ``ENOTDIR`` for a link on the way.
+    """
+    if not LOOK_AT:
         return os.lstat(path)
-    with shortened(path) as short:
-        return os.lstat(short)
+    return _looked_at(open_path(path, LOOK_AT))
+
+
+def _looked_at(descriptor: int) -> os.stat_result:
+    """fstat(2) of what was opened to be looked at, and the end of that."""
+    try:
+        return truthful(os.fstat(descriptor), b"/proc/self/fd/%d" % descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def entries(path: bytes) -> list[tuple[bytes, os.stat_result]]:
@@ -54,6 +139,8 @@ def entries(path: bytes) -> list[tuple[bytes, os.stat_result]]:
             for entry in iterator:
                 try:
                     status = entry.stat(follow_symlinks=False)
+                    if LOOK_AT and may_mislead(status):
+                        status = _looked_at(os.open(entry.name, LOOK_AT, dir_fd=descriptor))
                 except FileNotFoundError:
                     continue
                 found.append((os.fsencode(entry.name), status))
@@ -73,7 +160,7 @@ def _entries_by_path(path: bytes) -> list[tuple[bytes, os.stat_result]]:
             continue
     status = os.lstat(path)
     if not stat.S_ISDIR(status.st_mode) or is_link(status):
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        raise _not_a_folder(path)
     return found
 
 
@@ -103,32 +190,27 @@ def is_within(path: bytes, folder: bytes) -> bool:
 
 
 def may_read(path: bytes) -> bool:
-    """access(2): whether this process may read the file at *path*."""
+    """access(2): whether this process may read the file at the absolute *path*."""
     try:
-        with shortened(path) as short:
-            return os.access(short, os.R_OK, **ACCESS)
+        with named(path) as name:
+            return os.access(name, os.R_OK, **ACCESS)
     except OSError:
         return False
 
 
 @contextmanager
-def shortened(path: bytes) -> Iterator[bytes]:
-    """A path that leads where the absolute *path* does, short enough while this lasts.
+def named(path: bytes, flags: int = LOOK_AT) -> Iterator[bytes]:
+    """A short path to what an absolute *path* leads to, good while this lasts.
 
-    Raises :exc:`OSError` if a folder on the way can't be entered. Only on Linux can it be
-    done; elsewhere the path is left to the system, as it is.
+    It is for calls that take no descriptor, and they have to follow it: it is one of the links
+    in /proc/self/fd. *flags* are those of :func:`open_path`, which opens it. Raises
+    :exc:`OSError`. Elsewhere than on Linux it is *path* itself.
     """
-    if len(path) < PATH_MAX or not ENTER_FOLDER:
+    if not LOOK_AT:
         yield path
         return
-    descriptors: list[int] = []
+    descriptor = open_path(path, flags)
     try:
-        while len(path) >= PATH_MAX:
-            # Room is left for "/proc/self/fd/NUMBER/", and a name has at most 255 bytes.
-            cut = path.rindex(b"/", 1, PATH_MAX - 256)
-            descriptors.append(os.open(path[:cut], ENTER_FOLDER))
-            path = b"/proc/self/fd/%d/%s" % (descriptors[-1], path[cut + 1 :])
-        yield path
+        yield b"/proc/self/fd/%d" % descriptor
     finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
+        os.close(descriptor)

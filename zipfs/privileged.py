@@ -41,18 +41,16 @@ _ROOT_MODE: Final = 0o40000
 """Of the mount's root until the daemon tells: a folder."""
 
 
-def mount(path: str, *, allow_other: bool, options: Iterable[str] = (), uid: int, gid: int) -> int:
+def mount(path: str, options: Iterable[str], *, uid: int, gid: int) -> int:
     """Mount a zipfs on *path*, which *uid* and *gid* may use; the descriptor of ``/dev/fuse``.
 
-    *options* are FUSE's own, and those of mount(8) that narrow down what may be done there.
+    *options* are those of :func:`zipfs.mountpoint.mount_options`.
     Whoever looks at *path* waits from now on, until somebody answers on the descriptor; when it
     is closed, the mount is dead. Raises :exc:`FuseError`, :exc:`ConfigError`.
     """
     flags = _RDONLY | _NOSUID | _NODEV | _NOATIME
     source = mp.SUBTYPE
-    data = ["default_permissions"]
-    if allow_other:
-        data.append("allow_other")
+    data = []
     for option in options:
         name, _, value = option.partition("=")
         if option in _FLAGS:
@@ -61,7 +59,9 @@ def mount(path: str, *, allow_other: bool, options: Iterable[str] = (), uid: int
             source = value
         elif name in ("context", "fscontext", "defcontext", "rootcontext") and value:
             data.append(option)  # SELinux's, mount(8)
-        elif option not in ("default_permissions", "allow_other", f"subtype={mp.SUBTYPE}"):
+        elif option in ("default_permissions", "allow_other"):
+            data.append(option)
+        elif option not in ("exec", f"subtype={mp.SUBTYPE}"):
             raise ConfigError(f"the mount option {option!r} can't be had here; leave it out")
     try:
         device = os.open(mp.DEVICE, os.O_RDWR | os.O_CLOEXEC)

@@ -28,6 +28,7 @@ from zipfs.layout import Layout, Piece
 from zipfs.library import GameScan, LeftOut, Library, Origins, SourceFile
 from zipfs.listed import ListScan
 from zipfs.once import Once, shown
+from zipfs.paths import is_within
 from zipfs.playlists import Playlists
 from zipfs.policies import Policies
 from zipfs.romm import Rules
@@ -413,4 +414,6 @@ def _parent_source(library: Library, folder: bytes, game: bytes, source: bytes) 
     if game == source:
         return folder
     absolute = os.path.realpath(library.absolute(folder))
-    return os.path.relpath(absolute, library.root) if absolute != library.root else b""
+    if absolute == library.root or not is_within(absolute, library.root):
+        return b""  # a link that leads out has come into the way this moment
+    return os.path.relpath(absolute, library.root)

@@ -45,6 +45,7 @@ CREATE TABLE issued (
 """
 
 
+_TABLES: Final = {(b"table", name, 1) for name in (b"files", b"blocks", b"issued")}
 _COLUMNS: Final = "path, inode, size, mtime_ns, ctime_ns, crc32, digest, seal"
 """Of ``files``, in the order in which they are sealed."""
 
@@ -137,9 +138,12 @@ class Store:
         )
         try:
             self._db.text_factory = bytes  # a damaged row may hold text, of no encoding
+            # https://www.sqlite.org/security.html: of a file that somebody else may have made.
+            self._db.execute("PRAGMA trusted_schema = OFF")
             if reading:
                 self._db.execute("PRAGMA query_only = ON")
                 self._check(*self._identity())
+                self._check_schema()
                 return
             self._db.execute("PRAGMA journal_mode = WAL")
             # In WAL mode NORMAL can lose the last commits in a power cut, and
@@ -161,6 +165,14 @@ class Store:
                 self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             else:
                 self._check(version, application)
+        self._check_schema()
+
+    def _check_schema(self) -> None:
+        # What is called like a table of ours may be a view, which never ends, and a trigger does
+        # what it likes when something is kept. (A virtual table has no page of its own.)
+        schema = self._db.execute("SELECT type, name, rootpage > 0 FROM sqlite_schema")
+        if set(schema) != _TABLES:
+            raise sqlite3.DatabaseError("its tables aren't those of an index")
 
     def _identity(self) -> tuple[int, int]:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]

@@ -9,13 +9,21 @@ wherever Python does. What Windows or macOS lack is made up for here and in
 - ``preadv`` is ``pread``, and where there is neither (Windows), ``lseek`` and ``read``
   under a lock.
 - Where the page cache can't be asked or advised, it is left alone.
+- ``openat2``, which Python doesn't have, is called by its number; :mod:`zipfs.paths` knows
+  what to do without it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
+import functools
 import os
+import struct
+import sys
 from _thread import allocate_lock  # `threading` is half a MiB more in the process that hashes
+from collections.abc import Callable
 from typing import Any, Final
 
 
@@ -34,16 +42,26 @@ NO_LINK: Final = _flag("O_NOFOLLOW")
 """The same for what is to be written."""
 READ_FOLDER: Final = os.O_RDONLY | _flag("O_DIRECTORY") | _flag("O_CLOEXEC") | _flag("O_NOFOLLOW")
 """The same for a folder, where folders can be opened (:data:`LISTS_DESCRIPTORS`)."""
-ENTER_FOLDER: Final = _flag("O_PATH") and (
-    _flag("O_PATH") | _flag("O_DIRECTORY") | _flag("O_CLOEXEC")
-)
-"""Flags to open a folder with, only to go on from there; 0 where that can't be done."""
+LOOK_AT: Final = _flag("O_PATH") and (_flag("O_PATH") | _flag("O_CLOEXEC") | _flag("O_NOFOLLOW"))
+"""Flags to open with whatever it is, a link itself included, only to know which it is, and
+what ``fstat`` tells of it; 0 where that can't be done."""
+ENTER_FOLDER: Final = LOOK_AT and LOOK_AT | _flag("O_DIRECTORY")
+"""The same for a folder, only to go on from there."""
 
 LISTS_DESCRIPTORS: Final = os.scandir in os.supports_fd
 ACCESS: Final[dict[str, Any]] = (
     {"effective_ids": True} if os.access in os.supports_effective_ids else {}
 )
 """What ``os.access`` has to be told so that it asks for whom we are now."""
+
+HERE: Final = -100
+"""<fcntl.h>: AT_FDCWD, the folder from which a path begins that begins from none."""
+_OPENAT2: Final = 437
+"""The number of the call: one for all machines but two, of which one says ENOSYS."""
+_NO_SYMLINKS: Final = 0x04
+"""<linux/openat2.h>: RESOLVE_NO_SYMLINKS."""
+_OPEN_HOW: Final = struct.Struct("=QQQ")
+"""<linux/openat2.h>: struct open_how, with flags, mode and resolve."""
 
 _locks: Final = [allocate_lock() for _ in range(64)]
 """For the position of a descriptor, which threads that read it share."""
@@ -97,3 +115,51 @@ def leave_to_owner(descriptor: int, folder: str) -> None:
         with contextlib.suppress(OSError):  # a file system without owners
             status = os.stat(folder)
             os.fchown(descriptor, status.st_uid, status.st_gid)
+
+
+@functools.cache
+def _how(flags: int) -> bytes:
+    # What open(2) adds by itself on machines of 32 bits; with O_PATH, openat2 refuses it.
+    large = 0 if flags & _flag("O_PATH") else _flag("O_LARGEFILE")
+    return _OPEN_HOW.pack(flags | _flag("O_CLOEXEC") | large, 0, _NO_SYMLINKS)
+
+
+def _openat2() -> Callable[[int, bytes, int], int] | None:
+    if not LOOK_AT or sys.platform != "linux" or os.uname().machine == "alpha":
+        return None
+    # CDLL, and not PyDLL: it lets go of the interpreter's lock, or a disk that doesn't answer
+    # would stop all threads. And a function of our own, since its types are set.
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    call.restype = ctypes.c_long
+    call.argtypes = [
+        ctypes.c_long,
+        ctypes.c_long,
+        ctypes.c_char_p,
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+    ]
+
+    def open_without_links(folder: int, path: bytes, flags: int) -> int:
+        if b"\0" in path:
+            raise ValueError("embedded null byte")  # as os.open says; C would cut it off there
+        if not flags & _flag("O_PATH"):  # which opens nothing: os.lstat isn't audited either
+            sys.audit("open", path, None, flags)
+        how = _how(flags)
+        while True:
+            descriptor: int = call(_OPENAT2, folder, path, how, _OPEN_HOW.size)
+            if descriptor >= 0:
+                return descriptor
+            if (number := ctypes.get_errno()) != errno.EINTR:  # PEP 475
+                raise OSError(number, os.strerror(number), path)
+
+    try:
+        os.close(open_without_links(HERE, b"/", ENTER_FOLDER))
+    except OSError:  # ENOSYS before Linux 5.6; EPERM of a sandbox that doesn't know it
+        return None
+    return open_without_links
+
+
+openat2: Callable[[int, bytes, int], int] | None = _openat2()
+"""openat2(2) with ``RESOLVE_NO_SYMLINKS``: open a path, relative to the folder that is open as a
+descriptor, if no link is on the way; None where the system hasn't got it. Raises
+:exc:`OSError`: with ``ELOOP`` if there is a link."""

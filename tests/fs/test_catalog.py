@@ -19,6 +19,7 @@ import trio.testing
 from tests.fs.conftest import SETTLE
 from tests.fs.lab import FakeTime, open_below, until
 from tests.support.libraries import content, expected, make_file, make_game
+from zipfs import filehasher
 from zipfs import games as games_module
 from zipfs import kept as kept_module
 from zipfs.catalog import Catalog
@@ -658,16 +659,16 @@ async def test_a_file_that_is_refused_is_left_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Its bits say that it can be read, its server doesn't agree."""
-    open_it = os.open
+    open_it = filehasher.open_path
     attempts = []
 
-    def refused(path: bytes, *rest: int, **keywords: int) -> int:
-        if os.fsencode(path).endswith(b"/refused"):
+    def refused(path: bytes, flags: int) -> int:
+        if path.endswith(b"/refused"):
             attempts.append(path)
             raise PermissionError(errno.EACCES, "Permission denied")
-        return open_it(path, *rest, **keywords)
+        return open_it(path, flags)
 
-    monkeypatch.setattr(os, "open", refused)
+    monkeypatch.setattr(filehasher, "open_path", refused)
     make_game(library, "roms/game", {"1": b"1", "2": b"2", "refused": b"3"})
     node = await running.sealed("roms/game.zip")
     assert (await running.catalog.open(node)).sealed.count == 2
@@ -686,14 +687,14 @@ async def test_many_files_that_fail_are_few_looks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A look takes as long as the game is large; one for each file of a dead disk has no end."""
-    open_it = os.open
+    open_it = filehasher.open_path
 
-    def failing(path: bytes, *rest: int, **keywords: int) -> int:
-        if os.fsencode(path).endswith(b".bad"):
+    def failing(path: bytes, flags: int) -> int:
+        if path.endswith(b".bad"):
             raise OSError(errno.EACCES if refused else errno.EIO, "no")
-        return open_it(path, *rest, **keywords)
+        return open_it(path, flags)
 
-    monkeypatch.setattr(os, "open", failing)
+    monkeypatch.setattr(filehasher, "open_path", failing)
     files = {f"{number}.bad": b"x" for number in range(200)}
     make_game(library, "roms/game", files | {"good": b"x" * 10, "fine": b"x" * 5})
     running.catalog.rescan()

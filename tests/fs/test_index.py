@@ -272,6 +272,19 @@ OTHERS: dict[str, Callable[[str], object]] = {
     "another schema": lambda file: alter(
         file, "DROP TABLE files", "CREATE TABLE files (path TEXT, state TEXT)"
     ),
+    "a view that never ends": lambda file: alter(
+        file,
+        "DROP TABLE files",
+        "CREATE VIEW files AS WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i FROM n) SELECT"
+        " i path, i inode, i size, i mtime_ns, i ctime_ns, i crc32, i digest, i seal FROM n",
+    ),
+    "a trigger": lambda file: alter(
+        file, "CREATE TRIGGER t AFTER INSERT ON files BEGIN DELETE FROM issued; END"
+    ),
+    "a virtual table": lambda file: alter(
+        file, "DROP TABLE blocks", "CREATE VIRTUAL TABLE blocks USING fts5(digest, hashes, seal)"
+    ),
+    "one table more": lambda file: alter(file, "CREATE TABLE more (x)"),
     "text for numbers": lambda file: alter(
         file, "UPDATE files SET inode = 'one', crc32 = NULL WHERE 1", "UPDATE issued SET seconds=''"
     ),
@@ -307,6 +320,22 @@ def test_what_isnt_ours_is_made_anew(
         assert file in said[0]
         assert "hashing anew" in said[0]
         assert os.path.exists(file + ".bad")
+
+
+def test_what_is_in_it_stays_on_one_line(file: str, warnings: Callable[[], list[str]]) -> None:
+    """SQLite quotes the file, and whoever reads the log has a terminal."""
+    Index(file).close()
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA writable_schema = ON")
+        name = "x\n2026-01-01 INFO: all is well \x1b[2J\u202e"
+        database.execute(
+            "UPDATE sqlite_schema SET name = ?, sql = 'CREATE TABLE nonsense'", (name,)
+        )
+        database.commit()
+    Index(file).close()
+    [said] = warnings()
+    assert "all is well" in said
+    assert said.isprintable()
 
 
 def test_the_old_file_is_set_aside_with_all_that_belongs_to_it(

@@ -196,7 +196,17 @@ async def test_what_isnt_there(library: Path, fuse: Fuse) -> None:
     make_file(library / "file", b"")
     make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     file = await fuse.find("file")
-    for name in ("none", "none.zip", ".", "..", "x" * 300):
+    for name in (
+        "none",
+        "none.zip",
+        ".",
+        "..",
+        "",
+        "roms/game.zip",
+        "../library",
+        "file\0",
+        "x" * 300,
+    ):
         await refused(errno.ENAMETOOLONG if len(name) > 255 else errno.ENOENT,
                       fuse.lookup(ROOT_INODE, name))  # fmt: skip
     await refused(errno.ENOTDIR, fuse.lookup(file.st_ino, "below"))
@@ -290,7 +300,7 @@ async def test_a_listing_in_pieces(room: int, library: Path, fuse: Fuse) -> None
     ]
     await fuse.releasedir(handle)
     assert fuse.operations._listings == {}
-    await refused(errno.EIO, fuse.readdir(handle, 0))
+    await refused(errno.EBADF, fuse.readdir(handle, 0))
 
 
 async def test_a_listing_has_what_lookups_find(library: Path, fuse: Fuse) -> None:
@@ -328,7 +338,7 @@ async def test_reading(library: Path, fuse: Fuse) -> None:
     assert fuse.operations.open_handles == 3
     for handle in handles:
         await fuse.release(handle)
-        await refused(errno.EIO, fuse.read(handle, 0, 1))
+        await refused(errno.EBADF, fuse.read(handle, 0, 1))
     assert fuse.operations.open_handles == 0
 
 

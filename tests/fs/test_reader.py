@@ -21,6 +21,7 @@ from tests.fs.lab import open_below, source_file, until
 from tests.support.libraries import Expected, content, expected, make_file, make_game
 from zipfs import pool as pool_module
 from zipfs import reader as reader_module
+from zipfs import reading
 from zipfs.errors import ChangedError
 from zipfs.filestate import BLOCK
 from zipfs.library import Library
@@ -664,16 +665,16 @@ async def test_an_error_on_opening_leaves_nothing_open(
 ) -> None:
     make_game(library, "roms/game", {f"{n}": b"x" for n in range(4)})
     version = version_of(sealer)
-    open_it, opened = os.open, 0
+    open_it, opened = reading.open_path, 0
 
-    def third_fails(path: bytes, *rest: int) -> int:
+    def third_fails(path: bytes, flags: int) -> int:
         nonlocal opened
         opened += 1
         if opened == 3:
             raise OSError(number, os.strerror(number))
-        return open_it(path, *rest)
+        return open_it(path, flags)
 
-    monkeypatch.setattr(os, "open", third_fails)
+    monkeypatch.setattr(reading, "open_path", third_fails)
     with pytest.raises(OSError, match=r".") as caught:
         await open_version(reader, version)
     assert caught.value.errno == number
@@ -709,16 +710,16 @@ class Watch:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.most = 0
         self.opened = 0
-        open_it = os.open
+        open_it = reading.open_path
 
-        def watched(path: bytes, *rest: int, **keywords: int) -> int:
-            descriptor = open_it(path, *rest, **keywords)
-            if os.fsencode(path).startswith(os.fsencode(folder)):
+        def watched(path: bytes, flags: int) -> int:
+            descriptor = open_it(path, flags)
+            if path.startswith(os.fsencode(folder)):
                 self.opened += 1
                 self.most = max(self.most, len(open_below(folder)))
             return descriptor
 
-        monkeypatch.setattr(os, "open", watched)
+        monkeypatch.setattr(reading, "open_path", watched)
 
 
 @pytest.mark.parametrize(("files", "threads"), [(1, 1), (4, 2), (8, 4), (40, 8)])

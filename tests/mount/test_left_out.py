@@ -6,13 +6,17 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.support.acls import set_list
 from tests.support.libraries import content, expected_archive, make_file, make_game, tree
 from tests.support.mounting import Mounted, Mounts, poll
 from tests.support.users import NOBODY, OTHER, needs_root, run_as
 
+GROUP = 4321
+"""A group of nobody's."""
 TWO = {"a.bin": b"a", "b.bin": b"b"}
 
 
@@ -249,6 +253,43 @@ def test_permissions_are_enforced_and_followed(library: Path, mount: Mounts, pla
     # No byte of it has changed, so nothing that a web server tells of it.
     after = archive.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@needs_root
+def test_a_group_that_an_access_control_list_leaves_out(
+    library: Path, mount: Mounts, place: Path
+) -> None:
+    """H3: of a file with such a list, ``stat`` gives as the group's bits what they aren't."""
+    data = content(10_000)
+    folder = make_game(library, "roms/psx/Game", {"a": data, "b": data})
+    make_file(library / "roms/gb/Game.gb", data)
+    files = (folder / "a", folder / "b", library / "roms/gb/Game.gb")
+    os.chown(folder, 0, GROUP)
+    for path in files:
+        os.chown(path, 0, GROUP)
+        set_list(path, users={OTHER + 1: 4}, group=0)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+    def as_member(path: Path) -> bytes:
+        done = subprocess.run(
+            ["cat", str(path)],
+            user=OTHER,
+            group=GROUP,
+            extra_groups=[],
+            capture_output=True,
+            check=False,
+        )
+        return done.stdout
+
+    mounted = mount(library, "--allow-other")
+    archive = mounted.wait_archive("roms/psx/Game")
+    single = mounted.wait_for("roms/gb/Game.gb")
+    for path in (*files, archive, single):
+        assert as_member(path) == b""
+    for path in files:
+        set_list(path, users={OTHER + 1: 4}, group=4)
+    poll("both to be readable", lambda: as_member(archive) and as_member(single))
+    assert as_member(archive) == expected_archive(folder)
 
 
 @needs_root

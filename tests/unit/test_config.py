@@ -292,6 +292,8 @@ WRONG: list[tuple[str, str]] = [
     ('options = ["noatime, rw"]', "bad value for 'options' in {file}: the mount option 'rw'"),
     ("a = " + "[" * 5000, "the config file {file} isn't valid TOML: too deeply nested"),
     ('options = ["noatime,rw"]', "bad value for 'options' in {file}: the mount option 'rw'"),
+    ('options = ["suid"]', "bad value for 'options' in {file}: the mount option 'suid' can't be"),
+    ('options = ["ro, dev"]', "bad value for 'options' in {file}: the mount option 'dev' can't be"),
     ('options = ["max_read=1"]', "bad value for 'options' in {file}: the mount option 'max_read=1"),
     ("settle = ", "the config file {file} isn't valid TOML: "),
     ("settle = 1\nsettle = 2", "the config file {file} isn't valid TOML: "),

@@ -87,6 +87,7 @@ def test_entries(by_descriptor: bool, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_long_paths_are_left_to_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no /proc to go on from."""
     monkeypatch.setattr(paths, "ENTER_FOLDER", 0)
+    monkeypatch.setattr(paths, "LOOK_AT", 0)
     with pytest.raises(OSError, match="File name too long"):
         paths.lstat(b"/tmp" + b"/x" * paths.PATH_MAX)
 
