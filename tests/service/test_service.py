@@ -214,6 +214,16 @@ def test_stop_leaves_nothing_and_cuts_downloads_off(service: Service) -> None:
         reader.wait()
 
 
+def test_stop_doesn_t_wait_for_a_stuck_daemon(service: Service) -> None:
+    service.drop_in("[Service]\nTimeoutStopSec=2\n")
+    service.systemctl("start")
+    service.wait()
+    service.system.run("kill", "-STOP", service.show("MainPID"))
+    service.systemctl("stop")  # nobody asks the mount anything
+    assert not service.is_mounted()
+    assert service.show("MainPID") == "0"
+
+
 def test_a_dead_mount_of_somebody_else_s_crash_is_cleared_away(service: Service) -> None:
     """Left behind by a daemon that no unit started."""
     left = service.system.start("zipfs", "mount", "--config", f"/etc/zipfs/{service.name}.toml")
