@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from zipfs import errors, identity
 from zipfs.layout import Data
-from zipfs.library import LeftOut
+from zipfs.outcomes import Version
 from zipfs.reading import close_all, open_file, read_source
-from zipfs.sealing import Version
+from zipfs.sources import LeftOut
 from zipfs.zipformat import Member
 
 if TYPE_CHECKING:

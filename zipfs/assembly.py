@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from zipfs.filestate import Checksums
-from zipfs.library import GameScan, SourceFile
 from zipfs.listed import ListScan
 from zipfs.names import archive_order
 from zipfs.playlists import Playlists
+from zipfs.sources import GameScan, SourceFile
 from zipfs.style import FIXED_TIME, Style
 from zipfs.varied import VariantScan
 from zipfs.zipformat import Member

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from zipfs.library import Entry
 from zipfs.sealing import Sealer
+from zipfs.sources import Entry
 
 
 class Belonging:

@@ -21,14 +21,15 @@ from zipfs.filestate import FileState
 from zipfs.games import Games
 from zipfs.hasher import Hasher
 from zipfs.kept import Game, Totals
-from zipfs.library import Entry, LeftOut, Place
 from zipfs.listings import Listing, Listings, Making
 from zipfs.nodes import Archive, File, Folder, Node, archive_node, folder_node, join, mirrored
 from zipfs.once import Once, shown
+from zipfs.outcomes import Examination, Plain, Sealed, Version
 from zipfs.pool import Limits
 from zipfs.romm import Rules
-from zipfs.sealing import Examination, Plain, Sealed, Sealer, Version
+from zipfs.sealing import Sealer
 from zipfs.selection import folders_of
+from zipfs.sources import Entry, LeftOut, Place
 from zipfs.survey import lane_of
 from zipfs.threads import Threads
 

@@ -28,11 +28,12 @@ from zipfs.errors import (
     NotSealedError,
     ZipfsError,
 )
-from zipfs.library import Entry
 from zipfs.options import archive_options, mount_options
+from zipfs.outcomes import Impossible, Plain, Unneeded
 from zipfs.sealers import make_sealer
-from zipfs.sealing import Impossible, Plain, Sealer, Unneeded
+from zipfs.sealing import Sealer
 from zipfs.selection import folders_of
+from zipfs.sources import Entry
 from zipfs.terminal import Bar, load_settings, log_to_stderr
 
 log = logging.getLogger(__name__)

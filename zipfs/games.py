@@ -21,21 +21,21 @@ import trio
 from zipfs.filestate import Checksums
 from zipfs.hasher import Hasher
 from zipfs.kept import Game, Gaps, Sums, Totals, Unsaved, Versions, last_for
-from zipfs.library import Entry, LeftOut, Place, SourceFile
 from zipfs.once import Once, shown
-from zipfs.reviews import Reviews, within
-from zipfs.rounds import Rounds
-from zipfs.sealing import (
+from zipfs.outcomes import (
     Examination,
     Impossible,
     Plain,
     Sealed,
-    Sealer,
     Unhashed,
     Unneeded,
     Unsettled,
     Version,
 )
+from zipfs.reviews import Reviews, within
+from zipfs.rounds import Rounds
+from zipfs.sealing import Sealer
+from zipfs.sources import Entry, LeftOut, Place, SourceFile
 from zipfs.survey import lane_of
 from zipfs.threads import Threads
 

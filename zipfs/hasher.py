@@ -27,9 +27,9 @@ from zipfs.errors import ChangedError
 from zipfs.filehasher import SLICE
 from zipfs.filestate import BLOCK, Checksums, FileState
 from zipfs.hashing import At, Done, Failed, Unexpected
-from zipfs.library import SourceFile
 from zipfs.metrics import Speed
 from zipfs.once import shown
+from zipfs.sources import SourceFile
 from zipfs.threads import timed_out
 from zipfs.worker import LostError, Worker
 

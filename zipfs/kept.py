@@ -9,8 +9,8 @@ from typing import Final
 
 from zipfs.filestate import Checksums, FileState
 from zipfs.index import Index
-from zipfs.library import Place, SourceFile
-from zipfs.sealing import Examination, Outcome, Sealed, Version
+from zipfs.outcomes import Examination, Outcome, Sealed, Version
+from zipfs.sources import Place, SourceFile
 from zipfs.store import Record
 from zipfs.threads import Threads
 

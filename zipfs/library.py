@@ -17,116 +17,22 @@ followed to get there.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
-import xxhash
-
-from zipfs.access import Access, behind, common_access, grants_us
+from zipfs.access import behind, common_access, grants_us
 from zipfs.errors import LibraryError
 from zipfs.filestate import FileState
 from zipfs.paths import entries, is_link, is_within, lstat, may_read, open_path, real
 from zipfs.selection import Policy
+from zipfs.sources import NO_LINKS, Entry, GameScan, LeftOut, Origins, SourceFile
 from zipfs.syscalls import READ_FOLDER
 
 MAX_LINKED_FOLDERS: Final = 8
 """From how many different folders links may be followed on the way down."""
-
-
-class LeftOut(NamedTuple):
-    """Something that isn't shown, and why."""
-
-    path: bytes
-    reason: str
-
-
-Origins = frozenset[bytes]
-_NO_LINKS: Final[Origins] = frozenset()
-
-
-class Place(NamedTuple):
-    """Where a path of the library leads to, links followed."""
-
-    source: bytes
-    origins: Origins = _NO_LINKS
-
-
-class Entry(NamedTuple):
-    """What a path of the library leads to, links followed: a folder or a file."""
-
-    source: bytes
-    status: os.stat_result
-    origins: Origins = _NO_LINKS
-
-    @property
-    def place(self) -> Place:
-        return Place(self.source, self.origins)
-
-    @property
-    def is_folder(self) -> bool:
-        return stat.S_ISDIR(self.status.st_mode)
-
-    @property
-    def is_real(self) -> bool:
-        """Whether it is in the library, and nothing that is only shown beside a game."""
-        return True
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """A file of a game: *path* within the game's folder, *source* in the library."""
-
-    path: bytes
-    source: bytes
-    state: FileState
-
-
-@dataclass(frozen=True, slots=True)
-class GameScan:
-    """A game folder as it was found: all files that belong, by path."""
-
-    files: tuple[SourceFile, ...]
-    access: Access
-    changed_ns: int
-    """When the youngest of its files and folders last changed, ns since the epoch."""
-    written_ns: int
-    """The same by mtime alone."""
-    left_out: tuple[LeftOut, ...]
-    status: os.stat_result
-    """The folder's own."""
-    problem: str = ""
-    """Why there can be no archive of it."""
-
-    def is_archive(self, fewest: int) -> bool:
-        """Whether it is shown as an archive, if games of *fewest* files or more are."""
-        return len(self.files) >= fewest
-
-    def without(self, refused: Callable[[SourceFile], bool]) -> GameScan:
-        """The same without the files that were *refused* to us."""
-        if not any(map(refused, self.files)):
-            return self
-        files = tuple(file for file in self.files if not refused(file))
-        return dataclasses.replace(self, files=files)
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(file.state.size for file in self.files)
-
-    def fingerprint(self) -> bytes:
-        """XXH3-128 of all that was found: another one means that something changed."""
-        hasher = xxhash.xxh3_128(repr(self.access).encode())
-        for file in self.files:
-            hasher.update(b"%d %d %d %d " % file.state)
-            hasher.update(
-                b"%d %d %s%s" % (len(file.path), len(file.source), file.path, file.source)
-            )
-        return hasher.digest()
 
 
 class Library:
@@ -175,7 +81,7 @@ class Library:
     def statvfs(self) -> os.statvfs_result:
         return os.statvfs(self.root)
 
-    def entry(self, source: bytes, origins: Origins = _NO_LINKS) -> Entry | LeftOut | None:
+    def entry(self, source: bytes, origins: Origins = NO_LINKS) -> Entry | LeftOut | None:
         """What *source*, whose parent has no links on the way, leads to; None if nothing."""
         try:
             status = lstat(self.absolute(source))
@@ -184,7 +90,7 @@ class Library:
             return None
 
     def entry_at(
-        self, path: bytes, source: bytes, origins: Origins = _NO_LINKS
+        self, path: bytes, source: bytes, origins: Origins = NO_LINKS
     ) -> Entry | LeftOut | None:
         """The same for what is shown at *path*, which may lead there by links."""
         entry = self.entry(source, origins)
@@ -208,7 +114,7 @@ class Library:
             os.close(descriptor)
 
     def folder(
-        self, source: bytes, origins: Origins = _NO_LINKS
+        self, source: bytes, origins: Origins = NO_LINKS
     ) -> list[tuple[bytes, Entry | LeftOut]]:
         """All entries of a folder, by name."""
         children = []
@@ -240,7 +146,7 @@ class Library:
         self,
         source: bytes,
         policy: Policy,
-        origins: Origins = _NO_LINKS,
+        origins: Origins = NO_LINKS,
         *,
         path: bytes | None = None,
     ) -> GameScan:
@@ -272,7 +178,7 @@ class Library:
         A folder that can't be listed is passed over here; whoever asks for it is
         told why.
         """
-        todo: list[tuple[bytes, bytes, Origins]] = [(b"", b"", _NO_LINKS)]
+        todo: list[tuple[bytes, bytes, Origins]] = [(b"", b"", NO_LINKS)]
         while todo:
             path, source, origins = todo.pop()
             try:

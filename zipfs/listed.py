@@ -34,12 +34,13 @@ from zipfs.access import common_access
 from zipfs.acl import truthful
 from zipfs.errors import ConfigError
 from zipfs.filestate import FileState
-from zipfs.library import Entry, GameScan, LeftOut, Library, Origins, SourceFile
+from zipfs.library import Library
 from zipfs.lists import MAX_LIST, TOO_LARGE, Listed, ListError, parse
 from zipfs.locations import Folders, UnusableError
 from zipfs.paths import is_within, real
 from zipfs.selection import Policy, Wrapped
 from zipfs.showing import shown
+from zipfs.sources import Entry, GameScan, LeftOut, Origins, SourceFile
 from zipfs.syscalls import READ_FILE
 
 SUFFIX: Final = b".list"

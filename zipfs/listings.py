@@ -25,8 +25,8 @@ import trio
 
 from zipfs.filestate import FileState
 from zipfs.kept import last_for
-from zipfs.library import Place
 from zipfs.nodes import Folder, Node
+from zipfs.sources import Place
 
 MEMORY: Final = 50_000
 """How many entries are kept in all listings, except that one may have more."""

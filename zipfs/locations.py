@@ -13,8 +13,8 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from zipfs.library import Entry, LeftOut, Origins
 from zipfs.showing import shown
+from zipfs.sources import Entry, LeftOut, Origins
 
 _NO_LINKS: Final[Origins] = frozenset()
 _EVERYBODY_ENTERS: Final = 0o111

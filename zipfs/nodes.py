@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from zipfs import identity
 from zipfs.filestate import FileState
 from zipfs.layout import Data, Piece
-from zipfs.library import Entry, Origins, SourceFile
-from zipfs.sealing import Sealed
+from zipfs.outcomes import Sealed
+from zipfs.sources import Entry, Origins, SourceFile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,18 +14,10 @@ from typing import Final, Protocol
 from zipfs.errors import ChangedError
 from zipfs.filehasher import hash_file
 from zipfs.filestate import FileState
-from zipfs.library import Entry, SourceFile
 from zipfs.once import shown
-from zipfs.sealing import (
-    Absent,
-    Examination,
-    Impossible,
-    Sealed,
-    Sealer,
-    Unhashed,
-    Unsettled,
-    Version,
-)
+from zipfs.outcomes import Absent, Examination, Impossible, Sealed, Unhashed, Unsettled, Version
+from zipfs.sealing import Sealer
+from zipfs.sources import Entry, SourceFile
 from zipfs.store import Record
 
 _SAVE_COUNT: Final = 500

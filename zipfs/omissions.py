@@ -21,7 +21,7 @@ from enum import Enum
 from itertools import islice
 from typing import Final, NamedTuple
 
-from zipfs.library import LeftOut
+from zipfs.sources import LeftOut
 
 REMEMBERED: Final = 10_000
 OF_ONE: Final = 1_000

@@ -18,13 +18,15 @@ from zipfs.errors import IndexFileError, LayoutError, LibraryError, NotSealedErr
 from zipfs.filestate import BLOCK, MIN_SETTLE
 from zipfs.globs import Patterns, check_placeholders, check_relative, platform_names
 from zipfs.index import IN_MEMORY, Index
-from zipfs.library import Entry, LeftOut, Library, SourceFile
+from zipfs.library import Library
 from zipfs.offline import Game, Progress, Summary, seal_all
+from zipfs.outcomes import Absent, Examination, Impossible, Plain, Version
 from zipfs.paths import slashed
 from zipfs.playlists import Playlists, platforms_named
 from zipfs.policies import load_rules
 from zipfs.romm import Rules
-from zipfs.sealing import Absent, Examination, Impossible, Plain, Sealer, Version
+from zipfs.sealing import Sealer
+from zipfs.sources import Entry, LeftOut, SourceFile
 from zipfs.store import Record
 from zipfs.style import Style
 

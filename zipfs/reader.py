@@ -24,9 +24,9 @@ from typing import Final, Protocol
 import trio
 
 from zipfs.layout import Data, Piece
-from zipfs.library import SourceFile
 from zipfs.pool import CLOSED, Limits, OpenFile, Pool
 from zipfs.reading import Blocks, Key, close_all, key_of, open_file, open_files, read_source
+from zipfs.sources import SourceFile
 from zipfs.threads import Threads
 
 log = logging.getLogger(__name__)

@@ -25,8 +25,8 @@ import xxhash
 
 from zipfs.errors import ChangedError
 from zipfs.filestate import BLOCK, FileState
-from zipfs.library import SourceFile
 from zipfs.paths import open_path
+from zipfs.sources import SourceFile
 from zipfs.syscalls import READ_FILE, pread
 
 Key = tuple[bytes, FileState]

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from zipfs import identity
 from zipfs.once import shown
-from zipfs.sealing import Version
+from zipfs.outcomes import Version
 from zipfs.zipformat import FORMAT_VERSION
 
 

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Sequence
 
 import trio
 
-from zipfs.library import LeftOut, Library, SourceFile
+from zipfs.library import Library
 from zipfs.omissions import By, Omissions
+from zipfs.outcomes import Examination, Unhashed, Unsettled
 from zipfs.paths import is_within
-from zipfs.sealing import Examination, Unhashed, Unsettled
+from zipfs.sources import LeftOut, SourceFile
 from zipfs.survey import lane_of
 from zipfs.threads import Threads
 

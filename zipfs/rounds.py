@@ -15,9 +15,10 @@ from typing import Final, Protocol
 import trio
 
 from zipfs.kept import Game
-from zipfs.library import LeftOut, Place
 from zipfs.once import Once
-from zipfs.sealing import Examination, Sealer, Version
+from zipfs.outcomes import Examination, Version
+from zipfs.sealing import Sealer
+from zipfs.sources import LeftOut, Place
 from zipfs.survey import lane_of, survey
 from zipfs.threads import Threads, timed_out
 

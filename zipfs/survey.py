@@ -6,8 +6,9 @@ import functools
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Final
 
-from zipfs.library import Entry, LeftOut, Library, Origins, Place
+from zipfs.library import Library
 from zipfs.selection import Policy
+from zipfs.sources import Entry, LeftOut, Origins, Place
 from zipfs.threads import Threads
 
 STEP: Final = 256

@@ -111,7 +111,7 @@ def leave_to_owner(descriptor: int, folder: str) -> None:
 
     Else the daemon, an ordinary user, couldn't write what an administrator has made for it.
     """
-    if hasattr(os, "fchown") and os.geteuid() == 0:
+    if hasattr(os, "fchown") and hasattr(os, "geteuid") and os.geteuid() == 0:
         with contextlib.suppress(OSError):  # a file system without owners
             status = os.stat(folder)
             os.fchown(descriptor, status.st_uid, status.st_gid)

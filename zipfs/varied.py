@@ -26,8 +26,9 @@ from typing import Final
 import xxhash
 
 from zipfs.filestate import FileState
-from zipfs.library import Entry, GameScan, LeftOut, Library, Origins, SourceFile
+from zipfs.library import Library
 from zipfs.selection import Policy, Wrapped
+from zipfs.sources import Entry, GameScan, LeftOut, Origins, SourceFile
 from zipfs.variants import Variant, Variants
 
 _NO_LINKS: Final[Origins] = frozenset()

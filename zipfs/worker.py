@@ -16,7 +16,7 @@ import trio
 
 from zipfs import hashing
 from zipfs.hashing import Answer, At, Done, End, Failed, Ready, Request, Unexpected
-from zipfs.library import SourceFile
+from zipfs.sources import SourceFile
 from zipfs.threads import timed_out
 
 _ANSWER_TO: Final = 0.25

@@ -14,7 +14,8 @@ from zipfs import sealing, worker
 from zipfs.filehasher import hash_file
 from zipfs.index import Index
 from zipfs.library import Library
-from zipfs.sealing import Examination, Sealer, Unhashed, Version
+from zipfs.outcomes import Examination, Unhashed, Version
+from zipfs.sealing import Sealer
 
 SETTLE = 2.0
 

@@ -18,7 +18,7 @@ import pytest
 import trio
 
 from zipfs.filestate import FileState
-from zipfs.library import SourceFile
+from zipfs.sources import SourceFile
 
 NOBODY: Final = 65534
 """A user who owns nothing here."""

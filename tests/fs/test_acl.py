@@ -14,9 +14,10 @@ from tests.support.acls import set_list
 from tests.support.libraries import make_file, make_game
 from zipfs import acl
 from zipfs.filestate import FileState
-from zipfs.library import Entry, Library
+from zipfs.library import Library
 from zipfs.paths import entries, lstat
 from zipfs.selection import Selection
+from zipfs.sources import Entry
 
 LISTS: dict[str, tuple[dict[str, Any], int]] = {
     "the mask is somebody else's": ({"users": {33: 4}, "group": 0}, 0o600),

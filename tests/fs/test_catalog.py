@@ -30,9 +30,10 @@ from zipfs.games import Game
 from zipfs.index import Index
 from zipfs.library import Library
 from zipfs.nodes import Archive, File, Folder, Node
+from zipfs.outcomes import Examination, Sealed, Version
 from zipfs.pool import Limits
 from zipfs.romm import Rules
-from zipfs.sealing import Examination, Sealed, Sealer, Version
+from zipfs.sealing import Sealer
 
 
 class Tree:

@@ -31,7 +31,7 @@ NAME: Final = "0-999.sock"
 @pytest.fixture(autouse=True)
 def mounted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mount as far as mountinfo says, and alive if asked."""
-    mount = Mount("0:999", PATH, "fuse.zipfs", f"rw,user_id={os.geteuid()},group_id=0")
+    mount = Mount("0:999", PATH, "fuse.zipfs", frozenset({"rw", f"user_id={os.geteuid()}"}))
     monkeypatch.setattr(mountpoint, "mounted_at", lambda path: mount if path == PATH else None)
     monkeypatch.setattr(mountpoint, "is_dead", lambda path: False)
 
@@ -367,10 +367,31 @@ async def test_who_serves_it_must_be_who_mounted(
         listener.listen(8)
     with listener:
         assert "no socket" in await refused(folder)  # root has mounted
-        theirs = Mount("0:999", PATH, "fuse.zipfs", f"rw,user_id={NOBODY},group_id=0")
+        theirs = Mount("0:999", PATH, "fuse.zipfs", frozenset({"rw", f"user_id={NOBODY}"}))
         monkeypatch.setattr(mountpoint, "mounted_at", lambda path: theirs)
         monkeypatch.setattr(statusclient, "PATIENCE", 0.2)
         assert "has not answered" in await refused(folder)  # they may, and don't
+
+
+@root_only
+@pytest.mark.parametrize("writable", [False, True])
+async def test_whom_root_has_given_a_folder_may_serve_in_it(
+    place: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, writable: bool
+) -> None:
+    """As systemd does for a daemon that isn't root; unless others could have made the folder."""
+    monkeypatch.setattr(statusclient, "PATIENCE", 0.2)
+    system = place / "system"
+    system.mkdir(mode=0o755)
+    system.chmod(0o777 if writable else 0o755)
+    theirs = system / "games"
+    theirs.mkdir()
+    os.chown(theirs, NOBODY, NOBODY)
+    with unprivileged():
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(f"{theirs}/{NAME}")
+        listener.listen(8)
+    with listener:
+        assert ("no socket" if writable else "has not answered") in await refused(folder)
 
 
 async def test_a_mount_that_hangs_isnt_dead(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,9 @@ from tests.support.escapes import NAME, make_library, write_escapes
 from zipfs.catalog import Catalog
 from zipfs.index import Index
 from zipfs.listed import ListedLibrary
+from zipfs.outcomes import Impossible
 from zipfs.pool import Limits
-from zipfs.sealing import Impossible, Sealer
+from zipfs.sealing import Sealer
 
 
 class Opens:

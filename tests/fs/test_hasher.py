@@ -28,7 +28,7 @@ from zipfs.errors import ChangedError
 from zipfs.filehasher import FileHasher, hash_file
 from zipfs.filestate import BLOCK, Checksums, FileState
 from zipfs.hasher import Hasher
-from zipfs.library import SourceFile
+from zipfs.sources import SourceFile
 from zipfs.worker import Worker
 
 Files = Sequence[tuple[int, bytes, SourceFile]]

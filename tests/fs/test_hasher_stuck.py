@@ -18,7 +18,7 @@ from zipfs import hasher as hasher_module
 from zipfs.filehasher import FileHasher
 from zipfs.filestate import Checksums, FileState
 from zipfs.hasher import Hasher
-from zipfs.library import SourceFile
+from zipfs.sources import SourceFile
 
 PATIENCE = 0.1
 LONG = 10.0

@@ -24,7 +24,7 @@ from zipfs.filehasher import SLICE
 from zipfs.filestate import BLOCK, Checksums, FileState
 from zipfs.hasher import Hasher
 from zipfs.hashing import Request
-from zipfs.library import SourceFile
+from zipfs.sources import SourceFile
 from zipfs.worker import Process
 
 FOR_EVER = 1.0

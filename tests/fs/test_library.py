@@ -19,15 +19,9 @@ from tests.support.libraries import make_file, make_game
 from zipfs.access import Access, behind, common_access, grants_us
 from zipfs.errors import LibraryError
 from zipfs.filestate import FileState
-from zipfs.library import (
-    MAX_LINKED_FOLDERS,
-    Entry,
-    GameScan,
-    LeftOut,
-    Library,
-    SourceFile,
-)
+from zipfs.library import MAX_LINKED_FOLDERS, Library
 from zipfs.selection import Selection
+from zipfs.sources import Entry, GameScan, LeftOut, SourceFile
 
 ALL = Selection((b"*/*",))
 

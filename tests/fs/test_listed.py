@@ -23,13 +23,14 @@ from zipfs.catalog import Catalog
 from zipfs.errors import ConfigError, StaleError
 from zipfs.filestate import FileState
 from zipfs.index import Index
-from zipfs.library import Entry, LeftOut
 from zipfs.listed import ListedLibrary, ListScan
 from zipfs.nodes import Folder
 from zipfs.offline import seal_all
+from zipfs.outcomes import Absent, Impossible, Outcome, Plain, Sealed, Unsettled, Version
 from zipfs.pool import Limits
-from zipfs.sealing import Absent, Impossible, Outcome, Plain, Sealed, Sealer, Unsettled, Version
+from zipfs.sealing import Sealer
 from zipfs.selection import Selection
+from zipfs.sources import Entry, LeftOut
 from zipfs.style import FIXED_TIME, Style
 
 LIST = b".lists/bulk"

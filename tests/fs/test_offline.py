@@ -17,7 +17,8 @@ from zipfs import offline
 from zipfs.filehasher import hash_file
 from zipfs.index import Index
 from zipfs.offline import Game, Summary, seal_all, seal_one
-from zipfs.sealing import Plain, Sealed, Sealer, Unhashed
+from zipfs.outcomes import Plain, Sealed, Unhashed
+from zipfs.sealing import Sealer
 
 
 class Bar:

@@ -20,8 +20,9 @@ from zipfs.index import Index
 from zipfs.layout import Data
 from zipfs.library import Library
 from zipfs.offline import seal_all
+from zipfs.outcomes import Plain, Sealed, Version
 from zipfs.playlists import Mode, Playlists
-from zipfs.sealing import Plain, Sealed, Sealer, Version
+from zipfs.sealing import Sealer
 from zipfs.style import FIXED_TIME, Style
 
 GAME = "roms/psx/Game"

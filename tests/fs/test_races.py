@@ -17,9 +17,10 @@ from zipfs.errors import ChangedError
 from zipfs.filehasher import hash_file
 from zipfs.filestate import FileState
 from zipfs.inotify import Inotify
-from zipfs.library import Entry, LeftOut, Library, SourceFile
+from zipfs.library import Library
 from zipfs.reading import open_file, read_source
 from zipfs.selection import Selection
+from zipfs.sources import Entry, LeftOut, SourceFile
 
 ALL: Final = Selection((b"*/*",))
 SECONDS: Final = 1.0

@@ -26,9 +26,10 @@ from zipfs.errors import ChangedError
 from zipfs.filestate import BLOCK
 from zipfs.library import Library
 from zipfs.nodes import File, mirrored
+from zipfs.outcomes import Version
 from zipfs.pool import Limits
 from zipfs.reader import BUFFER, Content, Handle, Reader
-from zipfs.sealing import Sealer, Version
+from zipfs.sealing import Sealer
 
 GAME = b"roms/game"
 LIMITS = Limits(files=400, threads=8)

@@ -19,18 +19,18 @@ from zipfs.filehasher import hash_file
 from zipfs.filestate import BLOCK
 from zipfs.index import Index
 from zipfs.library import Library
-from zipfs.sealing import (
+from zipfs.outcomes import (
     Absent,
     Examination,
     Impossible,
     Outcome,
     Plain,
     Sealed,
-    Sealer,
     Unhashed,
     Unsettled,
     Version,
 )
+from zipfs.sealing import Sealer
 
 GAME = b"roms/game"
 

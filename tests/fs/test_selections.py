@@ -15,10 +15,11 @@ from zipfs import offline
 from zipfs.globs import Patterns
 from zipfs.index import Index
 from zipfs.library import Library
+from zipfs.outcomes import Plain
 from zipfs.playlists import Playlists
 from zipfs.romm import Rules
 from zipfs.rommrules import read_rules
-from zipfs.sealing import Plain, Sealer
+from zipfs.sealing import Sealer
 
 
 def encoded(patterns: object) -> tuple[bytes, ...]:

@@ -16,10 +16,10 @@ from tests.support.libraries import make_game
 from zipfs.catalog import Catalog
 from zipfs.config import Settings
 from zipfs.fs import Operations
-from zipfs.library import LeftOut
 from zipfs.pool import Limits
 from zipfs.reader import Reader
 from zipfs.sealing import Sealer
+from zipfs.sources import LeftOut
 from zipfs.status import NEWEST, Status
 
 GAME = b"roms/game"

@@ -18,21 +18,13 @@ from tests.support.lists import text_of, write_list
 from zipfs import kept as kept_module
 from zipfs.catalog import Catalog
 from zipfs.index import Index
-from zipfs.library import Entry, LeftOut, Library
+from zipfs.library import Library
 from zipfs.listed import ListedLibrary
 from zipfs.offline import seal_all
+from zipfs.outcomes import Absent, Outcome, Plain, Sealed, Unhashed, Unneeded, Unsettled, Version
 from zipfs.pool import Limits
-from zipfs.sealing import (
-    Absent,
-    Outcome,
-    Plain,
-    Sealed,
-    Sealer,
-    Unhashed,
-    Unneeded,
-    Unsettled,
-    Version,
-)
+from zipfs.sealing import Sealer
+from zipfs.sources import Entry, LeftOut
 from zipfs.survey import survey
 from zipfs.threads import Threads
 from zipfs.variants import Variant

@@ -13,8 +13,10 @@ import pytest
 from tests.support.libraries import content, make_game
 from zipfs.filehasher import hash_file
 from zipfs.index import Index
-from zipfs.library import Entry, LeftOut, Library, Origins
-from zipfs.sealing import Sealed, Sealer, Unhashed, Unsettled
+from zipfs.library import Library
+from zipfs.outcomes import Sealed, Unhashed, Unsettled
+from zipfs.sealing import Sealer
+from zipfs.sources import Entry, LeftOut, Origins
 
 SETTLE = 0.05
 GAME = b"roms/psx/Game"

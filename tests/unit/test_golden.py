@@ -31,7 +31,8 @@ from zipfs.index import Index
 from zipfs.layout import Data, Layout
 from zipfs.library import Library
 from zipfs.names import entry_names
-from zipfs.sealing import Sealed, Sealer
+from zipfs.outcomes import Sealed
+from zipfs.sealing import Sealer
 from zipfs.zipformat import FORMAT_VERSION, Member, archive_time
 
 ARCHIVE = b"roms/game.zip"

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zipfs import omissions as omissions_module
-from zipfs.library import LeftOut
 from zipfs.omissions import KINDS, OF_ONE, OTHER_KINDS, WENT_AWAY, By, Omissions
 from zipfs.reviews import within
+from zipfs.sources import LeftOut
 
 GAME = (By.GAME, b"roms/game")
 FOLDER = (By.FOLDER, b"roms")
