@@ -6,17 +6,18 @@
 #   BENCH_ARGS='--rounds 3'   further arguments for `make bench`; --help lists them
 #   PREFIX=/usr/local DESTDIR=   for `make install` and `make uninstall`
 #   SOAK_MINUTES=60           for `make soak`; SOAK_SEED=… repeats what it has found
+#   ENDURE_MINUTES=60         for `make endure`; ENDURE_ARGS='--publish' and others, --help lists them
 
 BIN := .venv/bin
-export PYTHON LIBRARY PORT SOAK_MINUTES SOAK_SEED
+export PYTHON LIBRARY PORT SOAK_MINUTES SOAK_SEED ENDURE_MINUTES
 
 # As the GNU Coding Standards have it.
 PREFIX := /usr/local
 DESTDIR :=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system lint test readers desktop audit soak demo bench bench-scale fmt clean \
-	install uninstall
+.PHONY: help venv system lint test readers desktop audit soak endure demo bench bench-scale fmt \
+	clean install uninstall
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
@@ -62,6 +63,11 @@ soak: ## random changes and reads through a mount for an hour, or SOAK_MINUTES=
 	@.ci/system-packages test
 	@.ci/venv
 	@$(BIN)/python -m tests.model.soak
+
+endure: ## a day's work in an hour, or ENDURE_MINUTES=: memory, threads, open files flat? (plot)
+	@.ci/system-packages bench
+	@.ci/venv bench
+	@$(BIN)/python -m bench.endure $(ENDURE_ARGS)
 
 demo: ## mount and serve free games, or LIBRARY=/path, on 127.0.0.1:8080 (or PORT=)
 	@.ci/system-packages demo

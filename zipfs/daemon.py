@@ -30,6 +30,7 @@ from zipfs.catalog import Catalog
 from zipfs.config import Settings
 from zipfs.errors import ConfigError, FuseError, ZipfsError
 from zipfs.fs import Operations
+from zipfs.heap import share_heap
 from zipfs.library import Library
 from zipfs.listed import ListedLibrary
 from zipfs.notify import Notifier, handed_over, watchdog_seconds
@@ -71,6 +72,7 @@ def run(
         notifier.let_go(DEVICE_NAME)
     if settings.mountpoint is None:
         raise ConfigError("no mountpoint given; name it on the command line or in a config file")
+    share_heap()  # before there are threads
     if device is None:
         mp.check_fuse(allow_other=settings.allow_other)
     make_library(settings)  # before anything is made or cleared away

@@ -1,0 +1,117 @@
+"""What /proc tells of a daemon and the process that hashes for it; and how large its index is."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.usage import CLOCK_TICKS
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Process:
+    """One process at one moment; memory in MiB (proc_pid_smaps(5))."""
+
+    rss: float
+    pss: float
+    uss: float
+    """What it alone has."""
+    threads: int
+    descriptors: int
+    cpu: float
+    """Seconds so far."""
+
+    @classmethod
+    def of(cls, pid: int) -> Process | None:
+        """None if there is no such process any more."""
+        folder = Path(f"/proc/{pid}")
+        try:
+            memory = {
+                line.split()[0].rstrip(":"): int(line.split()[1]) / 1024
+                for line in (folder / "smaps_rollup").read_text().splitlines()[1:]
+            }
+            # The name before it may hold anything. The first is field 3 of proc_pid_stat(5).
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            descriptors = len(os.listdir(folder / "fd"))
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        if "Rss" not in memory:  # a zombie
+            return None
+        return cls(
+            rss=memory["Rss"],
+            pss=memory["Pss"],
+            uss=memory["Private_Clean"] + memory["Private_Dirty"],
+            threads=int(fields[17]),
+            descriptors=descriptors,
+            cpu=sum(map(int, fields[11:13])) / CLOCK_TICKS,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """All that is looked at, at one moment; *when* is in seconds since the start."""
+
+    when: float
+    phase: str
+    """`load`, `quiet`, or `judged`: a quiet one that counts."""
+    daemon: Process
+    hasher: Process | None
+    """There are files to hash, or were half a minute ago."""
+    index: int
+    """Bytes of the index."""
+    wal: int
+    done: int
+    """Things done so far."""
+    received: int
+    """Bytes received by clients so far."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Probe:
+    """Takes samples of the daemon *pid*."""
+
+    pid: int
+    index: Path
+    start: float
+    samples: list[Sample] = field(default_factory=list)
+
+    def take(self, phase: str, done: int, received: int) -> None:
+        """One more sample; none if the process has ended, which is told elsewhere."""
+        daemon = Process.of(self.pid)
+        if daemon is None:
+            return
+        self.samples.append(
+            Sample(
+                when=time.monotonic() - self.start,
+                phase=phase,
+                daemon=daemon,
+                hasher=self._hasher(),
+                index=_size(self.index),
+                wal=_size(Path(f"{self.index}-wal")),
+                done=done,
+                received=received,
+            )
+        )
+
+    def _hasher(self) -> Process | None:
+        for name in os.listdir("/proc"):
+            if not name.isdecimal():
+                continue
+            try:
+                fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[1]) == self.pid:
+                return Process.of(int(name))
+        return None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

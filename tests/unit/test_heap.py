@@ -1,0 +1,56 @@
+"""One heap for all threads, where the C library has such a choice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.heaps import glibc_only
+
+PROGRAM = """
+import ctypes, os, threading
+from tests.support.heaps import thread_heaps
+from zipfs.heap import share_heap
+said = share_heap() if {share} else None
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+meet = threading.Barrier(5)
+def work():
+    libc.malloc(ctypes.c_size_t(65536))
+    meet.wait()
+    meet.wait()
+for _ in range(4):
+    threading.Thread(target=work).start()
+meet.wait()
+print(said, thread_heaps(os.getpid()))
+meet.wait()
+"""
+
+
+def said(share: bool, **environment: str) -> list[str]:
+    command = [sys.executable, "-c", PROGRAM.replace("{share}", str(share))]
+    # From here, `-c` finds the modules.
+    root = Path(__file__).parents[2]
+    ours = {**os.environ, **environment}
+    done = subprocess.run(command, env=ours, cwd=root, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+@glibc_only
+def test_threads_share_a_heap_from_then_on() -> None:
+    assert said(share=True) == ["True", "0"]
+    assert int(said(share=False)[1]) > 1
+
+
+@glibc_only
+@pytest.mark.parametrize(
+    ("name", "value"), [("MALLOC_ARENA_MAX", "3"), ("GLIBC_TUNABLES", "glibc.malloc.arena_max=3")]
+)
+def test_who_has_chosen_keeps_the_choice(name: str, value: str) -> None:
+    found, heaps = said(share=True, **{name: value})
+    assert found == "False"
+    assert int(heaps) > 0
