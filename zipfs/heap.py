@@ -2,9 +2,9 @@
 
 glibc gives threads heaps of their own, up to eight for each CPU (mallopt(3), M_ARENA_MAX). The
 daemon's threads come and go, each takes what a look at a game takes, and what one of them leaves
-free the others can't use: with the same objects alive, a `chmod -R` of the library time after
-time made the process grow from 52 MiB to 88, and with one heap to 68, which it had after the
-second time. Threads that would wait for each other there hold the interpreter's lock anyway.
+free the others can't use: with as many objects alive, `chmod -R` of a library, eight times over,
+made the process grow from 52 MiB to 88, and with one heap to 70. Threads that would wait for each
+other there hold the interpreter's lock anyway.
 
 Elsewhere (musl) there is one heap, and no such call.
 """
