@@ -78,11 +78,28 @@ def _listen(
         if reason := runtime.unsafe(os.fstat(descriptor)):
             log.warning("`zipfs status` will get no answer: no socket in %s, as %s", folder, reason)
             return None
+        _sweep(folder, descriptor)
         name = runtime.socket_name(mount.device)
         return _bind(descriptor, name, _SHARED if given else _PRIVATE, stack)
     except OSError as error:
         log.info("`zipfs status` will get no answer: no socket in %s: %s", folder, error.strerror)
         return None
+
+
+def _sweep(path: str, folder: int) -> None:
+    """Take away the sockets of daemons that were killed (DESIGN H5)."""
+    for name in os.listdir(path):
+        if not runtime.is_socket_name(name):
+            continue
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+            channel.setblocking(False)
+            try:
+                channel.connect(f"/proc/self/fd/{folder}/{name}")
+            except ConnectionRefusedError:  # nobody listens any more
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=folder)
+            except OSError:
+                continue
 
 
 def _bind(folder: int, name: str, mode: int, stack: contextlib.ExitStack) -> socket.socket:

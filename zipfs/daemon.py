@@ -39,6 +39,7 @@ from zipfs.reader import Reader
 from zipfs.rommconfig import RommConfig
 from zipfs.sealers import make_library, make_sealer, romm_rules
 from zipfs.sealing import Sealer
+from zipfs.showing import shown
 from zipfs.status import Status
 from zipfs.varied import VariedLibrary
 from zipfs.watcher import needs_polling, watch
@@ -133,7 +134,7 @@ async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
                         await trio.to_thread.run_sync(tune, abandon_on_cancel=True)
                     status = Status(settings, mount.path, sealer.index, catalog, reader, operations)
                     await serving.start(control.run, status.document, mount.path)
-                    log.info("mounted %s on %s", settings.library, settings.mountpoint)
+                    log.info("mounted %s on %s", _shown(settings.library), _shown(mount.path))
                     notifier.ready()
                     mount.mounted()
                     serving.start_soon(_keep_alive, notifier)
@@ -148,7 +149,7 @@ async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
                 pyfuse3.terminate()
                 # Lazily, if somebody is in there: downloads under way are cut off.
                 pyfuse3.close(unmount=True)
-                log.info("unmounted %s", settings.mountpoint)
+                log.info("unmounted %s", _shown(mount.path))
 
 
 @contextlib.asynccontextmanager
@@ -272,6 +273,10 @@ async def _report(catalog: Catalog, notifier: Notifier) -> None:
         else:
             notifier.status(f"{totals.archives} archives sealed")
         await trio.sleep(_STATUS_INTERVAL)
+
+
+def _shown(path: str) -> str:
+    return shown(os.fsencode(path))
 
 
 async def _keep_alive(notifier: Notifier) -> None:

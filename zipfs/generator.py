@@ -52,8 +52,11 @@ def generate(folder: str, configs: str = CONFIGS) -> None:
     except OSError:
         return
     for name in names:
+        path = os.path.join(configs, name)
+        if not os.path.isfile(path):
+            continue  # to open a FIFO would take for ever
         try:
-            with open(os.path.join(configs, name), "rb") as file:
+            with open(path, "rb") as file:
                 text = drop_in(tomllib.load(file))
         except (OSError, ValueError, RecursionError):
             continue

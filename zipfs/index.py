@@ -79,6 +79,7 @@ class Index:
             return
         try:
             os.makedirs(os.path.dirname(os.path.abspath(file)), mode=0o700, exist_ok=True)
+            _refuse_foreign_link(file)
             # Made here so that it is the owner's alone: paths are private.
             descriptor = _open_or_make(file)  # inherited by none, PEP 446
             regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
@@ -184,6 +185,7 @@ class Index:
             if not is_damage(error):
                 raise
             self._set_aside(error)
+            os.close(_open_or_make(self.file))
             return Store(self.file, self._checks)
 
     def _merged(self, read: Callable[[Store], dict[K, V]]) -> dict[K, V]:
@@ -240,6 +242,7 @@ class Index:
             self._disk = None
         try:
             self._set_aside(error)
+            os.close(_open_or_make(self.file))
             self._disk = Store(self.file, self._checks)
         except FAILURES as again:
             self._do_without(again)
@@ -273,10 +276,13 @@ class Index:
 
 
 def _open_or_make(file: str) -> int:
+    """Open *file*, made for its folder's owner if missing; its descriptor."""
     try:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        return os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        # Not O_CREAT: who may write the folder, and maybe isn't us, would choose by a link what
+        # is made where.
+        return os.open(file, os.O_RDWR)
     leave_to_owner(descriptor, os.path.dirname(os.path.abspath(file)))
     return descriptor
 
@@ -284,3 +290,13 @@ def _open_or_make(file: str) -> int:
 def _told(error: Exception) -> str:
     """What SQLite says, on one line: it quotes what it has found in the file."""
     return shown(str(error).encode("utf-8", "surrogateescape"))
+
+
+def _refuse_foreign_link(file: str) -> None:
+    """Raise if *file* is a link of somebody else's, who so has us write where he may not."""
+    try:
+        status = os.lstat(file)
+    except OSError:
+        return  # which is told when it is opened
+    if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
+        raise OSError(errno.EPERM, "it is a link of another user's")

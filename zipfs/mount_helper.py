@@ -61,9 +61,11 @@ class Request(NamedTuple):
 
 def split(options: str) -> Iterator[str]:
     """The single options of a string of them, without quotes and backslashes."""
-    for option in re.findall(r'(?:[^,"\\]|\\.|"[^"]*"?)+', options, re.DOTALL):
+    if re.fullmatch(r'(?:[^"\\]|\\.|"[^"]*")*', options, re.DOTALL) is None:
+        raise click.UsageError(f"a quote isn't closed in the mount options {options!r}")
+    for option in re.findall(r'(?:[^,"\\]|\\.|"[^"]*")+', options, re.DOTALL):
         yield re.sub(
-            r'\\(.)|"([^"]*)"?', lambda found: found[1] or found[2] or "", option, flags=re.DOTALL
+            r'\\(.)|"([^"]*)"', lambda found: found[1] or found[2] or "", option, flags=re.DOTALL
         )
 
 
@@ -210,6 +212,8 @@ def _serve(request: Request, mounted: functools.partial[None]) -> None:
     with contextlib.suppress(OSError, KeyError):  # then there is no `zipfs status`
         entry = pwd.getpwnam(request.user)
         os.environ["RUNTIME_DIRECTORY"] = runtime.for_user(entry.pw_uid, entry.pw_gid)
+        # Its home may not be its own, as that of a system's user often isn't.
+        os.environ["STATE_DIRECTORY"] = runtime.state_for_user(entry.pw_uid, entry.pw_gid)
     privileged.become(request.user)
     daemon.run(settings, device, mounted=mounted)
 

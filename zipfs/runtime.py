@@ -8,12 +8,15 @@ runtime folder is in memory, private, and nothing that a web server would ever s
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from typing import Final
 
 SYSTEM: Final = "/run/zipfs"
 """The folder of root's mounts; systemd makes one in it for each unit."""
+STATE: Final = "/var/lib/zipfs"
+"""Where the same users keep what lasts."""
 USERS: Final = "/run/user"
 """Where logind makes a folder for each user, pam_systemd(8)."""
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -22,6 +25,11 @@ _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 def socket_name(device: str) -> str:
     """What the socket of the mount with *device*, such as ``0:54``, is called."""
     return device.replace(":", "-") + ".sock"
+
+
+def is_socket_name(name: str) -> bool:
+    """Whether a socket of ours is called so."""
+    return re.fullmatch(r"[0-9]+-[0-9]+\.sock", name) is not None
 
 
 def given_folder(environment: Mapping[str, str]) -> str | None:
@@ -64,10 +72,19 @@ def users_of(folder: str, descriptor: int) -> frozenset[int]:
 
 def for_user(uid: int, gid: int) -> str:
     """Make the folder of a daemon that root starts as another user. Raises :exc:`OSError`."""
-    os.makedirs(SYSTEM, 0o755, exist_ok=True)
-    folder = f"{SYSTEM}/user-{uid}"
+    return _made_for(SYSTEM, uid, gid, 0o755)
+
+
+def state_for_user(uid: int, gid: int) -> str:
+    """The same for what it keeps, its index for one."""
+    return _made_for(STATE, uid, gid, 0o700)
+
+
+def _made_for(above: str, uid: int, gid: int, mode: int) -> str:
+    os.makedirs(above, 0o755, exist_ok=True)
+    folder = f"{above}/user-{uid}"
     try:
-        os.mkdir(folder, 0o755)
+        os.mkdir(folder, mode)
     except FileExistsError:
         if not stat.S_ISDIR(os.lstat(folder).st_mode):
             raise

@@ -436,3 +436,19 @@ def test_folders_that_cant_be_looked_into(folder: Path) -> None:
         assert next(found) == f"{runtime.USERS}/7/zipfs"
         with pytest.raises(PermissionError):
             next(found)
+
+
+async def test_sockets_of_the_killed_are_swept_and_no_others(folder: Path) -> None:
+    def bound(name: str) -> socket.socket:
+        made = socket.socket(socket.AF_UNIX)
+        made.bind(f"{folder}/{name}")
+        return made
+
+    bound("0-998.sock").close()
+    bound("other.sock").close()
+    with bound("0-997.sock") as alive:
+        alive.listen()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(control.run, tell, PATH, environment(folder))
+            assert set(os.listdir(folder)) == {NAME, "0-997.sock", "other.sock"}
+            nursery.cancel_scope.cancel()

@@ -660,3 +660,38 @@ def test_what_root_makes_in_the_daemon_s_folder_is_the_daemon_s(tmp_path: Path) 
     os.chown(tmp_path, 0, 0)
     Index(str(file)).close()
     assert file.stat().st_uid == 0
+
+
+@needs_root
+def test_also_in_place_of_one_that_was_set_aside(tmp_path: Path) -> None:
+    os.chown(tmp_path, NOBODY, OTHER)
+    tmp_path.chmod(0o755)
+    file = tmp_path / "index.sqlite3"
+    file.write_text("junk")
+    umask = os.umask(0o022)
+    try:
+        with closing(Index(str(file))) as index:
+            index.put_files({})
+            made = {path.name: path.stat() for path in tmp_path.iterdir()}
+    finally:
+        os.umask(umask)
+    assert "index.sqlite3.bad" in made
+    for name, status in made.items():
+        if not name.endswith(".bad"):
+            assert (status.st_uid, status.st_mode & 0o777) == (NOBODY, 0o600), name
+
+
+@needs_root
+def test_a_link_of_somebody_else_s_is_not_followed(tmp_path: Path) -> None:
+    """A daemon's user could have root make or change a file of his choice."""
+    precious = tmp_path / "precious"
+    precious.write_text("")
+    for target in (precious, tmp_path / "new"):
+        file = tmp_path / "index.sqlite3"
+        file.symlink_to(target)
+        os.chown(file, NOBODY, NOBODY, follow_symlinks=False)
+        with pytest.raises(IndexFileError, match="a link of another user's"):
+            Index(str(file))
+        file.unlink()
+    assert precious.read_text() == ""
+    assert not (tmp_path / "new").exists()

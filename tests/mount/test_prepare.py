@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from bench.mount import is_mounted
 from bench.process import stop
 from tests.support.libraries import content, expected_archive, make_game
-from tests.support.mounting import as_user, environment, poll, run_zipfs, unmount_lazily
+from tests.support.mounting import Mounts, as_user, environment, poll, run_zipfs, unmount_lazily
 from tests.support.users import NOBODY, needs_root
 from zipfs.mountpoint import MAX_BACKGROUND
 
@@ -44,8 +45,17 @@ class Manager:
         self.socket.settimeout(30)
         self.log = place / "daemon.log"
 
+        self.note = place / "note"
+
     def prepare(self) -> subprocess.CompletedProcess[str]:
-        return run_zipfs("prepare", "--config", self.config, env={"NOTIFY_SOCKET": self.address})
+        return run_zipfs(
+            "prepare", "--config", self.config, "--note", self.note,
+            env={"NOTIFY_SOCKET": self.address},
+        )  # fmt: skip
+
+    def end(self) -> subprocess.CompletedProcess[str]:
+        """What ExecStopPost= does."""
+        return run_zipfs("unmount", "--lazy", "--if-mounted", "--noted", self.note)
 
     def kept(self) -> int:
         message, descriptors, _, _ = socket.recv_fds(self.socket, 4096, 4)
@@ -127,12 +137,17 @@ def test_a_daemon_without_any_right_answers(manager: Manager, public_program: st
     # It had no right to take it away; whoever made it has.
     with pytest.raises(OSError, match="Transport endpoint is not connected"):
         os.listdir(manager.path)
+    manager.config.unlink()  # it goes by the note alone
     for _ in range(2):
-        done = run_zipfs("unmount", "--if-mounted", "--config", manager.config)
+        done = manager.end()
         assert (done.returncode, done.stderr) == (0, "")
         assert not is_mounted(manager.path)
-    done = run_zipfs("unmount", "--config", manager.config)
+    done = run_zipfs("unmount", manager.path)
     assert (done.returncode, done.stderr) == (4, f"zipfs: no zipfs is mounted on {manager.path}\n")
+    done = run_zipfs("unmount", "--noted", manager.note)
+    assert (done.returncode, done.stderr) == (
+        4, f"zipfs: nothing is mounted by the note {manager.note}\n",
+    )  # fmt: skip
 
 
 def test_the_one_before_that_died_is_taken_away(manager: Manager) -> None:
@@ -178,3 +193,56 @@ def test_what_could_do_harm_or_is_unknown_is_refused(manager: Manager, option: s
     assert done.returncode == 2
     assert f"the mount option '{option}' can't be had" in done.stderr
     assert not is_mounted(manager.path)
+
+
+def test_the_mount_of_another_is_left_alone(manager: Manager, mount: Mounts, place: Path) -> None:
+    """Two services with one mount point: the second fails, and the first goes on."""
+    healthy = mount(place / "library", mountpoint=manager.path)
+    done = manager.prepare()
+    assert done.returncode == 4
+    assert "something is mounted on" in done.stderr
+    assert manager.end().returncode == 0
+    healthy.check_runs()
+    assert is_mounted(manager.path)
+    # Nor is what stands where ours was, called by another device.
+    manager.note.write_text(json.dumps({"device": "0:1", "path": str(manager.path)}))
+    assert manager.end().returncode == 0
+    healthy.check_runs()
+    assert is_mounted(manager.path)
+    assert not manager.note.exists()
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "refused"),
+    [
+        (0o644, 0, False),
+        (0o600, 0, False),
+        (0o664, 0, True),
+        (0o646, 0, True),
+        (0o644, NOBODY, True),
+    ],
+)
+def test_nobody_but_root_may_write_the_config(
+    manager: Manager, mode: int, owner: int, refused: bool
+) -> None:
+    manager.config.chmod(mode)
+    os.chown(manager.config, owner, owner)
+    done = manager.prepare()
+    assert done.returncode == (2 if refused else 0)
+    if refused:
+        assert "others than root may write the config file" in done.stderr
+    else:
+        os.close(manager.kept())
+
+
+def test_a_config_has_to_be_a_file_with_absolute_paths(manager: Manager) -> None:
+    text = manager.config.read_text()
+    manager.config.write_text(text.replace(str(manager.path), "srv/rel"))
+    done = manager.prepare()
+    assert done.returncode == 2
+    assert "'mountpoint' in" in done.stderr
+    assert "isn't an absolute path" in done.stderr
+    manager.config.unlink()
+    os.mkfifo(manager.config)
+    done = manager.prepare()
+    assert (done.returncode, "isn't a file" in done.stderr) == (2, True)

@@ -96,8 +96,7 @@ def test_uid_gid_and_umask(place: Place) -> None:
 
 
 def test_setuid_is_who_the_daemon_is(place: Place) -> None:
-    options = "allow_other,setuid=zipfs,index=/var/lib/zipfs/of-setuid.sqlite3,settle=0.2"
-    place.system.shell("install -d -o zipfs -m 755 /var/lib/zipfs")
+    options = "allow_other,setuid=zipfs,settle=0.2"
     place.mount("-t", "zipfs", place.library, place.path, "-o", options)
     place.wait()
     users = place.system.shell(f"ps -eo user,args | grep '[m]ount.zipfs.*{place.path}'")

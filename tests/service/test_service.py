@@ -200,6 +200,60 @@ def test_the_watchdog_leaves_a_loop_alone_that_isn_t_stuck(service: Service) -> 
     assert service.show("NRestarts") == "0"
 
 
+@pytest.mark.parametrize("how", ["moved", "broken", "gone"])
+def test_stop_takes_away_what_was_mounted_whatever_the_config_says_by_now(
+    service: Service, how: str
+) -> None:
+    service.systemctl("start")
+    service.wait()
+    if how == "moved":
+        service.system.shell(f"mkdir -p /srv/www/{service.name}-new")
+        service.configure(_CONFIG.format(name=service.name).replace("/srv/www/", "/srv/www/new-"))
+    elif how == "broken":
+        service.configure("x = ")
+    else:
+        service.system.shell(f"rm /etc/zipfs/{service.name}.toml")
+    service.systemctl("stop")
+    assert not service.is_mounted()
+    assert service.show("Result") == "success"
+
+
+def test_another_service_with_the_same_mount_point_does_it_no_harm(service: Service) -> None:
+    service.systemctl("start")
+    service.wait()
+    pid = service.show("MainPID")
+    other = f"{service.name}2"
+    service.system.shell(
+        f"sed s,zipfs/{service.name}/,zipfs/{other}/, /etc/zipfs/{service.name}.toml"
+        f" > /etc/zipfs/{other}.toml; systemctl daemon-reload"
+    )
+    unit = f"zipfs@{other}.service"
+    assert service.system.run("systemctl", "start", unit, check=False).returncode != 0
+    service.system.run("systemctl", "stop", unit)
+    assert "something is mounted on" in service.system.journal(unit)
+    assert service.there()
+    assert service.show("MainPID") == pid
+
+
+def test_the_capability_that_reads_everything(service: Service) -> None:
+    """As README has it, for a library that the user zipfs may not read; and for verify as well."""
+    drop_in = (
+        "[Service]\nAmbientCapabilities=CAP_DAC_READ_SEARCH\n"
+        "CapabilityBoundingSet=CAP_DAC_READ_SEARCH\n"
+    )
+    service.drop_in(drop_in)
+    folder = f"/etc/systemd/system/zipfs-verify@{service.name}.service.d"
+    service.system.shell(f"mkdir -p {folder}; printf '{drop_in}' > {folder}/test.conf")
+    service.system.shell(f"chmod -R go-rwx /srv/{service.name}; systemctl daemon-reload")
+    service.systemctl("start")
+    service.wait()
+    service.digest()  # root may read it
+    refused = service.system.run("cat", service.archive, user="www-data", check=False)
+    assert "Permission denied" in refused.stderr
+    service.system.shell("sleep 2.5")  # until the checksums are in the index
+    service.system.run("systemctl", "start", f"zipfs-verify@{service.name}")
+
+
 def test_stop_leaves_nothing_and_cuts_downloads_off(service: Service) -> None:
     service.systemctl("start")
     service.wait()

@@ -21,7 +21,6 @@ _NOTHING_TO_US = ["rw", "ro", "defaults", "noauto", "nofail", "_netdev", "user",
         (r"exclude=a\,b,ro", ["exclude=a,b", "ro"]),
         (r"exclude=a\\,ro", ["exclude=a\\", "ro"]),
         ('exclude="a,b",ro', ["exclude=a,b", "ro"]),
-        ('exclude="a,b', ["exclude=a,b"]),
         ("exclude=*.n fo", ["exclude=*.n fo"]),
     ],
 )
@@ -86,3 +85,9 @@ def test_sloppy_passes_over_what_isn_t_known() -> None:
         ["--allow-other"],
         None,
     )
+
+
+def test_a_quote_that_isn_t_closed_is_a_mistake() -> None:
+    with pytest.raises(click.UsageError, match="a quote isn't closed"):
+        list(split('exclude="a,b'))
+    assert list(split(r"exclude=a\"b")) == ['exclude=a"b']
