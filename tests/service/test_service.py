@@ -268,6 +268,15 @@ def test_stop_leaves_nothing_and_cuts_downloads_off(service: Service) -> None:
         reader.wait()
 
 
+@pytest.mark.parametrize("seconds", [0.05, 0.2, 0.4, 0.7])
+def test_stopped_while_it_starts(service: Service, seconds: float) -> None:
+    service.system.run("systemctl", "start", "--no-block", service.unit)
+    service.system.shell(f"sleep {seconds}")
+    service.systemctl("stop")
+    assert not service.is_mounted()
+    assert service.show("Result") == "success"
+
+
 def test_stop_doesn_t_wait_for_a_stuck_daemon(service: Service) -> None:
     service.drop_in("[Service]\nTimeoutStopSec=2\n")
     service.systemctl("start")
