@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -79,3 +80,15 @@ def test_the_unit_waits_for_the_mount_and_reloads_by_a_signal() -> None:
         "User=zipfs",
     ):
         assert line in text.splitlines()
+
+
+def test_the_commented_command_is_one() -> None:
+    """What the unit suggests for a drop-in is what `zipfs verify --help` knows."""
+    text = (UNITS / "zipfs-verify@.service").read_text()
+    options = {option for line in text.splitlines() for option in re.findall(r" (--[a-z-]+)", line)}
+    assert options == {"--config", "--rate", "--max-time"}
+    done = subprocess.run(
+        [zipfs_program(), "verify", "--help"], capture_output=True, text=True, check=True
+    )
+    for option in options:
+        assert f"  {option} " in done.stdout
