@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
+from zipfs import granting
 from zipfs.asking import Identity, ask
 from zipfs.errors import ConfigError, UnansweredError
 from zipfs.findings import Finding, Level, counted, printable, quoted
@@ -257,8 +258,7 @@ def _of_user(
         )
     if mount is not None:
         if reached:
-            shown = quoted(library) if library is not None else "LIBRARY"
-            yield from _in_mount(identity, bad, mount, real, shown)
+            yield from _in_mount(identity, bad, mount, real, library)
     elif library is not None and found is not None:
         yield from _by_bits(identity, bad, library, found)
     if library is not None and (closed := ask(_first_closed, way_to(library), identity, real)):
@@ -282,7 +282,7 @@ def _can_become(identity: Identity) -> bool:
 
 
 def _in_mount(
-    identity: Identity, bad: Level, mount: MountSeen, real: bool, library: str
+    identity: Identity, bad: Level, mount: MountSeen, real: bool, library: str | None
 ) -> Iterator[_Found]:
     ours = real or os.geteuid() == identity.uid
     if not mount.allow_other and not ours:
@@ -302,7 +302,7 @@ def _in_mount(
             yield _Found(
                 bad,
                 "may not list the mount: the library's own folder is closed to this user",
-                f"chmod a+rx {library}",
+                granting.remedy(library, "a+rx") if library else "chmod a+rx LIBRARY",
             )
         else:
             yield _Found(bad, *_NOT_LET_IN)
@@ -311,7 +311,7 @@ def _in_mount(
             "warning" if opened else bad,
             f"can't read {len(refused)} of {opened + len(refused)} things in the mount, such as"
             f" {printable(refused[0])}: some file in it is closed to this user",
-            f"chmod -R a+rX {library}",
+            granting.remedy(library, below=True) if library else "chmod -R a+rX LIBRARY",
         )
     elif opened:
         yield _Found("ok", f"lists the mount, and reads each of {counted(opened, 'file')} tried")
@@ -330,7 +330,7 @@ def _by_bits(identity: Identity, bad: Level, library: str, found: Headcount) -> 
         yield _Found(
             bad,
             "won't be able to list the mount: the library's own folder is closed to this user",
-            f"chmod a+rx {quoted(library)}",
+            granting.remedy(library, "a+rx"),
         )
         return
     refused = ask(_refused, library, found.sample, identity)
@@ -344,9 +344,9 @@ def _by_bits(identity: Identity, bad: Level, library: str, found: Headcount) -> 
         f"won't be able to list or read {len(refused)} of {counted(len(found.sample), 'file')}"
         f" tried, by permission bits: {printable(closed[0])} is closed to this user, and so is any"
         " archive with it",
-        f"chmod a+rX {quoted(os.path.join(library, closed[0]))}"
+        granting.remedy(os.path.join(library, closed[0]))
         if len(closed) == 1
-        else f"chmod -R a+rX {quoted(library)}",
+        else granting.remedy(library, below=True),
     )
 
 

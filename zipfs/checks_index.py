@@ -51,7 +51,7 @@ def check(
             _NAME,
             "problem",
             f"{shown} can't be written: {seen['refused']}",
-            f"chown {os.geteuid()} {quoted(seen['closed'])}, or {_ELSEWHERE}",
+            f"{_given(seen)}, or {_ELSEWHERE}",
         )
         return
     kind = next((m.kind for m in mounts_below(seen["folder"], mounted)), "")
@@ -73,6 +73,13 @@ def check(
     yield _space(shown, seen, found)
 
 
+def _given(seen: dict[str, Any]) -> str:
+    """How this user comes by a place for the index."""
+    if seen["missing"]:  # the folder that there is may be / itself
+        return f"as root: install -d -m 700 -o {os.geteuid()} {quoted(seen['missing'])}"
+    return f"chown {os.geteuid()} {quoted(seen['closed'])}"
+
+
 def _space(shown: str, seen: dict[str, Any], found: Headcount | None) -> Finding:
     free, has = seen["free"], seen["has"]
     if seen["inodes"] is not None and seen["inodes"] < _FILES and not has:
@@ -87,6 +94,8 @@ def _space(shown: str, seen: dict[str, Any], found: Headcount | None) -> Finding
     what = f"{shown} {about}, and {size(free)} are free" + (
         f" beside its {size(has)}" if has else ""
     )
+    if seen["missing"]:
+        what += f"; the folder {quoted(seen['missing'])} will be made, for this user alone"
     # While it is written all of it may be in the log a second time.
     if free + has < need:
         return Finding(_NAME, "problem", what, f"free some space (df -h), or {_ELSEWHERE}")
@@ -97,7 +106,7 @@ def _space(shown: str, seen: dict[str, Any], found: Headcount | None) -> Finding
 
 def _look(file: str) -> dict[str, Any]:
     real = os.path.realpath(file)
-    folder = os.path.dirname(real)
+    folder = wanted = os.path.dirname(real)
     while not os.path.isdir(folder):
         # lexists: a file where a folder should be is no place for one.
         if os.path.lexists(folder):
@@ -117,6 +126,7 @@ def _look(file: str) -> dict[str, Any]:
     return {
         "real": real,
         "folder": folder,
+        "missing": "" if folder == wanted else wanted,
         "refused": refused,
         "closed": closed,
         "has": has,

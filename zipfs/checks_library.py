@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from zipfs import granting
 from zipfs.asking import ask
 from zipfs.errors import UnansweredError
 from zipfs.findings import Finding, counted, printable, quoted, size
@@ -116,6 +117,10 @@ def check_file_systems(
             continue
         footing = footing_of(mount.kind, mount.options)
         level, remedy = footing.level, footing.remedy
+        if level == "problem":
+            dead.append(place)  # nothing in it is a game
+            if place != root:
+                level, remedy = "warning", f"name a library that {shown} isn't in"
         what = f"{shown} {footing.what}"
         if wanted := settle_wanted(footing.granularity, settle):
             level = "warning"
@@ -163,13 +168,13 @@ def check_content(root: str, found: Headcount) -> Iterator[Finding]:
         yield Finding(_NAME, "ok", what)
     if found.closed:
         names = ", ".join(map(printable, found.closed_names))
-        path = quoted(root if found.closed > 1 else os.path.join(root, found.closed_names[0]))
+        path = root if found.closed > 1 else os.path.join(root, found.closed_names[0])
         yield Finding(
             "permissions",
             "warning",
             f"{'at least ' if at_least else ''}{found.closed} of its files and folders can't be"
             f" read by this user, and will be left out: {names}",
-            f"chmod {'-R ' if found.closed > 1 else ''}a+rX {path}, or mount as their owner",
+            f"{granting.remedy(path, below=found.closed > 1)}, or mount as their owner",
         )
 
 
@@ -234,6 +239,14 @@ def check_states(root: str, found: Headcount, settle: float) -> Iterator[Finding
             "ok",
             f"{counted(seen['steady'], 'file')} tried: inodes and dates are the same each time",
         )
+    if seen["failed"]:
+        path, why = seen["failed"][0]
+        yield Finding(
+            "reading",
+            "warning",
+            f"{printable(path)} can't be read: {why}",
+            f"dmesg may tell more; findmnt -T {quoted(root)} tells what it is on",
+        )
     if seen["slow"]:
         yield Finding(
             "reading",
@@ -248,6 +261,7 @@ def _states(root: str, sample: Sequence[str]) -> dict[str, Any]:
     steady = 0
     unsteady = []
     slow = []
+    failed = []
     for path in sample:
         absolute = os.path.join(root, path)
         try:
@@ -260,14 +274,17 @@ def _states(root: str, sample: Sequence[str]) -> dict[str, Any]:
             # One byte brings a page into the cache; the second read finds it there.
             if os.pread(descriptor, 1, 0) and not _knows_nowait(descriptor):
                 slow.append(path)
+            states = {_state(before), _state(opened), _state(os.lstat(absolute))}
+        except OSError as error:
+            failed.append([path, error.strerror])
+            continue
         finally:
             os.close(descriptor)
-        states = {_state(before), _state(opened), _state(os.lstat(absolute))}
         if len(states) == 1:
             steady += 1
         elif before.st_size == opened.st_size and time.time() - before.st_mtime > 60:
             unsteady.append(path)
-    return {"steady": steady, "unsteady": unsteady, "slow": slow}
+    return {"steady": steady, "unsteady": unsteady, "slow": slow, "failed": failed}
 
 
 def _state(status: os.stat_result) -> tuple[int, int, int, int]:

@@ -26,15 +26,17 @@ from zipfs.errors import (
     LayoutError,
     LibraryError,
     NotSealedError,
+    OutputError,
     ZipfsError,
 )
+from zipfs.findings import counted
 from zipfs.options import archive_options, mount_options
 from zipfs.outcomes import Impossible, Plain, Unneeded
 from zipfs.sealers import make_sealer
 from zipfs.sealing import Sealer
 from zipfs.selection import folders_of
 from zipfs.sources import Entry
-from zipfs.terminal import Bar, load_settings, log_to_stderr
+from zipfs.terminal import Bar, drop_output, guard_output, load_settings, log_to_stderr
 
 log = logging.getLogger(__name__)
 
@@ -104,15 +106,20 @@ def index(**given: Any) -> None:
     for problem in summary.problems:
         click.echo(f"zipfs: {problem}", err=True)
     click.echo(
-        f"{summary.archives} archives sealed: {summary.members} members, {summary.size} bytes"
-        f" ({summary.hashed} bytes hashed now)"
+        f"{counted(summary.archives, 'archive')} sealed: {counted(summary.members, 'member')},"
+        f" {counted(summary.size, 'byte')} ({counted(summary.hashed, 'byte')} hashed now)"
     )
     if not saved:
         raise IndexFileError(f"the checksums could not be saved to the index {sealer.index.file}")
     if summary.changing:
+        first = os.fsdecode(summary.changing[0])
+        if len(summary.changing) == 1:
+            raise NotSealedError(
+                f"1 game could not be sealed, because it keeps changing or can't be read: {first}"
+            )
         raise NotSealedError(
             f"{len(summary.changing)} games could not be sealed, because they keep changing or"
-            f" can't be read; the first is {os.fsdecode(summary.changing[0])}"
+            f" can't be read; the first is {first}"
         )
 
 
@@ -181,9 +188,14 @@ def _find_game(sealer: Sealer, path: bytes) -> offline.Game:
 
 def main() -> NoReturn:
     """The console script ``zipfs``."""
+    guard_output()
     try:
-        sys.exit(cli.main(standalone_mode=False, prog_name="zipfs") or 0)
+        status = cli.main(standalone_mode=False, prog_name="zipfs") or 0
+        sys.stdout.flush()  # Python would do it too late to say that it can't
+        sys.exit(status)
     except ZipfsError as error:
+        if isinstance(error, OutputError):
+            drop_output()
         click.echo(f"zipfs: {error}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
@@ -194,7 +206,7 @@ def main() -> NoReturn:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output has gone; nothing is left to say (and to say it to).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        drop_output()
         sys.exit(1)
     except Exception:
         logging.basicConfig(stream=sys.stderr)

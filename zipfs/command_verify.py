@@ -17,6 +17,7 @@ import click
 
 from zipfs import foundreport, verified
 from zipfs.errors import DamageError, IndexFileError, LibraryError
+from zipfs.findings import counted
 from zipfs.index import IN_MEMORY, Index
 from zipfs.options import archive_options
 from zipfs.pacing import Pace
@@ -183,8 +184,8 @@ def _say(verifier: Verifier, file: str, root: str, *, ended: bool, as_json: bool
         click.echo(json.dumps(facts, indent=2))
     else:
         click.echo(
-            f"{round_.verified} files verified: {round_.size} bytes, in {round_.seconds:.0f} s"
-            f" ({run.size} bytes read now)"
+            f"{counted(round_.verified, 'file')} verified: {counted(round_.size, 'byte')},"
+            f" in {round_.seconds:.0f} s ({counted(run.size, 'byte')} read now)"
         )
         if reasons := foundreport.left_out(round_):
             click.echo(f"not verified: {reasons}")
@@ -202,7 +203,11 @@ def _say(verifier: Verifier, file: str, root: str, *, ended: bool, as_json: bool
     if standing:
         names = list(map(shown, sorted(standing)))
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        what = (
+            "1 file isn't what it was when it was hashed"
+            if len(names) == 1
+            else f"{len(names)} files aren't what they were when they were hashed"
+        )
         raise DamageError(
-            f"{len(names)} files aren't what they were when they were hashed, or can't be read;"
-            f" restore from a backup: {', '.join(names[:_SHOWN])}{more}"
+            f"{what}, or can't be read; restore from a backup: {', '.join(names[:_SHOWN])}{more}"
         )

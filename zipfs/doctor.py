@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from zipfs import checks_access as access
 from zipfs import checks_changes as changes
@@ -20,8 +20,9 @@ from zipfs import checks_index as index
 from zipfs import checks_library as library
 from zipfs import checks_mount as mount
 from zipfs import checks_system as system
+from zipfs.asking import ask
 from zipfs.config import Settings
-from zipfs.errors import ConfigError
+from zipfs.errors import ConfigError, UnansweredError
 from zipfs.findings import Finding
 from zipfs.headcount import Headcount, count
 from zipfs.mountpoint import Mount, mounts
@@ -31,6 +32,8 @@ from zipfs.watcher import needs_polling
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_SEE_THE_KERNEL: Final = "dmesg may tell more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ def examine(subject: Subject) -> Iterator[Finding]:
     if root is not None or point is not None:
         yield from _safely("web server", lambda: _access(users, root, found, point))
     if subject.library is not None:
-        yield from _safely("index", lambda: index.check(index_file(settings), root, found, mounted))
+        yield from _safely("index", lambda: _index(settings, root, found, mounted))
 
 
 def _library(
@@ -138,6 +141,19 @@ def _lists(folder: str, settings: Settings, mounted: Sequence[Mount]) -> Iterato
     yield from seen[0] if seen else failed
 
 
+def _index(
+    settings: Settings, root: str | None, found: Headcount | None, mounted: Sequence[Mount]
+) -> Iterator[Finding]:
+    """The index, whose name is made of the library's own, links followed: that may not answer."""
+    try:
+        file = ask(index_file, settings)
+    except UnansweredError:
+        what = "its name can't be told as long as the library doesn't answer"
+        yield Finding("index", "warning", what, "name it with --index FILE")
+        return
+    yield from index.check(file, root, found, mounted)
+
+
 def _access(
     users: Sequence[access.WebUser],
     root: str | None,
@@ -162,6 +178,10 @@ def _tried(name: str, call: Callable[[], T]) -> tuple[T | None, list[Finding]]:
         return call(), []
     except ConfigError:
         raise
+    except (OSError, UnansweredError) as error:
+        # The machine's doing, and none of ours: it has said all that there is to say.
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return None, [Finding(name, "warning", f"can't be looked at: {why}", _SEE_THE_KERNEL)]
     except Exception as error:
         # One check that is wrong must not take all others away.
         log.exception("the check of %s failed", name)

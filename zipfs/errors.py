@@ -64,6 +64,10 @@ class ProblemsFoundError(ZipfsError):
     exit_code = 9
 
 
+class OutputError(ZipfsError):
+    """Standard output takes nothing more: its disk is full, or it was closed."""
+
+
 class UnansweredError(Exception):
     """A file system didn't answer in time."""
 

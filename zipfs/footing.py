@@ -33,6 +33,13 @@ _LOCAL: Final = frozenset(
     ("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2", "reiserfs", "xfs", "zfs")
 )
 _NEVER_CHANGES: Final = frozenset(("cramfs", "erofs", "iso9660", "romfs", "squashfs"))
+_OF_THE_KERNEL: Final = frozenset(
+    (
+        "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs",
+        "efivarfs", "fusectl", "mqueue", "nsfs", "proc", "pstore", "rpc_pipefs", "securityfs",
+        "selinuxfs", "sysfs", "tracefs",
+    )
+)  # fmt: skip
 _ATTRIBUTE_CACHES: Final = ("acregmax=", "acdirmax=")
 
 
@@ -152,6 +159,12 @@ def footing_of(kind: str, options: Collection[str]) -> Footing:
         return _FINE
     if kind in _NEVER_CHANGES:
         return Footing("ok", "never changes")
+    if kind in _OF_THE_KERNEL:
+        return Footing(
+            "problem",
+            "holds no files: it is a view of the kernel",
+            "name the folder that holds the games",
+        )
     judge = _KINDS.get(kind) or _KINDS.get(kind.partition(".")[0])
     if judge is None:
         return Footing("note", "is of a kind that nothing is known of here")

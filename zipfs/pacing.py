@@ -8,6 +8,8 @@ from typing import Final
 
 _BURST: Final = 0.1
 """Seconds by which one may be behind a bounded rate and catch up again."""
+_NAP: Final = 86400.0
+"""Seconds that are slept in one go: time.sleep() doesn't take any number of them."""
 
 
 class Pace:
@@ -28,11 +30,13 @@ class Pace:
         self._due = clock()
         """When so much may have been taken as has been."""
 
-    def took(self, amount: float) -> None:
-        """Come back when *amount* more is within the rate."""
+    def took(self, amount: float, deadline: float | None = None) -> None:
+        """Come back when *amount* more is within the rate, or at *deadline*, a time of *clock*."""
         if self._rate <= 0:
             return
         now = self._clock()
         self._due = max(self._due, now - _BURST) + amount / self._rate
-        if now < self._due:
-            self._sleep(self._due - now)
+        until = self._due if deadline is None else min(self._due, deadline)
+        while now < until:
+            self._sleep(min(until - now, _NAP))
+            now = self._clock()

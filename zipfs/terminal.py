@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+import io
+import os
+import sys
+from typing import Any, Self, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -15,9 +18,50 @@ from rich.progress import (
 )
 
 from zipfs.config import Settings
+from zipfs.errors import OutputError
 from zipfs.logs import to_stderr as log_to_stderr
 
-__all__ = ["Bar", "load_settings", "log_to_stderr"]
+__all__ = ["Bar", "drop_output", "guard_output", "load_settings", "log_to_stderr"]
+
+
+class _Output(io.FileIO):
+    """Standard output. What goes wrong with it is nobody else's :exc:`OSError`."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"can't write the output: {error.strerror}") from None
+
+
+def guard_output() -> None:
+    """From now on a write to standard output that fails raises :exc:`zipfs.errors.OutputError`.
+
+    A stream that was closed (``>&-``) is none to Python, and its number would be the next file's.
+    """
+    if os.name != "posix":
+        return
+    out: TextIO | None = sys.stdout
+    if out is None:
+        # Only to be read: whoever writes there is told EBADF, as without it.
+        descriptor = os.open(os.devnull, os.O_RDONLY)
+        out = open(descriptor, encoding="utf-8", closefd=False)  # noqa: SIM115 - for good
+    err: TextIO | None = sys.stderr
+    if err is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(_Output(out.fileno(), "w", closefd=False)),
+        encoding=out.encoding,
+        errors=out.errors,
+        line_buffering=out.isatty(),
+    )
+
+
+def drop_output() -> None:
+    """Standard output goes nowhere from now on, and so does what of it is still to be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def load_settings(config: str | None = None, **given: Any) -> Settings:

@@ -114,6 +114,8 @@ class Memory:
     """The last one that has ended."""
     findings: dict[bytes, Finding] = field(default_factory=dict)
     """Those that stand, by path."""
+    replaces_another: bool = field(default=False, compare=False)
+    """Whether there is a memory in its file, of another library."""
 
 
 def load(file: str, library: tuple[bytes, int]) -> Memory:
@@ -130,7 +132,7 @@ def load(file: str, library: tuple[bytes, int]) -> Memory:
         memory = _decoded(json.loads(data))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Memory(library)
-    return memory if memory.library == library else Memory(library)
+    return memory if memory.library == library else Memory(library, replaces_another=True)
 
 
 def save(file: str, memory: Memory, *, durably: bool = False) -> None:

@@ -28,8 +28,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -84,7 +83,7 @@ class Verifier:
     """Verifies the files of *sealer*'s library that *store*, its index, knows.
 
     *memory* is kept in *file*. *pace* is told of each byte read, *deadline* is a time of
-    *clock*. *tell* hears of each finding at once.
+    *clock* and of the pace's. *tell* hears of each finding at once.
     """
 
     def __init__(  # noqa: PLR0913 - each is a choice of its own
@@ -117,6 +116,7 @@ class Verifier:
         self._seconds_before = 0.0
         self._save_took = 0.0
         self._saves = True
+        self._compared = False  # anything, with a file in the state that the index knows
         self._row: list[bytes] = []
         """Files that couldn't be read, one after the other."""
         self._before_row: Round | None = None
@@ -142,7 +142,8 @@ class Verifier:
         self._seconds_before = round_.seconds
         self._progress.total(self.known_size)
         self._progress.advance(round_.passed + (memory.partial.offset if memory.partial else 0))
-        with self._kept():
+        refused = True
+        try:
             ended = self._go_on(round_)
             self._forget_mended()
             unhashed = self._look_through(count=ended) if ended or self.this_run.found else 0
@@ -152,15 +153,17 @@ class Verifier:
                 round_.unhashed = unhashed
                 round_.ended = int(time.time())
                 memory.last, memory.round, memory.partial = round_, None, None
+            refused = False
+        finally:
+            # However it ends, what was done is kept; but not that nothing could be compared:
+            # this may be another library's index, or its disk may be missing.
+            if self._may_save() or not (refused or memory.replaces_another):
+                self._save(durably=True)
         return ended
 
-    @contextmanager
-    def _kept(self) -> Iterator[None]:
-        """However it ends, what was done is kept."""
-        try:
-            yield
-        finally:
-            self._save(durably=True)
+    def _may_save(self) -> bool:
+        """Whether this run knows better than what is remembered."""
+        return self._compared or (self.this_run.verified > 0 and not self.memory.replaces_another)
 
     def _go_on(self, round_: Round) -> bool:
         """Through all files that are left; whether all of them are done."""
@@ -241,6 +244,7 @@ class Verifier:
                         archives=self._belonging.by_place(path),
                     )
                 )
+            self._compared |= verdict is None or verdict.kind != "unreadable"  # empty ones, too
             round_.verified += 1
             round_.size += state.size
             self.this_run.verified += 1
@@ -251,7 +255,9 @@ class Verifier:
     ) -> None:
         self.this_run.size += count
         self._progress.advance(count)
-        if comparison.has_blocks and not comparison.is_done:
+        self._compared = True
+        resumable = comparison.has_blocks and not comparison.is_done
+        if resumable:
             self.memory.partial = Partial(
                 path=path,
                 state=state,
@@ -262,10 +268,10 @@ class Verifier:
                 unread=tuple(comparison.unread),
             )
             self._save_now_and_then()
-            # What can't be carried on is read to its end: else it would never be.
-            if self._is_late():
-                raise _LateError
-        self._pace.took(count)
+        self._pace.took(count, self._deadline)
+        # What can't be carried on is read to its end: else it would never be.
+        if resumable and self._is_late():
+            raise _LateError
 
     def _note(self, finding: Finding) -> None:
         """*finding* is new, or known and still true."""
@@ -362,7 +368,8 @@ class Verifier:
     # -- What is remembered ----------------------------------------------------
 
     def _save_now_and_then(self) -> None:
-        if self._clock() - self._saved_at > max(_SAVE_SECONDS, _SAVE_SHARE * self._save_took):
+        since = self._clock() - self._saved_at
+        if since > max(_SAVE_SECONDS, _SAVE_SHARE * self._save_took) and self._may_save():
             self._save()
 
     def _save(self, *, durably: bool = False) -> None:
@@ -372,6 +379,7 @@ class Verifier:
             self.memory.round.seconds = self._seconds_before + self.this_run.seconds
         try:
             verified.save(self._file, self.memory, durably=durably)
+            self.memory.replaces_another = False
         except OSError as error:
             if self._saves:
                 log.warning(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import stat
@@ -22,6 +23,7 @@ from zipfs import (
     checks_mount,
     checks_system,
     doctor,
+    granting,
 )
 from zipfs.asking import FailedError, Identity, ask, told
 from zipfs.checks_access import WebUser, check, identity_of, web_users
@@ -227,6 +229,33 @@ def test_permission_bits_of_a_library(place: Path, library: Path) -> None:
     place.chmod(0o755)
 
 
+@needs_root
+def test_chmod_is_a_remedy_for_owners_only(place: Path) -> None:
+    theirs = place / "it's"
+    theirs.mkdir()
+    os.chown(theirs, OTHER, OTHER)
+
+    def remedy_of(uid: int) -> str:
+        os.setuid(uid)
+        return granting.remedy(str(theirs), below=True)
+
+    assert granting.remedy(str(theirs), "a+rx") == f"chmod a+rx '{place}/it'\"'\"'s'"
+    assert ask(remedy_of, OTHER).startswith("chmod -R a+rX ")
+    assert ask(remedy_of, NOBODY).startswith("only its owner, daemon, can change it; ")
+    with tmpfs(place / "fixed", "ro") as fixed:
+        assert granting.remedy(str(fixed)).startswith("it is mounted read-only; ")
+
+
+def test_a_file_that_can_not_be_read() -> None:
+    """Nothing is mapped at the beginning of a process' memory: EIO. That isn't our failure."""
+    findings = list(
+        checks_library.check_states("/proc/self", Headcount(files=1, sample=["mem"]), 2.0)
+    )
+    (finding,) = findings
+    assert (finding.name, finding.level) == ("reading", "warning")
+    assert finding.what == "mem can't be read: Input/output error"
+
+
 def test_nobody_serves() -> None:
     (finding,) = check([], None, None, None, None)
     assert finding.level == "note"
@@ -271,7 +300,10 @@ def index(file: Path, root: Path | None = None, found: Headcount | None = None) 
 
 
 def test_an_index_that_can_be_made(place: Path) -> None:
-    assert index(place / "a/b/index.sqlite3").level == "ok"
+    finding = index(place / "a/b/index.sqlite3")
+    assert finding.level == "ok"
+    assert finding.what.endswith(f"; the folder {place}/a/b will be made, for this user alone")
+    assert "will be made" not in index(place / "index.sqlite3").what
     assert list(place.iterdir()) == []
 
 
@@ -303,6 +335,16 @@ def test_an_index_in_a_closed_folder(place: Path) -> None:
     level, remedy = ask(as_nobody)
     assert level == "problem"
     assert remedy.startswith(f"chown {NOBODY} {place}/closed")
+
+    def deeper() -> list[str]:
+        os.setuid(NOBODY)
+        finding = index(place / "closed/a/b/index.sqlite3")
+        return [finding.level, finding.remedy]
+
+    level, remedy = ask(deeper)
+    assert level == "problem"
+    # And whoever has the folder above has it still.
+    assert remedy.startswith(f"as root: install -d -m 700 -o {NOBODY} {place}/closed/a/b, or ")
 
 
 @needs_root
@@ -472,6 +514,16 @@ def test_something_else_is_mounted(place: Path) -> None:
 
 
 # -- All together --------------------------------------------------------------------
+
+
+def test_what_the_machine_refuses_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    def refused() -> Iterator[Finding]:
+        yield Finding("a", "ok", "fine")
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    (finding,) = doctor._safely("the check", refused)
+    assert finding.what == "can't be looked at: Invalid argument"
+    assert caplog.text == ""
 
 
 def test_a_check_that_fails_itself(caplog: pytest.LogCaptureFixture) -> None:

@@ -86,7 +86,7 @@ def test_without_fuse(platform: str, library: Path, place: Path) -> None:
     assert done.stderr.count("\n") == 1
     done = run(platform, COMMAND, "index", index, library)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("1 archives sealed: 3 members")
+    assert done.stdout.startswith("1 archive sealed: 3 members")
     done = run(platform, COMMAND, "inspect", index, library, "roms/psx/game")
     assert done.returncode == 0, done.stderr
     assert "disc/b.bin" in done.stdout

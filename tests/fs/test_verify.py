@@ -318,6 +318,51 @@ def test_nothing_to_compare_with(lab: Lab, library: Path) -> None:
         lab.run()
 
 
+def test_where_nothing_could_be_compared_what_was_found_still_stands(
+    lab: Lab, library: Path
+) -> None:
+    """And how far it was; also if there is another library in its place."""
+    lab.rotten = {(b"roms/a/1", 5): FOREVER}
+    lab.run()
+    lab.run(seconds=2000)
+    before = Path(lab.file).read_bytes()
+    assert lab.load().findings
+    assert lab.load().round
+    os.rename(library / "roms", library.parent / "away")
+    with closing(Store(lab.sealer.index.file, reading=True)) as store:
+        verifier = Verifier(
+            lab.sealer, store, verified.load(lab.file, (b"/other", 7)), lab.file,
+            pace=Pace(0), progress=Bar(), tell=lab.told.append,
+        )  # fmt: skip
+        with pytest.raises(LibraryError, match="is this its index"):
+            verifier.run()
+    assert Path(lab.file).read_bytes() == before
+    os.unlink(lab.file)
+    os.rename(library.parent / "away", library / "roms")
+    lab.run()
+    before = Path(lab.file).read_bytes()
+    os.rename(library / "roms", library.parent / "away")
+    with pytest.raises(LibraryError, match="is this its index"):
+        lab.run()
+    assert Path(lab.file).read_bytes() == before
+
+
+def test_the_memory_of_another_library_gives_way_to_what_was_verified(lab: Lab) -> None:
+    verified.save(lab.file, Memory((b"/other", 7)))
+    assert lab.load().replaces_another
+    lab.run(seconds=10)
+    memory = lab.load()
+    assert not memory.replaces_another
+    assert memory.round
+    assert memory.round.position == FILES[0]
+
+
+def test_the_deadline_comes_before_the_rate(lab: Lab) -> None:
+    """A byte takes a second, and the first file has a thousand."""
+    assert not lab.run(seconds=10)[0]
+    assert lab.clock.now == 10
+
+
 def test_an_empty_index(sealer: Sealer, library: Path) -> None:
     (library / "roms").mkdir()
     with pytest.raises(IndexFileError, match="knows no file yet"):

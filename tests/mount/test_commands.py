@@ -48,10 +48,10 @@ def test_index(game: Path, library: Path, index: Path, mount: Mounts) -> None:
     size = expected(game).size
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
-        f"1 archives sealed: 3 members, {size} bytes (3000007 bytes hashed now)\n"
+        f"1 archive sealed: 3 members, {size} bytes (3000007 bytes hashed now)\n"
     )
     done = run_zipfs("index", "--index", index, library)
-    assert done.stdout == f"1 archives sealed: 3 members, {size} bytes (0 bytes hashed now)\n"
+    assert done.stdout == f"1 archive sealed: 3 members, {size} bytes (0 bytes hashed now)\n"
     mounted = mount(library, index=index)
     mounted.wait_sealed(1)
     assert not any("hash" in state for state in mounted.notifications.seen)
@@ -63,7 +63,7 @@ def test_index_of_chosen_games(game: Path, library: Path, index: Path) -> None:
     for globs, count in ((["isos/*"], 1), (["isos/*", "roms/*/*"], 2), (["no/*"], 0)):
         options = [f"--games={glob}" for glob in globs]
         done = run_zipfs("index", "--index", index, *options, library)
-        assert done.stdout.startswith(f"{count} archives sealed: "), globs
+        assert done.stdout.startswith(f"{count} archive{'s' * (count != 1)} sealed: "), globs
 
 
 def test_index_interrupted_and_carried_on(library: Path, index: Path) -> None:
@@ -107,9 +107,9 @@ def test_index_of_a_game_that_changes(library: Path, index: Path) -> None:
         make_file(folder / "a", os.urandom(8))
     said, complained = process.communicate()
     assert process.returncode == 8
-    assert said.startswith("1 archives sealed: 2 members, ")
-    assert complained.startswith("zipfs: 1 games could not be sealed, because they keep changing")
-    assert complained.endswith(f"the first is {GAME}\n")
+    assert said.startswith("1 archive sealed: 2 members, ")
+    assert complained.startswith("zipfs: 1 game could not be sealed, because it keeps changing")
+    assert complained.endswith(f": {GAME}\n")
 
 
 def test_progress_on_a_terminal_only(game: Path, library: Path, index: Path) -> None:
@@ -135,7 +135,7 @@ def test_progress_on_a_terminal_only(game: Path, library: Path, index: Path) -> 
         assert process.returncode == 0
     finally:
         os.close(main)
-    assert said.startswith(b"1 archives sealed: 4 members, ")
+    assert said.startswith(b"1 archive sealed: 4 members, ")
     assert b"hashing" in shown
     assert b"GiB" in shown
     assert b"B/s" in shown
@@ -221,6 +221,42 @@ def test_inspect_into_a_closed_pipe(game: Path, library: Path, index: Path) -> N
 
 
 # -- help ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("redirection", "why"),
+    [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")],
+)
+def test_an_output_that_takes_nothing(
+    redirection: str, why: str, game: Path, library: Path, index: Path
+) -> None:
+    """Also one that is longer than a buffer."""
+    make_game(library, "roms/psx/Many", {f"{number:050}": b"" for number in range(300)})
+    shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", zipfs_program()]
+    for command in (
+        ["index", "--index", index, library],
+        ["verify", "--index", index, library],
+        ["verify", "--json", "--index", index, library],
+        ["inspect", "--index", index, library, GAME],
+        ["inspect", "--json", "--index", index, library, "roms/psx/Many"],
+        ["doctor", "--index", index, library],
+        ["doctor", "--json", "--index", index, library],
+        ["--help"],
+    ):
+        done = subprocess.run(
+            [*shell, *command], env=environment(), stderr=subprocess.PIPE, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (1, f"zipfs: can't write the output: {why}\n")
+
+
+def test_without_any_stream(game: Path, library: Path, index: Path) -> None:
+    """What is done all the same isn't written into by the one nor the other."""
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", zipfs_program()]
+    done = subprocess.run(
+        [*command, "index", "--index", index, library], env=environment(), check=False
+    )
+    assert done.returncode == 1
+    assert run_zipfs("index", "--index", index, library).stdout.endswith("(0 bytes hashed now)\n")
 
 
 def test_help() -> None:

@@ -402,7 +402,36 @@ def test_a_mount_whose_daemon_hangs_or_has_died(
     assert run_zipfs("unmount", mounted.path).returncode == 0
 
 
+@needs_root
+def test_a_library_on_a_mount_that_hangs(
+    game: Path, library: Path, place: Path, mount: Mounts
+) -> None:
+    """Its index has no name then: that is made of the library's own, links followed."""
+    mounted = mount(library, "--allow-other")
+    mounted.wait_sealed(1)
+    (place / "m2").mkdir()
+    mounted.process.send_signal(signal.SIGSTOP)
+    try:
+        for named in (mounted.path, mounted.path / "roms/psx"):
+            began = time.monotonic()
+            seen = Seen(run_zipfs("doctor", "--json", "--web-user", WEB, named, place / "m2"))
+            assert time.monotonic() - began < 45
+            assert seen.problems == ["library"]
+            assert "doesn't answer" in seen.of("library")["what"]
+            assert seen.level("mount point") == "ok"
+            assert seen.of("index")["remedy"] == "name it with --index FILE"
+    finally:
+        mounted.process.send_signal(signal.SIGCONT)
+
+
 # -- File systems below the library --------------------------------------------------
+
+
+def test_a_view_of_the_kernel_is_no_library(place: Path) -> None:
+    seen = see("/proc", place=place)
+    assert (seen.status, seen.stderr.count("\n")) == (PROBLEM, 1)
+    assert seen.problems == ["file system proc"]
+    assert not any("chmod" in finding["remedy"] for finding in seen.findings if finding["remedy"])
 
 
 @needs_root

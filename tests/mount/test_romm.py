@@ -178,7 +178,7 @@ def test_index_and_inspect(library: Path, place: Path, config: Path) -> None:
     config.write_text("exclude: {roms: {multi_file: {parts: {extensions: [nfo]}}}}")
     options = ["--index", place / "index", "--selection", "romm", "--romm-config", config]
     done = run_zipfs("index", *options, library)
-    assert done.stdout.startswith("1 archives sealed: 2 members, "), done.stderr
+    assert done.stdout.startswith("1 archive sealed: 2 members, "), done.stderr
     done = run_zipfs("inspect", *options, "--include=1.*", "--exclude=3.*", "--json", library, GAME)
     assert done.returncode == 0, done.stderr
     assert [member["name"] for member in json.loads(done.stdout)["members"]] == ["1.db", "4.bin"]

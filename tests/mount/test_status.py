@@ -620,3 +620,25 @@ def test_others_see_nothing_of_the_socket(game: Path, library: Path, mount: Moun
     assert b"PermissionError" in run_as(OTHER, "python3", "-c", script).stderr
     mounted.stop()
     assert not os.path.lexists(f"{SYSTEM}/{name}")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "why"),
+    [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")],
+)
+@pytest.mark.parametrize("option", ["", "--json", "--prometheus", "--watch"])
+def test_an_output_that_takes_nothing(
+    redirection: str, why: str, option: str, game: Path, library: Path, mount: Mounts
+) -> None:
+    mounted = mount(library)
+    mounted.wait_sealed(1)
+    shell = ["sh", "-c", f'exec "$@" {option} {redirection}', "sh"]
+    done = subprocess.run(
+        [*shell, zipfs_program(), "status", mounted.path],
+        env=environment({"RUNTIME_DIRECTORY": str(mounted.runtime)}),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, f"zipfs: can't write the output: {why}\n")

@@ -111,7 +111,7 @@ def test_own_index(
     for name, (env, folder) in cases.items():
         done = run_zipfs("index", library, env=env, user=NOBODY, program=[public_program])
         assert done.returncode == 0, done.stderr
-        assert "1 archives sealed" in done.stdout, name
+        assert "1 archive sealed" in done.stdout, name
         (index,) = [entry for entry in folder.iterdir() if entry.suffix == ".sqlite3"]
         assert index.name.startswith("library-")
 

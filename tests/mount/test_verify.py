@@ -105,7 +105,7 @@ def test_a_bit_that_flips_on_the_disk(rotting: Disk, index: Path) -> None:
     line, last = complained.splitlines()
     assert f"ERROR: {LARGE} is damaged at MiB 6-7 of 10: CRC-32 " in line
     assert f"it is in {GAME}.zip; restore it from a backup" in line
-    assert last.startswith("zipfs: 1 files aren't what they were")
+    assert last.startswith("zipfs: 1 file isn't what it was")
     assert last.endswith(f": {LARGE}")
     assert (index.read_bytes(), index.stat().st_mtime_ns) == known
     assert tree(library, contents=False) == before
@@ -343,6 +343,15 @@ def test_the_rate_of_the_config_file(library: Path, index: Path, place: Path) ->
     assert run["this_run"]["seconds"] < 0.7
 
 
+@pytest.mark.parametrize("rate", ["1e-9", "1e-300"])
+def test_the_time_is_up_before_the_rate_allows_more(rate: str, library: Path, index: Path) -> None:
+    make_game(library, GAME, FILES)
+    indexed(library, index)
+    said, _ = verified(library, index, "--rate", rate, "--max-time", "1")
+    assert not said["ended"]
+    assert said["this_run"]["seconds"] < 30
+
+
 @pytest.mark.parametrize("text", ["soon", "5 parsecs", "0", "1h-2m", ""])
 def test_a_time_that_is_none(text: str, library: Path) -> None:
     done = run_zipfs("verify", "--max-time", text, library)
@@ -379,6 +388,9 @@ def test_with_something_else_for_an_index(data: bytes, library: Path, index: Pat
 def test_with_the_index_of_another_library(library: Path, index: Path, place: Path) -> None:
     make_game(library, GAME, FILES)
     indexed(library, index)
+    verified(library, index)
+    remembered = Path(f"{index}.verify")
+    before = remembered.read_bytes()
     make_game(place / "other", "roms/psx/Else", FILES)
     done = run_zipfs("verify", "--index", index, place / "other")
     assert done.returncode == 3
@@ -387,6 +399,7 @@ def test_with_the_index_of_another_library(library: Path, index: Path, place: Pa
     done = run_zipfs("verify", "--index", index, place / "copy")
     assert done.returncode == 6
     assert "as it was hashed, so there is nothing to compare with" in done.stderr
+    assert remembered.read_bytes() == before
     assert verified(library, index)[0]["findings"] == []
 
 

@@ -45,6 +45,7 @@ from zipfs.watcher import mounts_below, sends_events
         ("overlay", "rw", "note", "maps"),
         ("tmpfs", "rw", "note", "maps"),
         ("befs", "rw", "note", "nothing is known"),
+        ("proc", "rw", "problem", "no files"),
     ],
 )
 def test_footing(kind: str, options: str, level: Level, words: str) -> None:

@@ -51,6 +51,15 @@ def test_it_sleeps_no_longer_than_needed() -> None:
     assert 9.5 < clock.slept - before <= 10
 
 
+def test_a_deadline_ends_the_wait() -> None:
+    clock = Clock()
+    pace = Pace(1e-9, clock, clock.sleep)
+    pace.took(1e12, clock.now + 2)
+    assert clock.slept == 2
+    pace.took(1, clock.now - 1)
+    assert clock.slept == 2
+
+
 def test_no_rate_no_sleep() -> None:
     clock = Clock()
     Pace(0, clock, clock.sleep).took(1 << 60)
