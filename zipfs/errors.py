@@ -95,7 +95,9 @@ INTERRUPTED = 130
 
 EXIT_CODES: dict[int, str] = {
     0: "done; for `mount`: unmounted after a signal or `zipfs unmount`",
-    ZipfsError.exit_code: "an unexpected error; the log has its traceback",
+    ZipfsError.exit_code: (
+        "an unexpected error; the log has its traceback. Or the output can't be written"
+    ),
     ConfigError.exit_code: "wrong usage, an unknown option or config key, a bad value",
     LibraryError.exit_code: "no such library or game, or it can't be read",
     MountpointError.exit_code: "mount point missing, not empty, in use, or not mounted",
