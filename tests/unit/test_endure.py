@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
-import threading
+import subprocess
 import time
 import zipfile
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from bench.flat import Point, is_flat, judge_memory, judge_quiet, theil_sen, win
 from bench.oracle import Oracle
 from bench.probe import Probe, Process, Sample
 from bench.shelf import EXCUSED, Shelf
+from tests.support.mounting import poll
 
 HOUR = 3600.0
 
@@ -151,14 +151,30 @@ def test_the_probe_sees_a_process_as_it_is(tmp_path: Path) -> None:
     probe.take("load", 0, 0)
     assert probe.samples == []  # no such process
 
-    probe.pid = os.getpid()
-    with (tmp_path / "file").open("w"):
-        probe.take("load", 0, 0)
-    probe.take("load", 0, 0)
+    # Not ourselves: other tests may have left threads behind that come to their ends.
+    with (tmp_path / "file").open("w") as file:
+        other = subprocess.Popen(["sleep", "60"], pass_fds=[file.fileno()])
+        fewer = subprocess.Popen(["sleep", "60"])
+    try:
+        for process in (other, fewer):
+            probe.pid = process.pid
+            wait_until_it_sleeps(process.pid)
+            probe.take("load", 0, 0)
+    finally:
+        for process in (other, fewer):
+            process.kill()
+            process.wait()
     first, second = (one.daemon for one in probe.samples)
     assert first.descriptors == second.descriptors + 1
-    assert first.threads == threading.active_count()
+    assert first.threads == 1
     assert 0 < first.uss <= first.pss <= first.rss
+
+
+def wait_until_it_sleeps(pid: int) -> None:
+    def sleeps() -> bool:
+        return Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
+
+    poll("the program to run", sleeps)
 
 
 # -- A day's work ----------------------------------------------------------------
