@@ -16,7 +16,7 @@ import click
 from zipfs import mountpoint as mp
 from zipfs.config import Settings
 from zipfs.errors import ConfigError, FuseError, MountpointError
-from zipfs.notify import Notifier
+from zipfs.notify import FUSE, Notifier
 from zipfs.sealers import make_library, romm_rules
 from zipfs.terminal import load_settings, log_to_stderr
 
@@ -119,7 +119,7 @@ def prepare(config: str, note: str | None) -> None:
     try:
         if note is not None:
             _write_note(note, path)
-        if not notifier.keep(device, "fuse"):
+        if not notifier.keep(device, FUSE):
             raise FuseError("the service manager doesn't take the mount over; see its log")
     except BaseException:
         mp.unmount(path)

@@ -33,7 +33,7 @@ from zipfs.fs import Operations
 from zipfs.heap import share_heap
 from zipfs.library import Library
 from zipfs.listed import ListedLibrary
-from zipfs.notify import Notifier, handed_over, watchdog_seconds
+from zipfs.notify import FUSE, Notifier, handed_over, watchdog_seconds
 from zipfs.pool import Limits
 from zipfs.reader import Reader
 from zipfs.rommconfig import RommConfig
@@ -53,10 +53,6 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DUMP = signal.SIGUSR1
 
 
-DEVICE_NAME = "fuse"
-"""What the service manager calls the descriptor that it keeps for us."""
-
-
 def run(
     settings: Settings, device: int | None = None, *, mounted: Callable[[], None] = lambda: None
 ) -> None:
@@ -67,10 +63,10 @@ def run(
     *mounted* is called when the mount can be used.
     """
     notifier = Notifier()
-    if (kept := handed_over(DEVICE_NAME)) is not None:
+    if (kept := handed_over(FUSE)) is not None:
         device = kept
         # Else it outlived us, and after a crash whoever waits for us would wait for ever.
-        notifier.let_go(DEVICE_NAME)
+        notifier.let_go(FUSE)
     if settings.mountpoint is None:
         raise ConfigError("no mountpoint given; name it on the command line or in a config file")
     share_heap()  # before there are threads

@@ -8,6 +8,8 @@ import socket
 from collections.abc import Mapping, MutableMapping
 from typing import Final
 
+FUSE: Final = "fuse"
+"""What the service manager calls the open ``/dev/fuse`` that it keeps for the daemon."""
 _FIRST_HANDED_OVER: Final = 3
 """SD_LISTEN_FDS_START."""
 _MICROSECONDS: Final = 1_000_000
