@@ -68,7 +68,9 @@ def ask(function: Callable[[*Ts], Any], *arguments: *Ts, patience: float = PATIE
     def once() -> Iterator[Any]:
         yield function(*arguments)
 
-    return next(told(once, patience=patience))
+    for answer in told(once, patience=patience):
+        return answer
+    raise FailedError("the process that was to answer ended without")
 
 
 def told(
@@ -131,9 +133,7 @@ def _answer(function: Callable[..., Iterator[Any]], arguments: Any, sending: int
     """In the process of its own."""
     status = 1
     try:
-        null = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(null, stream)
+        _let_go_of_streams()
         os.closerange(3, sending)
         os.closerange(sending + 1, os.sysconf("SC_OPEN_MAX"))
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -149,6 +149,16 @@ def _answer(function: Callable[..., Iterator[Any]], arguments: Any, sending: int
     finally:
         # Nothing of the other process's may run here: no handlers, no buffers, no `finally`.
         os._exit(status)
+
+
+def _let_go_of_streams() -> None:
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+    except OSError:  # a root folder without it
+        os.closerange(0, 3)
+        return
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
 
 
 def _send(descriptor: int, kind: str, value: object) -> None:

@@ -36,7 +36,14 @@ from zipfs.sealers import make_sealer
 from zipfs.sealing import Sealer
 from zipfs.selection import folders_of
 from zipfs.sources import Entry
-from zipfs.terminal import Bar, drop_output, guard_output, load_settings, log_to_stderr
+from zipfs.terminal import (
+    Bar,
+    check_answers,
+    drop_output,
+    guard_output,
+    load_settings,
+    log_to_stderr,
+)
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +93,7 @@ def mount(**given: Any) -> None:
         raise FuseError(
             f"there is no FUSE here ({error}); only on Linux, with pyfuse3, can zipfs mount"
         ) from None
+    check_answers(settings)
     daemon.run(settings)
 
 
@@ -99,6 +107,7 @@ def index(**given: Any) -> None:
     """
     settings = load_settings(**given)
     log_to_stderr("warning")
+    check_answers(settings)
     sealer = make_sealer(settings)
     with closing(sealer.index), Bar() as bar:
         summary = offline.seal_all(sealer, list(sealer.library.games(sealer.policy)), bar)
@@ -137,6 +146,7 @@ def inspect(place: tuple[str, ...], as_json: bool, **given: Any) -> None:
     game = place[-1]
     settings = load_settings(library=place[0] if len(place) == 2 else None, **given)
     log_to_stderr("error")
+    check_answers(settings)
     sealer = make_sealer(settings)
     with closing(sealer.index):
         found = _find_game(sealer, _within(settings.library, os.fsencode(game)))

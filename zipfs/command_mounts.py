@@ -18,7 +18,7 @@ from zipfs.config import Settings
 from zipfs.errors import ConfigError, FuseError, MountpointError
 from zipfs.notify import FUSE, Notifier
 from zipfs.sealers import make_library, romm_rules
-from zipfs.terminal import load_settings, log_to_stderr
+from zipfs.terminal import check_answers, load_settings, log_to_stderr
 
 _CONFIG = click.option(
     "--config", metavar="FILE", help="TOML file that names the mount point, as that of `mount`."
@@ -109,6 +109,7 @@ def prepare(config: str, note: str | None) -> None:
     for key, path in (("library", settings.library), ("mountpoint", mountpoint)):
         if not os.path.isabs(path):
             raise ConfigError(f"{key!r} in {config} isn't an absolute path, which a service needs")
+    check_answers(settings)
     make_library(settings)  # before anything is made or cleared away
     romm_rules(settings)
     if note is not None:

@@ -26,7 +26,7 @@ from zipfs.priority import lower_process
 from zipfs.sealers import index_file, make_sealer
 from zipfs.showing import shown
 from zipfs.store import Store
-from zipfs.terminal import Bar, load_settings, log_to_stderr
+from zipfs.terminal import Bar, check_answers, load_settings, log_to_stderr
 from zipfs.verified import Finding, Memory
 from zipfs.verify import Verifier
 
@@ -87,6 +87,7 @@ def verify(
     deadline = None if max_time is None else time.monotonic() + max_time
     settings = load_settings(**given)
     log_to_stderr("warning")
+    check_answers(settings)
     file = index_file(settings)
     with closing(Index(IN_MEMORY)) as nothing:
         sealer = make_sealer(settings, nothing)

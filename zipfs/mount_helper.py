@@ -30,7 +30,7 @@ from zipfs.cli import mount as mount_command
 from zipfs.config import Settings
 from zipfs.errors import ZipfsError
 from zipfs.sealers import make_library, romm_rules
-from zipfs.terminal import load_settings
+from zipfs.terminal import check_answers, load_settings
 
 USAGE: Final = 1
 FAILED: Final = 32
@@ -201,6 +201,7 @@ def _serve(request: Request, mounted: functools.partial[None]) -> None:
     from zipfs import daemon  # noqa: PLC0415 - only Linux has it
 
     settings = request.settings
+    check_answers(settings)
     if request.user is None or settings.mountpoint is None:
         daemon.run(settings, mounted=mounted)
         return

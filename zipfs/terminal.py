@@ -17,11 +17,19 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from zipfs.asking import FailedError, ask
 from zipfs.config import Settings
-from zipfs.errors import OutputError
+from zipfs.errors import LibraryError, OutputError, UnansweredError
 from zipfs.logs import to_stderr as log_to_stderr
 
-__all__ = ["Bar", "drop_output", "guard_output", "load_settings", "log_to_stderr"]
+__all__ = [
+    "Bar",
+    "check_answers",
+    "drop_output",
+    "guard_output",
+    "load_settings",
+    "log_to_stderr",
+]
 
 
 class _Output(io.FileIO):
@@ -34,6 +42,30 @@ class _Output(io.FileIO):
             raise
         except OSError as error:
             raise OutputError(f"can't write the output: {error.strerror}") from None
+
+
+def check_answers(settings: Settings) -> None:
+    """Raise :exc:`LibraryError` if the library, or what is below it, doesn't answer.
+
+    To look at a share or a mount that hangs takes for ever, and we couldn't be ended. For
+    commands that have no threads yet.
+    """
+    if os.name != "posix" or not (hasattr(os, "fork") and hasattr(os, "statvfs")):
+        return
+    try:
+        ask(_look_at, settings.library)
+    except UnansweredError as error:
+        raise LibraryError(
+            f"the library {settings.library} is on something that hangs ({error}); `zipfs doctor"
+            f" {settings.library}` may tell more"
+        ) from None
+    except (OSError, FailedError):
+        return  # which is told by whoever opens it
+
+
+def _look_at(path: str) -> None:
+    os.path.realpath(path)
+    os.statvfs(path)  # of which no cache knows
 
 
 def guard_output() -> None:

@@ -26,7 +26,8 @@ from bench.web import Server, nginx
 from tests.e2e import curl
 from tests.support.faultfs import OPS, Faults, Op
 from tests.support.libraries import Expected, content, expected, make_game
-from tests.support.mounting import Mounted, Mounts, poll
+from tests.support.mounting import Mounted, Mounts, poll, run_zipfs
+from tests.support.users import needs_root
 
 PATIENCE: Final = 1.0
 """Seconds: --read-timeout in these tests."""
@@ -564,3 +565,24 @@ def test_dump_while_the_source_hangs(
     assert re.search(r"File .*reading\.py.* in _fill", mounted.log_text())
     faults.release()
     check_quiet(mounted, faults)
+
+
+@needs_root
+@pytest.mark.parametrize("command", ["mount", "index", "verify", "inspect"])
+def test_a_library_that_hangs_is_named(
+    library: Path, place: Path, mount: Mounts, command: str
+) -> None:
+    """On a mount whose daemon is stuck; `stat` of it never returns, not even when killed."""
+    make_game(library, "roms/psx/Game", {"a": b"a", "b": b"b"})
+    mounted = mount(library)
+    mounted.wait_sealed(1)
+    (place / "empty").mkdir()
+    mounted.process.send_signal(signal.SIGSTOP)
+    try:
+        arguments = {"mount": [place / "empty"], "inspect": ["roms/psx/Game"]}.get(command, [])
+        done = run_zipfs(command, "--index", place / "other.sqlite3", mounted.path, *arguments)
+    finally:
+        mounted.process.send_signal(signal.SIGCONT)
+    assert done.returncode == 3
+    assert "is on something that hangs" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
