@@ -14,6 +14,7 @@ Fork without exec: the caller must have no other threads.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -34,6 +35,8 @@ PATIENCE: Final = 8.0
 up to as long."""
 _KILLED: Final = 0.2
 """Seconds that a killed process is given to end."""
+_left: Final[set[int]] = set()
+"""Those that were killed, and maybe haven't ended yet."""
 _PIECE: Final = 1 << 16
 
 
@@ -80,6 +83,7 @@ def told(
 
     Raises as :func:`ask` does; *patience* is for each of them.
     """
+    _reap()
     receiving, sending = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -120,13 +124,24 @@ def _lines(descriptor: int, patience: float) -> Iterator[bytes]:
 
 
 def _end(child: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+    _left.add(child)
     until = time.monotonic() + _KILLED
-    while os.waitpid(child, os.WNOHANG) == (0, 0) and time.monotonic() < until:
+    while child in _left and time.monotonic() < until:
+        _reap()
         time.sleep(0.001)
+
+
+def _reap() -> None:
+    """Let go of the processes that have ended by now."""
+    for child in list(_left):
+        try:
+            ended = os.waitpid(child, os.WNOHANG) != (0, 0)
+        except ChildProcessError:
+            ended = True
+        if ended:
+            _left.discard(child)
 
 
 def _answer(function: Callable[..., Iterator[Any]], arguments: Any, sending: int) -> NoReturn:

@@ -31,16 +31,23 @@ FOR_EVER = 1.0
 """Bytes per second: the first block is read, and then there is a pause of days."""
 
 
+_OF_OTHERS: set[int] = set()
+"""Processes that tests of other things have left behind."""
+
+
 @pytest.fixture(autouse=True)
 def _real(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    _OF_OTHERS.clear()
+    _OF_OTHERS.update(children())
     monkeypatch.setattr(worker_module, "start", Process)
     yield
     assert children() == []
 
 
 def children() -> list[int]:
-    """Processes that this thread has started, zombies included."""
-    return [int(pid) for pid in Path("/proc/thread-self/children").read_text().split()]
+    """Processes that this thread has started for the test, zombies included."""
+    found = map(int, Path("/proc/thread-self/children").read_text().split())
+    return [pid for pid in found if pid not in _OF_OTHERS]
 
 
 class Results:
