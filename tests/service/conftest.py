@@ -20,7 +20,7 @@ server {
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # or tests of other things would find its processes
 def system(fuse: None) -> Iterator[Container]:
     """A booted system with zipfs installed and nginx running."""
     if why := missing():

@@ -133,7 +133,10 @@ def test_noauto_waits_for_mount_by_its_path(place: Place) -> None:
     place.mount(place.path)
     place.wait()
     # systemd has it for a mount of its own: before network file systems are gone, it is.
-    assert place.system.show(place.unit, "ActiveState") == "active"
+    poll(
+        "systemd to notice",
+        lambda: place.system.show(place.unit, "ActiveState") == "active",
+    )
     assert "remote-fs-pre.target" in place.system.show(place.unit, "After").split()
     place.system.run("systemctl", "stop", place.unit)
     assert not place.mounted()
