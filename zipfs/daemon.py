@@ -88,16 +88,19 @@ def run(
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {_DUMP})  # _dump waits for it
     try:
-        trio.run(_serve, settings, _Mount(path, device, notifier, mounted), sealer)
+        # Found out here: it asks the library's disk, which isn't for the loop to do.
+        mount = _Mount(path, device, mp.mount_options(settings), notifier, mounted)
+        trio.run(_serve, settings, mount, sealer)
     finally:
         sealer.index.close()
 
 
 class _Mount(NamedTuple):
-    """Where to mount; or where it is mounted, if there is a *device*. And whom to tell."""
+    """Where to mount; or where it is mounted, if there is a *device*. How, and whom to tell."""
 
     path: str
     device: int | None
+    options: set[str]
     notifier: Notifier
     mounted: Callable[[], None]
 
@@ -296,10 +299,9 @@ def _raise_limit() -> int:
 def _mount(operations: Operations, mount: _Mount, settings: Settings) -> None:
     # libfuse's name for a mount that is there already; fuse_session_mount in fuse_lowlevel.h.
     path = mount.path if mount.device is None else f"/dev/fd/{mount.device}"
-    options = mp.mount_options(settings)
     with _captured_stderr() as said:
         try:
-            pyfuse3.init(operations, path, options)
+            pyfuse3.init(operations, path, mount.options)
         except RuntimeError as error:
             # What went wrong libfuse says on stderr only.
             lines = [line for line in said() if line]
