@@ -17,8 +17,8 @@ from bench.process import find_program
 from bench.results import ZIPFS, About
 from bench.session import Stop
 from bench.synthetic import read_through
-from zipfs.filehasher import hash_file
-from zipfs.filestate import FileState
+from zipfs.index.hash_file import hash_file
+from zipfs.library.filestate import FileState
 
 PROGRAMS: Final = "programs"
 

@@ -7,7 +7,11 @@ table that README documents.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
+
+Level: TypeAlias = Literal["ok", "note", "warning", "problem"]
+"""How bad a finding is. ``note``: it works, with a consequence to know. ``warning``: something
+works badly, or not for everybody. ``problem``: what was asked for doesn't work."""
 
 
 class ZipfsError(Exception):

@@ -15,7 +15,9 @@ import logging
 import logging.handlers
 import os
 import sys
+import threading
 import uuid
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final
 
@@ -137,3 +139,29 @@ def _log_to(handler: logging.Handler, level: str, text: str) -> None:
     # What these say below warning concerns only their authors.
     for name in ("pyfuse3", "trio"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+REMEMBERED = 10_000
+"""How many things are remembered as said; the oldest is forgotten first."""
+
+
+class Once:
+    """A logger that passes each distinct message a single time."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._said: OrderedDict[tuple[str, bytes], None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def warning(self, message: str, *arguments: object, of: bytes = b"") -> None:
+        """Log the message, unless it was logged before, *of* the same state of things."""
+        text = message % arguments
+        key = (text, of)
+        with self._lock:
+            if key in self._said:
+                self._said.move_to_end(key)
+                return
+            self._said[key] = None
+            if len(self._said) > REMEMBERED:
+                self._said.popitem(last=False)
+        self._logger.warning(message, *arguments)

@@ -10,12 +10,13 @@ import pytest
 
 from tests.fs.inthread import ThreadChild
 from tests.fs.lab import FakeTime, in_memory
-from zipfs import sealing, worker
-from zipfs.filehasher import hash_file
-from zipfs.index import Index
-from zipfs.library import Library
-from zipfs.outcomes import Examination, Unhashed, Version
-from zipfs.sealing import Sealer
+from zipfs.index import hash_client
+from zipfs.index.hash_file import hash_file
+from zipfs.index.index import Index
+from zipfs.library.library import Library
+from zipfs.sealing import sealer as sealing
+from zipfs.sealing.outcomes import Examination, Unhashed, Version
+from zipfs.sealing.sealer import Sealer
 
 SETTLE = 2.0
 
@@ -23,7 +24,7 @@ SETTLE = 2.0
 @pytest.fixture(autouse=True)
 def _hash_in_thread() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:  # not a test's own, which is to end first
-        patch.setattr(worker, "start", ThreadChild)
+        patch.setattr(hash_client, "start", ThreadChild)
         yield
 
 

@@ -17,8 +17,8 @@ from typing import Final
 import pytest
 import trio
 
-from zipfs.filestate import FileState
-from zipfs.sources import SourceFile
+from zipfs.library.filestate import FileState
+from zipfs.library.scan import SourceFile
 
 NOBODY: Final = 65534
 """A user who owns nothing here."""

@@ -26,11 +26,13 @@ import zipfs
 from tests.fs.lab import open_below, root_only, unprivileged
 from tests.strictzip import read_archive
 from tests.support.libraries import content, expected, make_file, make_game, tree
-from zipfs import archivefile, filehasher, offline, reading
-from zipfs.archivefile import KEPT_OPEN
 from zipfs.errors import ChangedError as AnyChangedError
-from zipfs.filestate import BLOCK, MIN_SETTLE
-from zipfs.index import Index
+from zipfs.index import hash_file
+from zipfs.index.index import Index
+from zipfs.library import files as reading
+from zipfs.library.filestate import BLOCK, MIN_SETTLE
+from zipfs.sealing import archivefile, offline
+from zipfs.sealing.archivefile import KEPT_OPEN
 
 FILES: dict[str, bytes | int] = {
     "a.bin": content(3 * BLOCK + 77, 1),
@@ -583,7 +585,7 @@ def test_what_the_system_refuses(
     def refused(path: bytes, *rest: object) -> object:
         if path.endswith(b"/2"):
             raise PermissionError(errno.EACCES, "Permission denied")
-        return filehasher.hash_file(path, *rest)  # type: ignore[arg-type]
+        return hash_file.hash_file(path, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(offline, "hash_file", refused)
     with opened(game) as archive:
@@ -608,7 +610,7 @@ def test_a_game_that_never_holds_still(library: Path, monkeypatch: pytest.Monkey
 
     def changing(path: bytes, *rest: object) -> object:
         make_file(path, os.urandom(1), mtime=int.from_bytes(os.urandom(3)))
-        return filehasher.hash_file(path, *rest)  # type: ignore[arg-type]
+        return hash_file.hash_file(path, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(offline, "hash_file", changing)
     with pytest.raises(zipfs.NotSealedError, match="keeps changing"):

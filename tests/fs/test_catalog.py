@@ -19,21 +19,21 @@ import trio.testing
 from tests.fs.conftest import SETTLE
 from tests.fs.lab import FakeTime, open_below, until
 from tests.support.libraries import content, expected, make_file, make_game
-from zipfs import filehasher
-from zipfs import games as games_module
-from zipfs import kept as kept_module
-from zipfs.catalog import Catalog
+from zipfs.catalog import game as game_module
+from zipfs.catalog import games as games_module
+from zipfs.catalog.games import Game
+from zipfs.catalog.nodes import Archive, File, Folder, Node
+from zipfs.catalog.tree import Catalog
 from zipfs.errors import StaleError
-from zipfs.filehasher import FileHasher
-from zipfs.filestate import BLOCK
-from zipfs.games import Game
-from zipfs.index import Index
-from zipfs.library import Library
-from zipfs.nodes import Archive, File, Folder, Node
-from zipfs.outcomes import Examination, Sealed, Version
-from zipfs.pool import Limits
-from zipfs.romm import Rules
-from zipfs.sealing import Sealer
+from zipfs.index import hash_file
+from zipfs.index.hash_file import FileHasher
+from zipfs.index.index import Index
+from zipfs.library.filestate import BLOCK
+from zipfs.library.library import Library
+from zipfs.library.rules.romm import Rules
+from zipfs.sealing.outcomes import Examination, Sealed, Version
+from zipfs.sealing.sealer import Sealer
+from zipfs.system.process import Limits
 
 
 class Tree:
@@ -138,8 +138,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 @pytest.fixture
 def stale(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was found out is taken as it is for no time at all."""
-    monkeypatch.setattr(kept_module, "FRESH", 0.0)
-    monkeypatch.setattr(kept_module, "_SHARE", 0.0)
+    monkeypatch.setattr(game_module, "FRESH", 0.0)
+    monkeypatch.setattr(game_module, "_SHARE", 0.0)
 
 
 async def a_moment() -> None:
@@ -307,7 +307,7 @@ async def test_the_file_system_that_the_library_is_on(library: Path, tree: Tree)
 async def test_what_was_looked_at_a_moment_ago_is_taken_as_it_is(
     library: Path, running: Tree, looks: Looks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept_module, "FRESH", 3600.0)
+    monkeypatch.setattr(game_module, "FRESH", 3600.0)
     make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     node = await running.sealed("roms/game.zip")
     await running.catalog.open(node)  # what isn't open has no version at hand
@@ -317,8 +317,8 @@ async def test_what_was_looked_at_a_moment_ago_is_taken_as_it_is(
         assert await running.names("roms") == ["game.zip"]
         await running.catalog.open(node)
     assert looks.total == before
-    monkeypatch.setattr(kept_module, "FRESH", 0.0)
-    monkeypatch.setattr(kept_module, "_SHARE", 0.0)
+    monkeypatch.setattr(game_module, "FRESH", 0.0)
+    monkeypatch.setattr(game_module, "_SHARE", 0.0)
     await running.archive("roms/game.zip")
     await running.names("roms")
     await running.catalog.open(node)
@@ -330,7 +330,7 @@ async def test_many_clients_are_one_look(
 ) -> None:
     make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     await running.sealed("roms/game.zip")
-    monkeypatch.setattr(kept_module, "FRESH", 3600.0)
+    monkeypatch.setattr(game_module, "FRESH", 3600.0)
     game = running.game("roms/game")
     assert game
     game.doubted = time.monotonic()
@@ -392,7 +392,7 @@ async def test_a_look_that_began_before_the_doubt_is_no_answer(
 ) -> None:
     game = make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     node = await running.sealed("roms/game.zip")
-    monkeypatch.setattr(kept_module, "FRESH", 3600.0)
+    monkeypatch.setattr(game_module, "FRESH", 3600.0)
     examine = sealer.examine
     looked, go_on = threading.Event(), threading.Event()
 
@@ -421,7 +421,7 @@ async def test_a_look_that_began_before_the_doubt_is_no_answer(
 async def test_everything_is_sealed_is_said_once(
     library: Path, running: Tree, caplog: pytest.LogCaptureFixture, stale: None
 ) -> None:
-    caplog.set_level(logging.INFO, logger="zipfs.games")
+    caplog.set_level(logging.INFO, logger="zipfs.catalog.games")
 
     def said() -> list[str]:
         return [line for line in caplog.messages if line.startswith("everything is sealed")]
@@ -660,7 +660,7 @@ async def test_a_file_that_is_refused_is_left_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Its bits say that it can be read, its server doesn't agree."""
-    open_it = filehasher.open_path
+    open_it = hash_file.open_path
     attempts = []
 
     def refused(path: bytes, flags: int) -> int:
@@ -669,7 +669,7 @@ async def test_a_file_that_is_refused_is_left_out(
             raise PermissionError(errno.EACCES, "Permission denied")
         return open_it(path, flags)
 
-    monkeypatch.setattr(filehasher, "open_path", refused)
+    monkeypatch.setattr(hash_file, "open_path", refused)
     make_game(library, "roms/game", {"1": b"1", "2": b"2", "refused": b"3"})
     node = await running.sealed("roms/game.zip")
     assert (await running.catalog.open(node)).sealed.count == 2
@@ -688,14 +688,14 @@ async def test_many_files_that_fail_are_few_looks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A look takes as long as the game is large; one for each file of a dead disk has no end."""
-    open_it = filehasher.open_path
+    open_it = hash_file.open_path
 
     def failing(path: bytes, flags: int) -> int:
         if path.endswith(b".bad"):
             raise OSError(errno.EACCES if refused else errno.EIO, "no")
         return open_it(path, flags)
 
-    monkeypatch.setattr(filehasher, "open_path", failing)
+    monkeypatch.setattr(hash_file, "open_path", failing)
     files = {f"{number}.bad": b"x" for number in range(200)}
     make_game(library, "roms/game", files | {"good": b"x" * 10, "fine": b"x" * 5})
     running.catalog.rescan()
@@ -808,7 +808,7 @@ async def test_other_rules_hold_for_each_game(
     hanging: bool,
 ) -> None:
     """Also for those looked at a moment ago, and if finding out about them took too long."""
-    monkeypatch.setattr(kept_module, "FRESH", 3600.0)
+    monkeypatch.setattr(game_module, "FRESH", 3600.0)
     make_game(library, "roms/psx/one", {"1": b"1", "2": b"2", "3.nfo": b"3"})
     make_game(library, "roms/psx/two", {"1": b"1", "2": b"2"})
     make_game(library, "roms/ps2/game", {"1": b"1", "2": b"2"})

@@ -14,12 +14,12 @@ from tests.fs.conftest import SETTLE
 from tests.fs.lab import FakeTime, until
 from tests.fs.test_catalog import Tree
 from tests.support.escapes import NAME, make_library, write_escapes
-from zipfs.catalog import Catalog
-from zipfs.index import Index
-from zipfs.listed import ListedLibrary
-from zipfs.outcomes import Impossible
-from zipfs.pool import Limits
-from zipfs.sealing import Sealer
+from zipfs.catalog.tree import Catalog
+from zipfs.index.index import Index
+from zipfs.library.lists import ListedLibrary
+from zipfs.sealing.outcomes import Impossible
+from zipfs.sealing.sealer import Sealer
+from zipfs.system.process import Limits
 
 
 class Opens:

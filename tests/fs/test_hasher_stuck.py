@@ -13,12 +13,12 @@ import pytest
 import trio
 
 from tests.support.libraries import content, make_file
-from zipfs import filehasher as filehasher_module
-from zipfs import hasher as hasher_module
-from zipfs.filehasher import FileHasher
-from zipfs.filestate import Checksums, FileState
-from zipfs.hasher import Hasher
-from zipfs.sources import SourceFile
+from zipfs.index import hash_file as filehasher_module
+from zipfs.index import hash_queue as hasher_module
+from zipfs.index.hash_file import FileHasher
+from zipfs.index.hash_queue import Hasher
+from zipfs.library.filestate import Checksums, FileState
+from zipfs.library.scan import SourceFile
 
 PATIENCE = 0.1
 LONG = 10.0

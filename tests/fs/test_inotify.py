@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.mounting import poll
-from zipfs import inotify as module
-from zipfs.inotify import Inotify
+from zipfs.system import inotify as module
+from zipfs.system.inotify import Inotify
 
 
 class Told:

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from tests.fs.lab import NOBODY, open_below, root_only, unprivileged
 from tests.support.libraries import make_file, make_game
-from zipfs.access import Access, behind, common_access, grants_us
 from zipfs.errors import LibraryError
-from zipfs.filestate import FileState
-from zipfs.library import MAX_LINKED_FOLDERS, Library
-from zipfs.selection import Selection
-from zipfs.sources import Entry, GameScan, LeftOut, SourceFile
+from zipfs.library.filestate import FileState
+from zipfs.library.library import MAX_LINKED_FOLDERS, Library
+from zipfs.library.rules.general import Selection
+from zipfs.library.scan import Entry, GameScan, LeftOut, SourceFile
+from zipfs.system.permissions import Access, behind, common_access, grants_us
 
 ALL = Selection((b"*/*",))
 

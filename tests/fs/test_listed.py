@@ -17,21 +17,21 @@ from tests.fs.lab import FakeTime, open_below, unprivileged, until
 from tests.fs.test_catalog import Tree
 from tests.support.libraries import MTIME, content, make_file, make_game
 from tests.support.lists import Wanted, expected_of, text_of, write_list
-from zipfs import kept as kept_module
-from zipfs.access import Access
-from zipfs.catalog import Catalog
+from zipfs.catalog import game as game_module
+from zipfs.catalog.nodes import Folder
+from zipfs.catalog.tree import Catalog
 from zipfs.errors import ConfigError, StaleError
-from zipfs.filestate import FileState
-from zipfs.index import Index
-from zipfs.listed import ListedLibrary, ListScan
-from zipfs.nodes import Folder
-from zipfs.offline import seal_all
-from zipfs.outcomes import Absent, Impossible, Outcome, Plain, Sealed, Unsettled, Version
-from zipfs.pool import Limits
-from zipfs.sealing import Sealer
-from zipfs.selection import Selection
-from zipfs.sources import Entry, LeftOut
-from zipfs.style import FIXED_TIME, Style
+from zipfs.index.index import Index
+from zipfs.library.filestate import FileState
+from zipfs.library.lists import ListedLibrary, ListScan
+from zipfs.library.rules.general import Selection
+from zipfs.library.scan import Entry, LeftOut
+from zipfs.sealing.members import FIXED_TIME, Style
+from zipfs.sealing.offline import seal_all
+from zipfs.sealing.outcomes import Absent, Impossible, Outcome, Plain, Sealed, Unsettled, Version
+from zipfs.sealing.sealer import Sealer
+from zipfs.system.permissions import Access
+from zipfs.system.process import Limits
 
 LIST = b".lists/bulk"
 MEMBERS: list[Wanted] = [
@@ -82,8 +82,8 @@ async def running(tree: Tree, nursery: trio.Nursery) -> Tree:
 @pytest.fixture
 def stale(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was found out is taken as it is for no time at all."""
-    monkeypatch.setattr(kept_module, "FRESH", 0.0)
-    monkeypatch.setattr(kept_module, "_SHARE", 0.0)
+    monkeypatch.setattr(game_module, "FRESH", 0.0)
+    monkeypatch.setattr(game_module, "_SHARE", 0.0)
 
 
 def version_of(sealer: Sealer, name: str = "bulk") -> Version:
@@ -420,9 +420,9 @@ def test_too_large(
 ) -> None:
     text = text_of(library, MEMBERS)
     write_list(lists / "bulk.list", text)
-    monkeypatch.setattr("zipfs.listed.MAX_LIST", len(text) - 1)
+    monkeypatch.setattr("zipfs.library.lists.MAX_LIST", len(text) - 1)
     assert problem_of(sealer) == "bulk.list, it is larger than 256 MiB"
-    monkeypatch.setattr("zipfs.listed.MAX_LIST", len(text))
+    monkeypatch.setattr("zipfs.library.lists.MAX_LIST", len(text))
     version_of(sealer)
 
 
@@ -650,7 +650,7 @@ async def test_another_list_is_another_version_after_a_gap(
     stale: None,
 ) -> None:  # fmt: skip
     """V1, V4: and nobody is led from one to the other."""
-    monkeypatch.setattr(kept_module, "time", clock)
+    monkeypatch.setattr(game_module, "time", clock)
     clock.frozen = time.monotonic()
     write_list(lists / "bulk.list", text_of(library, MEMBERS))
     before = await running.sealed(".lists/bulk.zip")

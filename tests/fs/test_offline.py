@@ -13,12 +13,12 @@ import pytest
 from tests.fs.conftest import SETTLE
 from tests.fs.lab import FakeTime
 from tests.support.libraries import content, expected, make_file, make_game
-from zipfs import offline
-from zipfs.filehasher import hash_file
-from zipfs.index import Index
-from zipfs.offline import Game, Summary, seal_all, seal_one
-from zipfs.outcomes import Plain, Sealed, Unhashed
-from zipfs.sealing import Sealer
+from zipfs.index.hash_file import hash_file
+from zipfs.index.index import Index
+from zipfs.sealing import offline
+from zipfs.sealing.offline import Game, Summary, seal_all, seal_one
+from zipfs.sealing.outcomes import Plain, Sealed, Unhashed
+from zipfs.sealing.sealer import Sealer
 
 
 class Bar:

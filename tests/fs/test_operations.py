@@ -22,17 +22,17 @@ from hypothesis import strategies as st
 
 from tests.fs.lab import open_below, until, wait_for
 from tests.support.libraries import content, expected, make_file, make_game
-from zipfs import fs as fs_module
-from zipfs import kept as kept_module
-from zipfs import pool as pool_module
-from zipfs.catalog import Catalog
+from zipfs.archive.validators import ROOT_INODE
+from zipfs.catalog import game as game_module
+from zipfs.catalog.nodes import Folder
+from zipfs.catalog.tree import Catalog
 from zipfs.errors import ChangedError, FuseError, LayoutError, StaleError, ZipfsError
-from zipfs.fs import Operations, to_errno
-from zipfs.identity import ROOT_INODE
-from zipfs.nodes import Folder
-from zipfs.pool import Limits
-from zipfs.reader import Reader
-from zipfs.sealing import Sealer
+from zipfs.mount import fd_pool as pool_module
+from zipfs.mount import fs as fs_module
+from zipfs.mount.fs import Operations, to_errno
+from zipfs.mount.reader import Reader
+from zipfs.sealing.sealer import Sealer
+from zipfs.system.process import Limits
 
 T = TypeVar("T")
 
@@ -256,7 +256,7 @@ async def test_two_nodes_of_one_number(
     """Once in 2**64: rather none than the wrong one."""
     for name in ("a", "b"):
         make_file(library / name, name.encode())
-    monkeypatch.setattr("zipfs.identity.inode", lambda *_: 77)
+    monkeypatch.setattr("zipfs.archive.validators.inode", lambda *_: 77)
     first = await fuse.lookup(ROOT_INODE, "a")
     await refused(errno.EIO, fuse.lookup(ROOT_INODE, "b"))
     assert [line.levelname for line in caplog.records] == ["ERROR"]
@@ -346,7 +346,7 @@ async def test_a_version_that_is_gone_is_stale(
     library: Path, fuse: Fuse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """open(2) then looks the path up again by itself, and finds the new version."""
-    monkeypatch.setattr(kept_module, "FRESH", 0.0)
+    monkeypatch.setattr(game_module, "FRESH", 0.0)
     game = make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     make_file(library / "file", b"one")
     archive, file = await fuse.sealed("roms/game.zip"), await fuse.find("file")

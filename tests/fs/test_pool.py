@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fs.lab import open_below, source_file, wait_for
-from zipfs import pool as pool_module
 from zipfs.errors import ChangedError
-from zipfs.pool import Limits, OpenFile, Pool
-from zipfs.reading import Key, key_of, open_file, open_files
+from zipfs.library.files import Key, key_of, open_file, open_files
+from zipfs.mount import fd_pool as pool_module
+from zipfs.mount.fd_pool import OpenFile, Pool
+from zipfs.system.process import Limits
 
 
 @pytest.fixture

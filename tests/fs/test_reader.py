@@ -19,17 +19,17 @@ from hypothesis import strategies as st
 from tests.fs.conftest import sealed
 from tests.fs.lab import open_below, source_file, until
 from tests.support.libraries import Expected, content, expected, make_file, make_game
-from zipfs import pool as pool_module
-from zipfs import reader as reader_module
-from zipfs import reading
+from zipfs.catalog.nodes import File, mirrored
 from zipfs.errors import ChangedError
-from zipfs.filestate import BLOCK
-from zipfs.library import Library
-from zipfs.nodes import File, mirrored
-from zipfs.outcomes import Version
-from zipfs.pool import Limits
-from zipfs.reader import BUFFER, Content, Handle, Reader
-from zipfs.sealing import Sealer
+from zipfs.library import files as reading
+from zipfs.library.filestate import BLOCK
+from zipfs.library.library import Library
+from zipfs.mount import fd_pool as pool_module
+from zipfs.mount import reader as reader_module
+from zipfs.mount.reader import BUFFER, Content, Handle, Reader
+from zipfs.sealing.outcomes import Version
+from zipfs.sealing.sealer import Sealer
+from zipfs.system.process import Limits
 
 GAME = b"roms/game"
 LIMITS = Limits(files=400, threads=8)

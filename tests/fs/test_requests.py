@@ -9,7 +9,7 @@ import pyfuse3
 import pytest
 import trio
 
-from zipfs.requests import IN_A_ROW, _Lock, _Loop, install
+from zipfs.mount.pyfuse3_loop import IN_A_ROW, _Lock, _Loop, install
 
 
 @pytest.fixture

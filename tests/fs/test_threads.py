@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import trio
 
-from zipfs import threads as module
-from zipfs.threads import LANE, MAX_STUCK_IN_LANE, Threads, timed_out
+from zipfs.system import lanes as module
+from zipfs.system.lanes import LANE, MAX_STUCK_IN_LANE, Threads, timed_out
 
 PATIENCE = 0.05
 LONG = 10.0

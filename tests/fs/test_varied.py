@@ -15,20 +15,29 @@ from tests.fs.lab import FakeTime, open_below, until
 from tests.fs.test_catalog import Tree
 from tests.support.libraries import content, expected, make_file, make_game
 from tests.support.lists import text_of, write_list
-from zipfs import kept as kept_module
-from zipfs.catalog import Catalog
-from zipfs.index import Index
-from zipfs.library import Library
-from zipfs.listed import ListedLibrary
-from zipfs.offline import seal_all
-from zipfs.outcomes import Absent, Outcome, Plain, Sealed, Unhashed, Unneeded, Unsettled, Version
-from zipfs.pool import Limits
-from zipfs.sealing import Sealer
-from zipfs.sources import Entry, LeftOut
-from zipfs.survey import survey
-from zipfs.threads import Threads
-from zipfs.variants import Variant
-from zipfs.varied import VariedLibrary
+from zipfs.catalog import game as game_module
+from zipfs.catalog.scanner import survey
+from zipfs.catalog.tree import Catalog
+from zipfs.index.index import Index
+from zipfs.library.library import Library
+from zipfs.library.lists import ListedLibrary
+from zipfs.library.rules.variants import Variant
+from zipfs.library.scan import Entry, LeftOut
+from zipfs.library.variants import VariedLibrary
+from zipfs.sealing.offline import seal_all
+from zipfs.sealing.outcomes import (
+    Absent,
+    Outcome,
+    Plain,
+    Sealed,
+    Unhashed,
+    Unneeded,
+    Unsettled,
+    Version,
+)
+from zipfs.sealing.sealer import Sealer
+from zipfs.system.lanes import Threads
+from zipfs.system.process import Limits
 
 GAME = "roms/psx/Final"
 FILES = {
@@ -85,8 +94,8 @@ async def running(tree: Tree, nursery: trio.Nursery) -> Tree:
 @pytest.fixture
 def stale(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was found out is taken as it is for no time at all."""
-    monkeypatch.setattr(kept_module, "FRESH", 0.0)
-    monkeypatch.setattr(kept_module, "_SHARE", 0.0)
+    monkeypatch.setattr(game_module, "FRESH", 0.0)
+    monkeypatch.setattr(game_module, "_SHARE", 0.0)
 
 
 def version_of(sealer: Sealer, path: str) -> Version:
@@ -266,7 +275,7 @@ def test_an_unreadable_file_is_told_once(
     def fail(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("zipfs.offline.hash_file", fail)
+    monkeypatch.setattr("zipfs.sealing.offline.hash_file", fail)
     summary = seal_all(sealer, sealer.library.games(sealer.policy), sleep=lambda _: None)
     assert len(summary.problems) == len(set(summary.problems)) == len(FILES)
 

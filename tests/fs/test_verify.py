@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 
 from tests.fs.lab import unprivileged
 from tests.support.libraries import content, make_file, make_game
-from zipfs import rereading, verified, verify
-from zipfs.diskfile import SPAN, DiskFile
 from zipfs.errors import DamageError, IndexFileError, LibraryError
-from zipfs.filestate import BLOCK
-from zipfs.index import Index
-from zipfs.offline import seal_all
-from zipfs.pacing import Pace
-from zipfs.sealing import Sealer
-from zipfs.store import Store
-from zipfs.verified import Finding, Memory
-from zipfs.verify import Verifier
+from zipfs.index.index import Index
+from zipfs.index.tables import Store
+from zipfs.library.filestate import BLOCK
+from zipfs.ops.verify import rereading, verified, verify
+from zipfs.ops.verify.diskfile import SPAN, DiskFile
+from zipfs.ops.verify.verified import Finding, Memory
+from zipfs.ops.verify.verify import Verifier
+from zipfs.sealing.offline import seal_all
+from zipfs.sealing.sealer import Sealer
+from zipfs.system.rates import Pace
 
 SIZE = 2 * SPAN + 3 * BLOCK + 5
 """Of the large file; it is read in three goes."""
@@ -293,8 +293,8 @@ def test_a_file_that_may_not_be_read(lab: Lab, monkeypatch: pytest.MonkeyPatch) 
         os.chmod(Path(lab.file).parent / name, 0o666)  # noqa: S103
     # Hashed while we were root.
     path = os.fsencode(lab.library / "roms/a/1")
-    from zipfs.filehasher import hash_file  # noqa: PLC0415
-    from zipfs.filestate import FileState  # noqa: PLC0415
+    from zipfs.index.hash_file import hash_file  # noqa: PLC0415
+    from zipfs.library.filestate import FileState  # noqa: PLC0415
 
     state = FileState.of(os.stat(path))
     lab.sealer.index.put_files({b"roms/a/1": (state, hash_file(path, state))})

@@ -24,7 +24,7 @@ from typing import BinaryIO, Final
 
 from tests.model.versions import Blob, History, ModelError, Part, Source, check
 from tests.support.libraries import content
-from zipfs.mountpoint import mounts
+from zipfs.system.mounts import mounts
 
 PLATFORM: Final = "roms/psx"
 NAMES: Final = (

@@ -15,10 +15,10 @@ from typing import Final
 import xxhash
 
 from tests import reference
-from zipfs import identity
-from zipfs.layout import Layout
-from zipfs.names import entry_names
-from zipfs.zipformat import Member, archive_time
+from zipfs.archive import validators
+from zipfs.archive.layout import Layout
+from zipfs.archive.names import entry_names
+from zipfs.archive.records import Member, archive_time
 
 RECENT: Final = 10.0
 """Seconds for which the mount may still show what the library was: the second for which the
@@ -86,10 +86,10 @@ class Version:
             Member(name=name, size=len(blob.data), mtime=mtime, crc32=blob.crc32)
             for name, blob, mtime in self.files
         )
-        self.content = identity.content_id(layout, (blob.digest for _, blob, _ in self.files))
-        self.inode = identity.inode(b"archive", path.encode(), self.content.to_bytes(16))
+        self.content = validators.content_id(layout, (blob.digest for _, blob, _ in self.files))
+        self.inode = validators.inode(b"archive", path.encode(), self.content.to_bytes(16))
         self.size = layout.size
-        self.first = identity.first_mtime(identity.date(layout), self.content)
+        self.first = validators.first_mtime(validators.date(layout), self.content)
         self.shown: int | None = None
         """The ``st_mtime_ns`` that it was seen with."""
 
@@ -178,15 +178,15 @@ class History:
         if version.shown is not None:
             check(version.shown == mtime_ns, f"{self.path}: another mtime than before: {version}")
             return
-        back = identity.mtime_ns(version.first, version.content) - mtime_ns
-        days, rest = divmod(back, identity.DAY * identity.NANOSECONDS)
+        back = validators.mtime_ns(version.first, version.content) - mtime_ns
+        days, rest = divmod(back, validators.DAY * validators.NANOSECONDS)
         # A day back for each other version that might have had the time already (V3).
-        rivals = sum((other.first - version.first) % identity.DAY == 0 for other in self.known)
+        rivals = sum((other.first - version.first) % validators.DAY == 0 for other in self.known)
         check(
             not rest and 0 <= days < rivals,
             f"{self.path}: the mtime is {back} ns off: {version}",
         )
-        seconds = mtime_ns // identity.NANOSECONDS
+        seconds = mtime_ns // validators.NANOSECONDS
         check(
             self._seconds.setdefault(seconds, version) is version,
             f"{self.path}: the mtime, in seconds, of two: {version}, {self._seconds[seconds]}",

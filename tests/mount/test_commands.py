@@ -17,8 +17,8 @@ from bench.process import start
 from tests.support.libraries import content, expected, make_file, make_game, tree
 from tests.support.mounting import Mounts, environment, poll, run_zipfs
 from zipfs import __version__
+from zipfs.archive.validators import caddy_etag, nginx_etag
 from zipfs.errors import EXIT_CODES
-from zipfs.identity import caddy_etag, nginx_etag
 
 GAME = "roms/psx/Game"
 COMMANDS = (

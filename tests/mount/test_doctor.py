@@ -358,7 +358,7 @@ def test_lists(fuse: None, game: Path, library: Path, place: Path) -> None:
 def test_without_the_binding(library: Path, place: Path) -> None:
     """A broken installation is what a doctor is for."""
     program = (
-        "import sys; sys.modules['pyfuse3'] = None; from zipfs.cli import main;"
+        "import sys; sys.modules['pyfuse3'] = None; from zipfs.cli.cli import main;"
         " sys.argv[0] = 'zipfs'; main()"
     )
     seen = see(library, place=place, program=[sys.executable, "-c", program])

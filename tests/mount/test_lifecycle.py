@@ -231,8 +231,8 @@ def test_dump(game: Path, library: Path, mount: Mounts) -> None:
             mounted.wait_log(r"^Tasks:\n(.*\n)*  zipfs\.reader\.Reader\.tidy\n    File ")
     log = mounted.log_text()
     assert "(most recent call first):" in log
-    assert "  zipfs.daemon._serve_requests\n" in log
-    assert "  zipfs.hasher.Hasher.run\n" in log
+    assert "  zipfs.mount.daemon._serve_requests\n" in log
+    assert "  zipfs.index.hash_queue.Hasher.run\n" in log
     assert archive.read_bytes() == expected_archive(game)
 
 

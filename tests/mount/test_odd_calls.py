@@ -24,7 +24,7 @@ import pytest
 
 from tests.support.libraries import content, expected_archive, make_file, make_game, tree
 from tests.support.mounting import Mounted, Mounts
-from zipfs.filestate import BLOCK
+from zipfs.library.filestate import BLOCK
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -16,7 +16,7 @@ from bench.process import stop
 from tests.support.libraries import content, expected_archive, make_game
 from tests.support.mounting import Mounts, as_user, environment, poll, run_zipfs, unmount_lazily
 from tests.support.users import NOBODY, needs_root
-from zipfs.mountpoint import MAX_BACKGROUND
+from zipfs.mount.mountpoint import MAX_BACKGROUND
 
 pytestmark = needs_root
 

@@ -12,8 +12,8 @@ from tests.planned import PlannedArchive, held
 from tests.property.strategies import files, sparse_files
 from tests.reference import File, archive, dos_date_time
 from tests.strictzip import read_archive
-from zipfs.layout import Data, Layout
-from zipfs.zipformat import Member, archive_time, central_header, end_records, local_header
+from zipfs.archive.layout import Data, Layout
+from zipfs.archive.records import Member, archive_time, central_header, end_records, local_header
 
 TOP = 1 << 64
 

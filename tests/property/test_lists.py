@@ -9,7 +9,7 @@ from urllib.parse import quote
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipfs.lists import Listed, ListError, parse
+from zipfs.library.rules.modzip import Listed, ListError, parse
 
 PREFIX = b"/library/"
 

@@ -14,10 +14,10 @@ from typing import AnyStr, Final
 
 import xxhash
 
-from zipfs import identity
-from zipfs.layout import Data, Layout
-from zipfs.names import entry_names
-from zipfs.zipformat import Member, archive_time
+from zipfs.archive import validators
+from zipfs.archive.layout import Data, Layout
+from zipfs.archive.names import entry_names
+from zipfs.archive.records import Member, archive_time
 
 MTIME: Final = 1_600_000_000
 """What files are dated, if not told otherwise: 2020-09-13 12:26:40 UTC."""
@@ -70,17 +70,17 @@ class Expected:
 
     @property
     def content_id(self) -> int:
-        return identity.content_id(self.layout, self.digests)
+        return validators.content_id(self.layout, self.digests)
 
     @property
     def mtime_ns(self) -> int:
         """Of a path that has shown no other content with the same time."""
-        newest = identity.date(self.layout)
-        return identity.mtime_ns(identity.first_mtime(newest, self.content_id), self.content_id)
+        newest = validators.date(self.layout)
+        return validators.mtime_ns(validators.first_mtime(newest, self.content_id), self.content_id)
 
     def inode(self, path: str | bytes) -> int:
         """The inode of the archive at *path* in the mount."""
-        return identity.inode(b"archive", os.fsencode(path), self.content_id.to_bytes(16))
+        return validators.inode(b"archive", os.fsencode(path), self.content_id.to_bytes(16))
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes *offset* to *offset + length*, less at the end."""

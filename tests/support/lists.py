@@ -12,10 +12,10 @@ from urllib.parse import quote
 import xxhash
 
 from tests.support.libraries import Expected
-from zipfs.layout import Layout
-from zipfs.names import entry_names
-from zipfs.style import FIXED_TIME
-from zipfs.zipformat import Member, archive_time
+from zipfs.archive.layout import Layout
+from zipfs.archive.names import entry_names
+from zipfs.archive.records import Member, archive_time
+from zipfs.sealing.members import FIXED_TIME
 
 Wanted = tuple[str, str | bytes]
 """Its name, and the path of its file in the library, or its content."""

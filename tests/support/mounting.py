@@ -26,7 +26,7 @@ from typing import Final
 
 from bench.mount import is_mounted, zipfs_program
 from bench.process import start
-from zipfs.mountpoint import mounts
+from zipfs.system.mounts import mounts
 
 PREFIX: Final = "zipfs-test-"
 """How our temporary folders are called; then the process that owns one, and something random."""

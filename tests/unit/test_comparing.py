@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.libraries import content
-from zipfs.comparing import Comparison, ranges
-from zipfs.filestate import BLOCK, Checksums
+from zipfs.library.filestate import BLOCK, Checksums
+from zipfs.ops.verify.comparing import Comparison, ranges
 
 SIZE = 5 * BLOCK + 17
 DATA = content(SIZE, "compared")

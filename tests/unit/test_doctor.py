@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from zipfs.asking import Identity
-from zipfs.checks_access import grants, way_to
-from zipfs.checks_changes import InotifyLimits, InotifyUse, check, limits
-from zipfs.checks_library import check_content, check_dates
-from zipfs.checks_system import check_limits, check_versions, in_container, version_of
-from zipfs.findings import LEVELS, Finding, Level, counted, printable, quoted, size, worst
-from zipfs.footing import footing_of, settle_wanted
-from zipfs.headcount import Headcount
-from zipfs.mountpoint import Mount, mounts, user_allow_other
-from zipfs.watcher import mounts_below, sends_events
+from zipfs.errors import Level
+from zipfs.mount.mountpoint import user_allow_other
+from zipfs.ops.doctor.checks_access import grants, way_to
+from zipfs.ops.doctor.checks_changes import InotifyLimits, InotifyUse, check, limits
+from zipfs.ops.doctor.checks_library import check_content, check_dates
+from zipfs.ops.doctor.checks_system import check_limits, check_versions, in_container, version_of
+from zipfs.ops.doctor.findings import LEVELS, Finding, worst
+from zipfs.ops.doctor.headcount import Headcount
+from zipfs.system.filesystems import footing_of, sends_events, settle_wanted
+from zipfs.system.mounts import Mount, mounts, mounts_below
+from zipfs.system.subprocesses import Identity
+from zipfs.text import counted, printable, quoted, size
 
 # -- File systems --------------------------------------------------------------------
 
@@ -311,7 +313,7 @@ def test_an_empty_library() -> None:
 
 def test_words() -> None:
     assert [size(n) for n in (0, 999, 1024, 1536, 200 << 10, 5 << 40, 1 << 70)] == [
-        "0 bytes", "999 bytes", "1.0 KiB", "1.5 KiB", "200 KiB", "5.0 TiB", "1048576 PiB",
+        "0 bytes", "999 bytes", "1.0 KiB", "1.5 KiB", "200.0 KiB", "5.0 TiB", "1048576.0 PiB",
     ]  # fmt: skip
     assert [counted(n, "file") for n in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
     assert quoted("/a b") == "'/a b'"

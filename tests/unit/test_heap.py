@@ -14,7 +14,7 @@ from tests.support.heaps import glibc_only
 PROGRAM = """
 import ctypes, os, threading
 from tests.support.heaps import thread_heaps
-from zipfs.heap import share_heap
+from zipfs.system.process import share_heap
 said = share_heap() if {share} else None
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p

@@ -11,9 +11,9 @@ import pytest
 from tests.planned import PlannedArchive, held
 from tests.reference import File, Pieces, archive
 from tests.strictzip import read_archive
+from zipfs.archive.layout import Data, Layout, Piece
+from zipfs.archive.records import Member
 from zipfs.errors import LayoutError
-from zipfs.layout import Data, Layout, Piece
-from zipfs.zipformat import Member
 
 GIB = 1 << 30
 M32 = 0xFFFFFFFF

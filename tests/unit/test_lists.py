@@ -6,8 +6,8 @@ import base64
 
 import pytest
 
-from zipfs import lists
-from zipfs.lists import Listed, ListError, parse
+from zipfs.library.rules import modzip
+from zipfs.library.rules.modzip import Listed, ListError, parse
 
 PREFIX = b"/library/"
 HELLO = base64.b64encode(b"Hello World")
@@ -222,16 +222,16 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     data = b"".join(line % number for number in range(3))
     for limit, exact in (("MAX_ENTRIES", 3), ("MAX_INLINE", 3), ("MAX_LIST", len(data))):
         with monkeypatch.context() as patch:
-            patch.setattr(lists, limit, exact)
+            patch.setattr(modzip, limit, exact)
             assert len(parse(data, PREFIX)) == 3
-            patch.setattr(lists, limit, exact - 1)
+            patch.setattr(modzip, limit, exact - 1)
             with pytest.raises(ListError) as caught:
                 parse(data, PREFIX)
             assert caught.value.line == (None if limit == "MAX_LIST" else 3)
     with monkeypatch.context() as patch:
-        patch.setattr(lists, "MAX_LINE", len(line % 0) - 1)
+        patch.setattr(modzip, "MAX_LINE", len(line % 0) - 1)
         assert len(parse(data, PREFIX)) == 3
-        patch.setattr(lists, "MAX_LINE", len(line % 0) - 2)
+        patch.setattr(modzip, "MAX_LINE", len(line % 0) - 2)
         with pytest.raises(ListError, match="line 1: it is longer than"):
             parse(data, PREFIX)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zipfs.ownership import Ownership, umask_of
+from zipfs.system.ownership import Ownership, umask_of
 
 
 @pytest.mark.parametrize(

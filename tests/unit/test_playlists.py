@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from zipfs.names import entry_names
-from zipfs.playlists import (
+from zipfs.archive.names import entry_names
+from zipfs.library.rules.playlists import (
     IMAGES,
     PLATFORMS,
     RAW,

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipfs import romm
 from zipfs.errors import ConfigError
-from zipfs.globs import Patterns
-from zipfs.romm import RommSelection, Rules, Structure, find_structure
-from zipfs.rommrules import read_rules
+from zipfs.library.rules import romm
+from zipfs.library.rules.globs import Patterns
+from zipfs.library.rules.romm import RommSelection, Rules, Structure, find_structure
+from zipfs.library.rules.romm_config import read_rules
 
 A = Structure((b"roms/{platform}/{game}",))
 B = Structure((b"{platform}/roms/{game}",))

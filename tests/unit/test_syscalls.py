@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from tests.support.libraries import content
-from zipfs import paths, syscalls
-from zipfs.paths import entries, is_link, is_within, slashed
-from zipfs.syscalls import READ_FILE, is_cached, pread, uncache
+from zipfs.system import paths, syscalls
+from zipfs.system.paths import entries, is_link, is_within, slashed
+from zipfs.system.syscalls import READ_FILE, is_cached, pread, uncache
 
 DATA = content(300_000)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.users import NOBODY, needs_root
-from zipfs import foundreport, verified
-from zipfs.filestate import BLOCK, FileState
-from zipfs.verified import Finding, Kind, Memory, Partial, Round
+from zipfs.library.filestate import BLOCK, FileState
+from zipfs.ops.verify import foundreport, verified
+from zipfs.ops.verify.verified import Finding, Kind, Memory, Partial, Round
 
 LIBRARY = (b"/srv/g\xe4mes", 2)
 STATE = FileState((1 << 64) - 1, 10 * BLOCK, -1, 1_600_000_000_123_456_789)

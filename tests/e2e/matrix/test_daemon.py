@@ -193,7 +193,7 @@ def time_ns():
     return real() + offset * 10**9
 time.time_ns = time_ns
 time.time = lambda: time_ns() / 1e9
-from zipfs.cli import main
+from zipfs.cli.cli import main
 main()
 """
 """A zipfs whose clock is off by what a file says. The kernel's own clock, which dates files, goes

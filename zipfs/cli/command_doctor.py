@@ -1,0 +1,127 @@
+"""``zipfs doctor``: what keeps a mount from working, or from working well, and the remedies."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from zipfs import __version__
+from zipfs.cli.terminal import load_settings, log_to_stderr
+from zipfs.errors import FuseError, Level, ProblemsFoundError
+from zipfs.ops.doctor.findings import Finding, worst
+from zipfs.text import counted
+
+_LINUX_ONLY: Final = "only on Linux can zipfs mount, and is there anything to look at"
+_STYLES: Final[dict[Level, str]] = {
+    "ok": "green", "note": "cyan", "warning": "yellow", "problem": "bold red",
+}  # fmt: skip
+
+
+@click.command(short_help="Look for what keeps a mount from working well.")
+@click.argument("library", required=False)
+@click.argument("mountpoint", required=False)
+@click.option(
+    "--config", metavar="FILE", help="The TOML file of the mount, for all that isn't given here."
+)
+@click.option("--index", metavar="FILE", help="Where the checksums are kept, as for `mount`.")
+@click.option("--allow-other", is_flag=True, help="Others are to be let into the mount.")
+@click.option(
+    "--web-user",
+    "web_users",
+    metavar="NAME",
+    multiple=True,
+    help="Who is to read the mount; can be given several times.  [default: those of www-data,"
+    " nginx, caddy, apache, http, lighttpd and wwwrun that there are]",
+)
+@click.option("--strict", is_flag=True, help="A warning counts as a problem.")
+@click.option("--json", "as_json", is_flag=True, help="For programs instead of people.")
+def doctor(
+    library: str | None,
+    mountpoint: str | None,
+    config: str | None,
+    index: str | None,
+    allow_other: bool,
+    web_users: tuple[str, ...],
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Look at the machine, and at LIBRARY and MOUNTPOINT if they are named.
+
+    Each finding is `ok`, a `note`, a `warning` or a `problem`, the latter with its remedy.
+    Nothing is changed. Run it as the user who mounts; as root it tries out what the web
+    server's user can read. The status is 9 if there is a problem.
+    """
+    if sys.platform != "linux":
+        raise FuseError(_LINUX_ONLY)
+    try:
+        from zipfs.ops.doctor import doctor as examining  # noqa: PLC0415 - it needs what only Linux has
+    except ImportError as error:
+        raise FuseError(f"{_LINUX_ONLY} ({error})") from None
+    log_to_stderr("error")
+    named = library is not None or config is not None
+    settings = load_settings(
+        config,
+        library=library if named else ".",
+        mountpoint=mountpoint,
+        index=index,
+        allow_other=allow_other,
+    )
+    subject = examining.Subject(settings, settings.library if named else None, web_users)
+    console = Console() if sys.stdout.isatty() else None
+    findings = []
+    for finding in examining.examine(subject):
+        findings.append(finding)
+        if console and not as_json:
+            _show(finding, console)
+        elif not as_json:
+            _say(finding)
+    bad = [f for f in findings if f.level == "problem" or (strict and f.level == "warning")]
+    if as_json:
+        click.echo(json.dumps(_as_json(findings, healthy=not bad), indent=2))
+    if bad:
+        first = f"the first: {bad[0].name}: {bad[0].what}"
+        raise ProblemsFoundError(f"{counted(len(bad), 'problem')} found; {first}")
+
+
+def _say(finding: Finding) -> None:
+    """A line for each, as grep and logs like it."""
+    click.echo(f"{finding.level:8}{finding.name}: {finding.what}")
+    if finding.remedy:
+        click.echo(f"{'':8}  remedy: {finding.remedy}")
+
+
+def _show(finding: Finding, console: Console) -> None:
+    """A row of a table, as soon as it is known: some checks take seconds."""
+    row = Table.grid(padding=(0, 2, 0, 0))
+    row.add_column(width=len("problem"))
+    row.add_column(width=24, overflow="fold")
+    row.add_column(overflow="fold")
+    what = Text(finding.what)
+    if finding.remedy:
+        what.append(f"\n→ {finding.remedy}", style="bold")
+    row.add_row(Text(finding.level, style=_STYLES[finding.level]), Text(finding.name), what)
+    console.print(row)
+
+
+def _as_json(findings: Sequence[Finding], *, healthy: bool) -> dict[str, object]:
+    return {
+        "zipfs": __version__,
+        "healthy": healthy,
+        "worst": worst(findings),
+        "findings": [
+            {
+                "name": finding.name,
+                "level": finding.level,
+                "what": finding.what,
+                "remedy": finding.remedy or None,
+            }
+            for finding in findings
+        ],
+    }

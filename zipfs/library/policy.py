@@ -1,0 +1,114 @@
+"""By which policy a library is looked at: chosen by the user, and found out where he didn't."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import threading
+from collections.abc import Iterable
+from typing import Final
+
+from zipfs.errors import ConfigError
+from zipfs.library.library import Library
+from zipfs.library.rules.general import Policy, Selection, detect
+from zipfs.library.rules.globs import Patterns
+from zipfs.library.rules.romm import RommSelection, Rules, Structure, find_structure
+from zipfs.logs import Once
+from zipfs.text import shown
+
+log = logging.getLogger(__name__)
+
+MAX_SIZE: Final = 1 << 20
+"""Bytes; the examples that RomM comes with have five thousand."""
+
+
+class Policies:
+    """The policy for *library*, as it is now.
+
+    *globs* say which folders are games; without any, the library's structure is found out.
+    *patterns* are what the user wants left out or taken in. With *rules*, the policy is
+    RomM's.
+
+    Any thread may ask for :attr:`policy`. The methods touch the disk.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        globs: tuple[bytes, ...] = (),
+        patterns: Patterns = Patterns(),  # noqa: B008 - immutable
+        rules: Rules | None = None,
+    ) -> None:
+        self._library = library
+        self._globs = globs
+        self._patterns = patterns
+        self.rules = rules
+        self._once = Once(log)
+        self._lock = threading.Lock()
+        self.policy: Policy = Selection(globs, patterns)
+        self.detect()
+
+    def adopt(self, rules: Rules) -> None:
+        """Go by other *rules* from now on."""
+        with self._lock:
+            self.rules = rules
+        self.detect()
+
+    def detect(self) -> None:
+        """Find out the library's structure, again if need be."""
+        while True:
+            rules = self.rules
+            try:
+                policy = self._romm(rules) if rules else self._general()
+            except OSError as error:
+                self._once.warning("can't list the library: %s", error.strerror)
+                return
+            with self._lock:
+                if rules is self.rules:  # and wasn't replaced by another thread meanwhile
+                    if policy != self.policy:
+                        self.policy = policy
+                    return
+
+    def _general(self) -> Selection:
+        globs = self._globs
+        if not globs:
+            has_folder = self._library.has_folder
+            folders = [name for name, _ in self._library.folder(b"") if has_folder(name)]
+            globs = (detect(has_folder, folders),)
+            _say(globs)
+        return Selection(globs, self._patterns)
+
+    def _romm(self, rules: Rules) -> RommSelection:
+        structure = Structure(self._globs)
+        if not self._globs:
+            self._library.names(b"")  # an unplugged disk changes nothing
+            structure = find_structure(rules, self._library.has_folder)
+            _say(structure.templates)
+        return RommSelection(rules, structure, self._patterns)
+
+
+def _say(globs: Iterable[bytes]) -> None:
+    log.debug("the library's games are %s", " ".join(map(shown, globs)))
+
+
+def load_rules(path: str) -> Rules:
+    """The rules in the file at *path*. Raises :exc:`ConfigError`; touches the disk."""
+    # Few have one, and the rest is to do without YAML and pydantic.
+    from zipfs.library.rules.romm_config import read_rules  # noqa: PLC0415
+
+    try:
+        with open(path, "rb", opener=_open) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(f"the RomM config {path} isn't a file")
+            data = file.read(MAX_SIZE + 1)
+    except OSError as error:
+        raise ConfigError(f"can't read the RomM config {path}: {error.strerror}") from None
+    if len(data) > MAX_SIZE:
+        raise ConfigError(f"the RomM config {path} is larger than {MAX_SIZE} bytes")
+    return read_rules(data, path)
+
+
+def _open(path: str, flags: int) -> int:
+    # A FIFO would wait for a writer.
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -1,0 +1,87 @@
+"""From paths that somebody else names to files of the library, and not out of it.
+
+A path is walked from the library's root, component by component, each folder once for all
+paths that lead through it. At each step the rules of :mod:`zipfs.library.library` hold: a link
+that stays inside counts as what it points to, and nothing else leads anywhere.
+
+May touch the disk: use it in a worker thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final
+
+from zipfs.library.scan import Entry, LeftOut, Origins
+from zipfs.text import shown
+
+_NO_LINKS: Final[Origins] = frozenset()
+_EVERYBODY_ENTERS: Final = 0o111
+
+
+class UnusableError(Exception):
+    """Why a path doesn't lead to a file that can be a member."""
+
+
+class Folders:
+    """Folders of the library on the way to files, each looked at once. *look* is its `entry`."""
+
+    def __init__(self, look: Callable[[bytes, Origins], Entry | LeftOut | None]) -> None:
+        self._look = look
+        self._root = self._entry(b"", b"", _NO_LINKS)
+        self._folders: dict[bytes, Entry] = {b"": self._root}
+
+    def file(self, path: bytes) -> Entry:
+        """The file at *path*, links followed. Raises :exc:`UnusableError`."""
+        parent, _, name = path.rpartition(b"/")
+        folder = self._folders.get(parent) or self._folder(parent)
+        found = self._entry(path, _join(folder.source, name), folder.origins)
+        if found.is_folder:
+            raise UnusableError(f"{shown(path)} is a folder")
+        return found
+
+    def private(self) -> list[os.stat_result]:
+        """The statuses of those that not everybody may enter; what others hold is as open as
+        it is itself."""
+        return [
+            folder.status
+            for folder in self._folders.values()
+            if folder.status.st_mode & _EVERYBODY_ENTERS != _EVERYBODY_ENTERS
+        ]
+
+    def _folder(self, path: bytes) -> Entry:
+        # From the top, and not further than there are folders: a path may be very long.
+        folder = self._root
+        start = 0
+        while start <= len(path):
+            end = path.find(b"/", start)
+            end = len(path) if end < 0 else end
+            way = path[:end]
+            known = self._folders.get(way)
+            if known is None:
+                known = self._entry(way, _join(folder.source, path[start:end]), folder.origins)
+                if not known.is_folder:
+                    raise UnusableError(f"{shown(way)} isn't a folder")
+                self._folders[way] = known
+            folder = known
+            start = end + 1
+        return folder
+
+    def _entry(self, path: bytes, source: bytes, origins: Origins) -> Entry:
+        """What *source* leads to, which a list calls *path*."""
+        try:
+            found = self._look(source, origins)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise UnusableError(f"{shown(path)} can't be looked at: {error.strerror}") from None
+        if found is None:
+            raise UnusableError(f"there is no {shown(path)} in the library")
+        if isinstance(found, LeftOut):
+            raise UnusableError(f"{shown(path)} is {found.reason}")
+        return found
+
+
+def _join(folder: bytes, name: bytes) -> bytes:
+    return folder + b"/" + name if folder else name

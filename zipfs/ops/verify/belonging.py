@@ -1,0 +1,65 @@
+"""Which archives files are in. No file is read, but games are looked at: not for every request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from zipfs.library.scan import Entry
+from zipfs.sealing.sealer import Sealer
+
+
+class Belonging:
+    """Of files to the archives of *sealer*'s library."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+        self._library = sealer.library
+
+    def by_place(self, path: bytes) -> tuple[bytes, ...]:
+        """The archive of the game in whose folder the file at *path* lies, if there is one.
+
+        That is soon found; links, lists and variants take :meth:`look_through`.
+        """
+        policy = self._sealer.policy
+        folder = path
+        while folder := folder.rpartition(b"/")[0]:
+            if not policy.is_game(folder):
+                continue
+            try:
+                entry = self._library.entry(folder)
+                if isinstance(entry, Entry) and entry.is_folder:
+                    sources, archive = self._game(folder, entry)
+                    return (archive,) if path in sources else ()
+            except OSError:
+                break
+        return ()
+
+    def look_through(
+        self, paths: Collection[bytes], known: Callable[[Sequence[bytes]], Collection[bytes]] | None
+    ) -> tuple[dict[bytes, tuple[bytes, ...]], int]:
+        """All archives that the files at *paths* are in, of those that are in any.
+
+        And how many files of games there are that aren't *known*, if that is to be counted.
+        """
+        archives: dict[bytes, list[bytes]] = {path: [] for path in paths}
+        unknown: set[bytes] = set()  # a file of several archives counts once
+        for game, entry in self._library.games(self._sealer.policy):
+            try:
+                sources, archive = self._game(game, entry)
+            except OSError:
+                continue  # it can't be listed, which a mount says
+            for source in archives.keys() & sources:
+                archives[source].append(archive)
+            if known is not None:
+                unknown.update(set(sources).difference(known(sources)))
+        return {path: tuple(sorted(names)) for path, names in archives.items() if names}, len(
+            unknown
+        )
+
+    def _game(self, path: bytes, entry: Entry) -> tuple[list[bytes], bytes]:
+        """The files in the archive of a game, and its path; none if it has no archive."""
+        scan = self._library.scan(entry.source, self._sealer.policy, entry.origins, path=path)
+        if scan.problem or not scan.is_archive(self._sealer.fewest):
+            return [], b""
+        sources = [file.source for file in scan.files]
+        return sources, self._sealer.archive_path(path, entry.source)

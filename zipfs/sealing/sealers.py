@@ -1,0 +1,104 @@
+"""The sealer that settings ask for, with its index: for the mount and the other commands."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+
+from zipfs.config import Settings, VariantSettings, state_folder
+from zipfs.errors import IndexFileError
+from zipfs.index.index import Index
+from zipfs.library.library import Library
+from zipfs.library.lists import ListedLibrary
+from zipfs.library.policy import load_rules
+from zipfs.library.rules.globs import Patterns, encode
+from zipfs.library.rules.playlists import Playlists, platforms_named
+from zipfs.library.rules.romm import Rules
+from zipfs.library.rules.variants import Variant
+from zipfs.library.variants import VariedLibrary
+from zipfs.sealing.members import Style
+from zipfs.sealing.sealer import Sealer
+
+
+def index_file(settings: Settings) -> str:
+    """The index that *settings* name, or the one that is this library's own."""
+    if settings.index:
+        return settings.index
+    library = os.path.realpath(settings.library)
+    # Only for people, and a file's name has at most 255 bytes.
+    name = "".join(c if c.isalnum() else "-" for c in os.path.basename(library))[:40] or "root"
+    digest = hashlib.sha256(os.fsencode(library)).hexdigest()[:12]
+    return os.path.join(state_folder(), f"{name}-{digest}.sqlite3")
+
+
+def romm_rules(settings: Settings) -> Rules | None:
+    """RomM's rules, if *settings* choose them. Raises :exc:`ConfigError`."""
+    if settings.selection != "romm":
+        return None
+    return load_rules(settings.romm_config) if settings.romm_config else Rules()
+
+
+def make_library(settings: Settings) -> Library:
+    """The library that *settings* name, with the lists and the variants that they name."""
+    if settings.lists is None:
+        library = Library(settings.library)
+    else:
+        library = ListedLibrary(
+            settings.library,
+            settings.lists,
+            shown_in=os.fsencode(settings.lists_folder),
+            prefix=os.fsencode(settings.lists_prefix),
+        )
+    if not settings.variants:
+        return library
+    return VariedLibrary(library, list(map(_variant, settings.variants)))
+
+
+def _variant(settings: VariantSettings) -> Variant:
+    return Variant(
+        name=encode(settings.name),
+        only=frozenset(_encoded(settings.only)),
+        without=frozenset(_encoded(settings.without)),
+        patterns=Patterns(_encoded(settings.exclude), _encoded(settings.include)),
+        prefix=encode(settings.prefix),
+        games=_encoded(settings.games),
+        playlists=settings.playlists,
+    )
+
+
+def make_sealer(settings: Settings, index: Index | None = None) -> Sealer:
+    """The sealer for *settings*, its index open; close that in the end.
+
+    With *index*, that and no other.
+    """
+    rules = romm_rules(settings)
+    library = make_library(settings)
+    file = index_file(settings)
+    if library.holds(file):
+        raise IndexFileError(
+            f"the index {file} would lie in the library, where zipfs writes nothing;"
+            " name another place with --index"
+        )
+    if index is None:
+        index = Index(file)
+    return Sealer(
+        library,
+        index,
+        globs=_encoded(settings.games),
+        patterns=Patterns(_encoded(settings.exclude), _encoded(settings.include)),
+        rules=rules,
+        settle=settings.settle,
+        trust_mtime=settings.trust == "mtime",
+        style=Style(
+            portable_names=settings.portable_names, fixed_times=settings.timestamps == "fixed"
+        ),
+        playlists=Playlists(
+            mode=settings.playlists,
+            platforms=platforms_named(map(os.fsencode, settings.playlist_platforms)),
+        ),
+    )
+
+
+def _encoded(patterns: Iterable[str]) -> tuple[bytes, ...]:
+    return tuple(map(os.fsencode, patterns))
