@@ -37,6 +37,11 @@ class Shelf:
     async def listing(self) -> Listing:
         return await self.catalog.children(await self.folder())
 
+    def invalidate(self, path: bytes) -> None:
+        game = self.games.get(path)
+        assert game
+        self.catalog._resealer.invalidate(game, 0)
+
     async def names(self) -> list[str]:
         return [os.fsdecode(name) for name, _ in await self.listing()]
 
@@ -54,7 +59,7 @@ async def shelf(
     make_file(library / "roms/single.iso", b"iso")
     found = Shelf(sealer)
     nursery.start_soon(found.catalog.run)
-    await until(lambda: found.games.totals().archives == 2)
+    await until(lambda: found.catalog.totals().archives == 2)
     await trio.sleep(0.05)  # more than a tick of the clock
     return found
 
@@ -127,7 +132,7 @@ async def test_a_change_of_the_folder_shows_at_once(
     [
         lambda shelf: shelf.catalog.changed([b"roms/a/1"]),
         lambda shelf: shelf.catalog.changed([b"roms/single.iso"]),
-        lambda shelf: shelf.games.doubt(b"roms/a"),
+        lambda shelf: shelf.invalidate(b"roms/a"),
         lambda shelf: shelf.catalog.rescan(),
     ],
 )
@@ -146,7 +151,7 @@ async def test_a_change_while_it_is_made(shelf: Shelf, monkeypatch: pytest.Monke
 
     def slow(folder: Folder, name: bytes) -> object:
         if name == b"b":
-            trio.from_thread.run_sync(shelf.games.doubt, b"roms/a")
+            trio.from_thread.run_sync(shelf.invalidate, b"roms/a")
         return child(folder, name)
 
     with monkeypatch.context() as patched:
@@ -202,20 +207,20 @@ async def test_listings_are_bounded(
 
 async def test_totals_are_those_of_what_is_there(library: Path, shelf: Shelf) -> None:
     """They are counted as it comes and goes."""
-    assert (shelf.games.totals().archives, shelf.games.totals().members) == (2, 4)
+    assert (shelf.catalog.totals().archives, shelf.catalog.totals().members) == (2, 4)
     make_game(library, "roms/c", {"1": b"1", "2": b"2", "3": b"3"})
     shelf.catalog.changed([b"roms/c"])
-    await until(lambda: shelf.games.totals().archives == 3)
-    assert shelf.games.totals().members == 7
+    await until(lambda: shelf.catalog.totals().archives == 3)
+    assert shelf.catalog.totals().members == 7
     (library / "roms/c/3").unlink()
     shelf.catalog.changed([b"roms/c"])
-    await until(lambda: shelf.games.totals().members == 6)
+    await until(lambda: shelf.catalog.totals().members == 6)
     shutil.rmtree(library / "roms/c")
     shelf.catalog.changed([b"roms/c"])
-    await until(lambda: shelf.games.totals().archives == 2)
-    assert shelf.games.totals().members == 4
+    await until(lambda: shelf.catalog.totals().archives == 2)
+    assert shelf.catalog.totals().members == 4
     sealed = [node for _, node in await shelf.listing() if isinstance(node, Archive)]
-    assert shelf.games.totals().size == sum(node.attributes.size for node in sealed)
+    assert shelf.catalog.totals().size == sum(node.attributes.size for node in sealed)
 
 
 async def test_a_rescan_that_was_asked_for_says_when_it_is_done(

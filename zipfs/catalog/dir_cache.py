@@ -2,7 +2,7 @@
 
 To look at all games of a folder takes as long as it takes to list and stat the folder of each.
 A listing that took long to make is made in a part of the time at most, as a game is looked
-at (:func:`zipfs.catalog.game.last_for`). It ends sooner if
+at (:func:`zipfs.catalog.game.lifetime`). It ends sooner if
 
 - a game in it becomes another, or may have (:meth:`Listings.drop`);
 - the folder's own state is another: a name came, went, or changed hands.
@@ -23,7 +23,7 @@ from typing import Final, overload
 
 import trio
 
-from zipfs.catalog.game import last_for
+from zipfs.catalog.game import lifetime
 from zipfs.catalog.nodes import Folder, Node
 from zipfs.library.filestate import FileState
 from zipfs.library.scan import Place
@@ -124,7 +124,7 @@ class Listings:
                     and making.started_ns - state.changed_ns > _SETTLED_NS
                 ):
                     place = Place(folder.source, folder.origins)
-                    until = now + last_for(now - started)
+                    until = now + lifetime(now - started)
                     self._let_go(folder.path)
                     listing.is_true = True
                     self._kept[folder.path] = _Kept(listing, place, state, until)
@@ -136,6 +136,10 @@ class Listings:
         self._let_go(path)
         if making := self._making.get(path):
             making.dropped = True
+
+    def moved(self, path: bytes) -> None:
+        """What is at *path*, or may be, isn't what the listing of its folder says."""
+        self.drop(path.rpartition(b"/")[0])
 
     def clear(self) -> None:
         for path in [*self._kept, *self._making]:

@@ -26,6 +26,9 @@ class Versions:
     def __len__(self) -> int:
         return len(self._versions)
 
+    def __contains__(self, inode: int) -> bool:
+        return inode in self._versions  # atomic
+
     def get(self, inode: int) -> Version | None:
         version = self._versions.get(inode)
         if version:

@@ -11,6 +11,7 @@ import contextlib
 import faulthandler
 import functools
 import logging
+import math
 import os
 import resource
 import signal
@@ -109,7 +110,15 @@ class _Mount(NamedTuple):
 async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
     patience = settings.read_timeout or None
     limits = Limits.within(_raise_limit())
-    catalog = Catalog(sealer, limits, patience, settings.hash_rate * (1 << 20))
+    # What the catalog finds changed, on its way to the kernel, whose operations come to be later.
+    invalidated, to_invalidate = trio.open_memory_channel[bytes](math.inf)
+    catalog = Catalog(
+        sealer,
+        limits,
+        patience,
+        settings.hash_rate * (1 << 20),
+        invalidated=invalidated.send_nowait,
+    )
     reader = Reader(sealer.library.absolute, sealer.index.blocks, limits, patience)
     notifier = mount.notifier
     # Listening before there is a mount: a signal in between would leave it behind.
@@ -123,7 +132,6 @@ async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
             operations = Operations(
                 catalog, reader, await catalog.root(), settings.settle, settings.ownership
             )
-            catalog.invalidate = operations.invalidate
             _mount(operations, mount, settings)
             try:
                 async with trio.open_nursery() as serving:
@@ -138,6 +146,7 @@ async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
                     notifier.ready()
                     mount.mounted()
                     serving.start_soon(_keep_alive, notifier)
+                    serving.start_soon(_invalidate, to_invalidate, operations)
                     serving.start_soon(catalog.run)
                     serving.start_soon(romm.follow)
                     serving.start_soon(_watch, settings, sealer.library, catalog)
@@ -164,6 +173,16 @@ async def _ending_nursery() -> AsyncIterator[trio.Nursery]:
             nursery.cancel_scope.cancel()
     if mine:
         raise mine
+
+
+async def _invalidate(paths: trio.MemoryReceiveChannel[bytes], operations: Operations) -> None:
+    """Have the kernel forget what it knows of *paths*, as they come."""
+    async for path in paths:
+        try:
+            operations.invalidate(path)
+        except Exception:
+            # H4: nothing unexpected ends the mount.
+            log.exception("unexpected error about a change of %s", shown(path))
 
 
 async def _save(catalog: Catalog) -> None:

@@ -26,8 +26,6 @@ from zipfs.system.mounts import mounted_at
 from zipfs.text import shown
 
 DOCUMENT: Final = 1
-NEWEST: Final = 100
-"""How many of the things left out are told by name."""
 _SECOND: Final = 1_000_000_000
 _INDEX_PATIENCE: Final = 1.0
 """Seconds to wait for the index, which may be waiting for its disk."""
@@ -63,7 +61,7 @@ class Status:
             **self._about(),
             "archives": self._archives(),
             "pending": self._pending(),
-            "left_out": self._left_out(),
+            "left_out": self._skipped(),
             "open": {
                 "handles": self._operations.open_handles,
                 "files": self._reader.open_files,
@@ -127,14 +125,14 @@ class Status:
             "hashed_bytes": speed.total,
         }
 
-    def _left_out(self) -> dict[str, Any]:
-        omissions = self._catalog.omissions
+    def _skipped(self) -> dict[str, Any]:
+        skipped = self._catalog.skipped
         return {
-            "count": len(omissions),
-            "reasons": omissions.kinds,
+            "count": len(skipped),
+            "reasons": skipped.kinds,
             "newest": [
                 {"path": shown(path), "reason": reason, "since": since}
-                for path, reason, since in omissions.newest(NEWEST)
+                for path, reason, since in skipped.newest
             ],
         }
 
