@@ -147,7 +147,7 @@ async def test_being_told_of_a_change_ends_a_listing(
 
 async def test_a_change_while_it_is_made(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then it is told to those who have asked for it, and to nobody else."""
-    child = shelf.catalog._child
+    child = shelf.catalog._finder.child
 
     def slow(folder: Folder, name: bytes) -> object:
         if name == b"b":
@@ -155,7 +155,7 @@ async def test_a_change_while_it_is_made(shelf: Shelf, monkeypatch: pytest.Monke
         return child(folder, name)
 
     with monkeypatch.context() as patched:
-        patched.setattr(shelf.catalog, "_child", slow)
+        patched.setattr(shelf.catalog._finder, "child", slow)
         first = await shelf.listing()
     assert not first.is_true
     assert await shelf.listing() is not first
@@ -178,14 +178,14 @@ async def test_a_game_that_becomes_another_ends_it(library: Path, shelf: Shelf) 
 
 async def test_many_who_list_are_one_look(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = 0
-    names = shelf.catalog._names
+    names = shelf.catalog._finder.names
 
     def counted(source: bytes) -> object:
         nonlocal listed
         listed += 1
         return names(source)
 
-    monkeypatch.setattr(shelf.catalog, "_names", counted)
+    monkeypatch.setattr(shelf.catalog._finder, "names", counted)
     async with trio.open_nursery() as nursery:
         for _ in range(60):
             nursery.start_soon(shelf.listing)

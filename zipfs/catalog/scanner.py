@@ -181,6 +181,9 @@ class Scanner:
             self._skipped.drop((By.FOLDER, folder))
         except OSError:
             return  # it is what it was
+        except Exception:
+            # H4: nothing unexpected ends the mount.
+            log.exception("unexpected error while looking through the library")
         else:
             left_out = (entry for _, entry in found if isinstance(entry, LeftOut))
             self._skipped.replace((By.FOLDER, folder), left_out)

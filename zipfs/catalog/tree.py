@@ -15,12 +15,13 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
 from zipfs.catalog.dir_cache import Listing, Listings, Making
-from zipfs.catalog.game import Game, Look, Totals, lane_of
+from zipfs.catalog.finder import Child, Finder
+from zipfs.catalog.game import Game, Totals, lane_of
 from zipfs.catalog.games import Games
 from zipfs.catalog.nodes import (
     Archive,
@@ -29,7 +30,6 @@ from zipfs.catalog.nodes import (
     Node,
     archive_node,
     folder_node,
-    mirrored,
 )
 from zipfs.catalog.reseal import Resealer
 from zipfs.catalog.scanner import Scanner
@@ -52,16 +52,6 @@ log = logging.getLogger(__name__)
 
 _TIDY: Final = 1.0
 """Seconds between two times that old listings are let go."""
-
-
-class _Candidate(NamedTuple):
-    """A game, by its folder and what was seen of it."""
-
-    entry: Entry
-    look: Look
-
-
-_Child = File | Folder | LeftOut | _Candidate
 
 
 def _ignore(path: bytes) -> None:
@@ -97,6 +87,7 @@ class Catalog:
         """What isn't shown, and why."""
         self._games = Games(sealer.settle, self.skipped, self._listings.moved, invalidated)
         self._resealer = Resealer(sealer, threads, self._games, self.skipped, patience, hash_rate)
+        self._finder = Finder(sealer, self._resealer)
         self._scanner = Scanner(sealer, threads, self._games, self.skipped, self._resealer)
 
     # -- What the file system asks ---------------------------------------------
@@ -115,7 +106,7 @@ class Catalog:
         if game and game.is_fresh() and _is_in(folder, game) and isinstance(game.outcome, Sealed):
             return archive_node(game.path, game.outcome)
         found = await self._in_thread(
-            self._find_and_examine,
+            self._finder.find_and_examine,
             folder,
             name,
             lane=lane_of(path),
@@ -165,10 +156,10 @@ class Catalog:
         others = await self._look_at(folder, [name for name, _ in listing.others])
         return others == [node for _, node in listing.others]
 
-    async def _look_at(self, folder: Folder, names: Sequence[bytes]) -> list[_Child | None]:
+    async def _look_at(self, folder: Folder, names: Sequence[bytes]) -> list[Child | None]:
         """What each of *names* in *folder* is; None for what doesn't answer."""
         return await self._threads.map(
-            functools.partial(self._child, folder),
+            functools.partial(self._finder.child, folder),
             names,
             lane=lane_of(join(folder.path, b"")),
             key=functools.partial(join, folder.path),
@@ -176,7 +167,7 @@ class Catalog:
 
     async def _list(self, folder: Folder, making: Making) -> Listing:
         state, names = await self._in_thread(
-            self._names, folder.source, lane=lane_of(folder.path), item=folder.path
+            self._finder.names, folder.source, lane=lane_of(folder.path), item=folder.path
         )
         found = list(zip(names, await self._look_at(folder, names), strict=True))
         # What doesn't answer may be a game.
@@ -349,60 +340,6 @@ class Catalog:
     def _is_in_game(self, folder: Folder) -> bool:
         """Whether *folder* is a game's, whose look says what is left out of all of it."""
         return any(map(self._sealer.policy.is_game, _prefixes(folder.path)))
-
-    # -- In worker threads -----------------------------------------------------
-
-    def _find_and_examine(
-        self, folder: Folder, name: bytes
-    ) -> File | Folder | LeftOut | list[_Candidate]:
-        """The node *name* in *folder*, or the games that it may be the archive of, examined."""
-        path = join(folder.path, name)
-        policy = self._sealer.policy
-        entry = self._library.entry(join(folder.source, name), folder.origins)
-        games: list[tuple[bytes, Entry]] = []
-        if isinstance(entry, Entry):
-            if entry.is_folder and policy.is_game(path):
-                games.append((path, entry))
-            elif entry.is_real:
-                return mirrored(path, entry)
-        if isinstance(entry, LeftOut):
-            self._log_skipped(entry)
-            return entry
-        for base in folders_of(name):
-            game = join(folder.path, base)
-            if policy.is_game(game):
-                found = self._library.entry(join(folder.source, base), folder.origins)
-                if isinstance(found, Entry) and found.is_folder:
-                    games.append((game, found))
-        return [
-            _Candidate(entry, self._resealer.examine(game, entry.place)) for game, entry in games
-        ]
-
-    def _names(self, source: bytes) -> tuple[FileState, list[bytes]]:
-        """A folder's state, and after that what is in it."""
-        return self._library.state(source), self._library.names(source)
-
-    def _child(self, folder: Folder, name: bytes) -> _Child:
-        """What *name* in *folder* is, which was there a moment ago."""
-        path = join(folder.path, name)
-        source = join(folder.source, name)
-        try:
-            entry = self._library.entry(source, folder.origins)
-        except TimeoutError:
-            raise
-        except OSError as error:
-            entry = LeftOut(source, f"can't be looked at: {error.strerror}")
-        if entry is None:
-            return LeftOut(source, "went away meanwhile")
-        if isinstance(entry, LeftOut):
-            self._log_skipped(entry)
-            return entry
-        if not (entry.is_folder and self._sealer.policy.is_game(path)):
-            return mirrored(path, entry)
-        return _Candidate(entry, self._resealer.examine(path, entry.place))
-
-    def _log_skipped(self, left_out: LeftOut) -> None:
-        self._once.warning("%s is left out: %s", shown(left_out.path), left_out.reason)
 
 
 def _prefixes(path: bytes) -> Iterator[bytes]:
