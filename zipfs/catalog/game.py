@@ -1,4 +1,4 @@
-"""What is known of one game, and how far all of them are."""
+"""What is known of one game, and the totals of all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STALE: Final = 10.0
 
 
 class Game:
-    """What is known of a game. There may be 100,000 of them, so it is small."""
+    """What is known of a game: under a kilobyte, as there may be 100,000 of them."""
 
     __slots__ = ("_origins", "_source", "examination", "invalidated", "path", "reseal")
 
@@ -66,8 +66,8 @@ class Reseal:
 
     __slots__ = ("_timer", "asked", "due", "request", "retry_at")
 
-    def __init__(self, *, asked: bool) -> None:
-        self.asked = asked
+    def __init__(self) -> None:
+        self.asked = False
         """Whether somebody has asked for the archive: its files go to the front of the queue."""
         self.due = math.inf
         """When the game is to be examined at the latest, whatever it waits for."""
@@ -110,7 +110,7 @@ class Look(NamedTuple):
 
 @dataclass(slots=True)
 class Sums:
-    """Of all archives; kept up to date, since asking each takes a while if they are many."""
+    """Totals of all archives, updated with each: to add up 100,000 takes too long."""
 
     archives: int = 0
     members: int = 0
@@ -125,7 +125,7 @@ class Sums:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How far everything is."""
+    """Totals for the status: sealed archives, and what is still to be done."""
 
     archives: int
     members: int

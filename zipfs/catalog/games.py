@@ -82,8 +82,8 @@ class Games:
     def put(self, path: bytes, place: Place, examination: Examination) -> Game:
         """Take in *examination* of the game at *path* and *place*, and publish its outcome.
 
-        It is ignored if a later one has come in meanwhile. An equal outcome stays the same
-        object. The game given is none of the table if there is no such folder.
+        It is ignored if a later one has come in meanwhile. The game returned isn't in the table
+        if its folder isn't there.
         """
         game = self._games.get(path)
         if game is None or game.place != place:
@@ -93,13 +93,12 @@ class Games:
         last = game.examination
         if last and last.started > examination.started:
             return game
-        self._note_skipped(path, last, examination)
+        left_out = examination.left_out
         if last and isinstance(last.outcome, Sealed) and last.outcome != examination.outcome:
             self._unpublish(game, last.outcome)  # which begins the gap
         examination = self._with_gap(examination)
         is_new = not last or last.outcome != examination.outcome
-        outcome = last.outcome if last and not is_new else examination.outcome
-        examination = dataclasses.replace(examination, outcome=outcome, left_out=())
+        examination = dataclasses.replace(examination, left_out=())
         if game.reseal and last and last.fingerprint != examination.fingerprint:
             game.reseal.retry_at = -math.inf
         game.examination = examination
@@ -108,6 +107,10 @@ class Games:
         self.sums.add(examination.outcome)
         self._games[path] = game
         self._publish(game, is_new=is_new)
+        self._skipped.replace((By.GAME, path), left_out)
+        waits = isinstance(examination.outcome, Unhashed | Unsettled)
+        if not (waits and last and last.fingerprint == examination.fingerprint):
+            self._skipped.drop((By.HASHING, path))
         self.log_when_sealed()
         return game
 
@@ -129,12 +132,6 @@ class Games:
             if is_new:
                 self._announce = True
                 log.debug("sealed %s: %d members", shown(outcome.path), outcome.count)
-
-    def _note_skipped(self, path: bytes, last: Examination | None, now: Examination) -> None:
-        self._skipped.replace((By.GAME, path), now.left_out)
-        waits = isinstance(now.outcome, Unhashed | Unsettled)
-        if not (waits and last and last.fingerprint == now.fingerprint):
-            self._skipped.drop((By.HASHING, path))
 
     def _with_gap(self, examination: Examination) -> Examination:
         """*examination*, but unsettled if another version was there until a moment ago."""

@@ -146,9 +146,10 @@ class Resealer:
         if version and asked and game.outcome == version.sealed:
             self._games.versions.keep(version)
         if self._games.get(path) is game and (last := game.examination):
-            if isinstance(last.outcome, Unsettled | Unhashed) or last.unsure:
-                self._start(game, asked=asked)
-            if asked and game.reseal and isinstance(last.outcome, Unhashed):
+            is_sealed = isinstance(last.outcome, Sealed)
+            if isinstance(last.outcome, Unsettled | Unhashed) or (is_sealed and last.unsure):
+                self._start(game)
+            if asked and game.reseal and not is_sealed:
                 self._hurry(game.reseal)
         return game
 
@@ -177,10 +178,10 @@ class Resealer:
 
     # -- The coroutine of a game -------------------------------------------------
 
-    def _start(self, game: Game, *, asked: bool = False) -> Reseal:
+    def _start(self, game: Game) -> Reseal:
         """See to it that *game* has its coroutine."""
         if game.reseal is None:
-            game.reseal = Reseal(asked=asked)
+            game.reseal = Reseal()
             if self._nursery:
                 self._nursery.start_soon(self._reseal, game, game.reseal)
             else:
@@ -205,7 +206,7 @@ class Resealer:
                         return
                     case _:
                         await state.wait(state.due)
-                if game.outcome is last.outcome:  # and nobody else has brought another one
+                if game.outcome == last.outcome:  # and nobody else has brought another one
                     await self._look(game, state)
         except Exception as error:  # noqa: BLE001 - H4: nothing unexpected ends the mount
             self.failed(game.path, error)
@@ -215,7 +216,7 @@ class Resealer:
     async def _look(self, game: Game, state: Reseal) -> None:
         """Examine *game*, until its disk answers or somebody else has brought another outcome."""
         outcome = game.outcome
-        while self._games.get(game.path) is game and game.outcome is outcome:
+        while self._games.get(game.path) is game and game.outcome == outcome:
             state.due = math.inf
             game.invalidate()
             try:

@@ -31,9 +31,9 @@ from zipfs.system.paths import join
 log = logging.getLogger(__name__)
 
 RESCAN: Final = 300.0
-"""Seconds, at least, between two scans if changes are told."""
+"""Seconds, at least, between two scans while the watcher tells of changes."""
 POLL: Final = 10.0
-"""The same if they aren't."""
+"""The same while it doesn't."""
 
 
 class Scanner:
@@ -58,7 +58,7 @@ class Scanner:
         self._now = trio.Event()
         self._asked = False
         self.polling = True
-        """Whether changes have to be looked for, since nobody tells of them."""
+        """Whether a scan begins every :data:`POLL` seconds, as no events come of changes."""
 
     def rescan(self, *, asked: bool = False) -> None:
         """Scan the whole library now; the log says so when it is done, if *asked*."""
@@ -190,7 +190,7 @@ class Scanner:
 
 
 STEP: Final = 256
-"""Entries of a folder that are looked at in one go, games of it that are told of at once."""
+"""Entries of a folder, and at most as many games, that one step has."""
 
 
 class Found(NamedTuple):

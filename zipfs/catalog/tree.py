@@ -51,11 +51,11 @@ from zipfs.text import shown
 log = logging.getLogger(__name__)
 
 _TIDY: Final = 1.0
-"""Seconds between two times that old listings are let go."""
+"""Seconds between two times that old listings are dropped."""
 
 
 def _ignore(path: bytes) -> None:
-    """Nobody wants to hear of *path*."""
+    """Does nothing: there is no kernel to be told of *path*."""
 
 
 class Catalog:
@@ -147,7 +147,7 @@ class Catalog:
             return await self._list(folder, making)
 
     async def _still_holds(self, folder: Folder, listing: Listing, state: FileState) -> bool:
-        """Whether all but the games, which tell of themselves, are as they were in *listing*."""
+        """Whether all but the games are as in *listing*; games that change drop it themselves."""
         now = await self._in_thread(
             self._library.state, folder.source, lane=lane_of(folder.path), item=folder.path
         )
@@ -157,7 +157,7 @@ class Catalog:
         return others == [node for _, node in listing.others]
 
     async def _look_at(self, folder: Folder, names: Sequence[bytes]) -> list[Child | None]:
-        """What each of *names* in *folder* is; None for what doesn't answer."""
+        """What each of *names* in *folder* is; None where the disk doesn't answer."""
         return await self._threads.map(
             functools.partial(self._finder.child, folder),
             names,
@@ -210,7 +210,7 @@ class Catalog:
         return listing
 
     def is_there(self, node: Node) -> bool:
-        """Whether *node* may be told of: an archive only as long as there is no other version."""
+        """Whether *node* is still there: an archive is while it has no other version."""
         if not isinstance(node, Archive):
             return True
         game = self._games.by_archive(node.path)
@@ -287,7 +287,7 @@ class Catalog:
 
     @property
     def polling(self) -> bool:
-        """Whether changes have to be looked for, since nobody tells of them."""
+        """Whether the library is scanned every few seconds, as no events come of changes."""
         return self._scanner.polling
 
     @polling.setter
@@ -313,7 +313,7 @@ class Catalog:
         await self._resealer.save()
 
     def totals(self) -> Totals:
-        """How far everything is."""
+        """Totals of what is sealed, and of what isn't yet."""
         sums = self._games.sums
         return Totals(
             archives=sums.archives,
@@ -334,11 +334,11 @@ class Catalog:
 
     @property
     def stuck(self) -> int:
-        """How many threads wait for a disk that doesn't answer."""
+        """How many threads hang in a disk that doesn't answer."""
         return self._threads.stuck
 
     def _is_in_game(self, folder: Folder) -> bool:
-        """Whether *folder* is a game's, whose look says what is left out of all of it."""
+        """Whether *folder* is in a game, whose examination says what is skipped in it."""
         return any(map(self._sealer.policy.is_game, _prefixes(folder.path)))
 
 

@@ -1,4 +1,4 @@
-"""How a mount is, for people: the document of :mod:`zipfs.mount.status` as lines and tables."""
+"""The document of :mod:`zipfs.mount.status` as lines and tables for the terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Document = Mapping[str, Any]
 def table(document: Document, before: Document | None = None, newest: int = 20) -> Group:
     """*document* to print, with *newest* of the skipped paths.
 
-    *before* is an earlier one of the same mount, if there is one: then rates are shown.
+    *before* is an earlier document of the same mount; with one, rates are shown.
     """
     seconds = _between(document, before)
     lines = Table.grid(padding=(0, 2))

@@ -1,6 +1,6 @@
-"""The queue of files to be hashed, in the background.
+"""The queue of files to be hashed in the background.
 
-Order: what was asked for first, then the smallest. One file is hashed at a time, slice by
+What was asked for comes first, then the smallest. One file is hashed at a time, slice by
 slice in a process of its own (:mod:`zipfs.index.hash_process`), so that a file just asked
 for waits for one slice of a big one, and never for all of it. Small files are handed over many at
 once.

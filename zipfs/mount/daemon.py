@@ -110,7 +110,7 @@ class _Mount(NamedTuple):
 async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
     patience = settings.read_timeout or None
     limits = Limits.within(_raise_limit())
-    # What the catalog finds changed, on its way to the kernel, whose operations come to be later.
+    # Paths for the kernel to forget. A channel, as the operations are made from the catalog.
     invalidated, to_invalidate = trio.open_memory_channel[bytes](math.inf)
     catalog = Catalog(
         sealer,
@@ -237,14 +237,14 @@ def _has_descriptor(stream: object) -> bool:
 
 
 async def _watch(settings: Settings, library: Library, catalog: Catalog) -> None:
-    """Hear of changes as *settings* say; see to it that they are looked for otherwise."""
+    """Pass events of changes on as *settings* say; where there are none, have it poll."""
     folders = {library.root: catalog.changed}
     if isinstance(library, VariedLibrary):
         library = library.inner
     if isinstance(library, ListedLibrary):
         folders[library.lists] = lambda paths: catalog.changed(library.shown_at(paths))
     silent = set(folders)
-    """Those of which nobody tells what changes."""
+    """Folders whose changes cause no events."""
     eventless = {folder: await trio.to_thread.run_sync(needs_polling, folder) for folder in folders}
     if settings.watch == "poll" or (settings.watch == "auto" and any(eventless.values())):
         kinds = ", ".join(sorted({kind for found in eventless.values() for kind in found}))
@@ -281,7 +281,7 @@ async def _watch(settings: Settings, library: Library, catalog: Catalog) -> None
 
 
 async def _report(catalog: Catalog, notifier: Notifier) -> None:
-    """Keep the service manager's status line true."""
+    """Update the service manager's status line once a second."""
     while True:
         totals = catalog.totals()
         if totals.unsealed:
@@ -299,7 +299,7 @@ def _shown(path: str) -> str:
 
 
 async def _keep_alive(notifier: Notifier) -> None:
-    """Tell the service manager, as often as it wants to hear it, that the loop isn't stuck."""
+    """Ping the service manager's watchdog four times in its interval."""
     if seconds := watchdog_seconds():
         while True:
             notifier.alive()

@@ -1,8 +1,8 @@
-"""How a mount is: one document with all of it, made in the daemon.
+"""The state of a mount as one JSON document, made in the daemon.
 
-It is JSON. Paths are shown as in the log, so that whatever bytes they have, it is text; sizes
-are bytes, durations seconds, and dates seconds since the epoch. ``null`` stands for what isn't
-known. :data:`DOCUMENT` is raised when something in it changes its meaning or goes.
+Paths are quoted as in the log, so that they are text whatever bytes they have; sizes are in
+bytes, durations in seconds, and dates in seconds since the epoch. ``null`` is what isn't known.
+:data:`DOCUMENT` is raised when a key changes its meaning or goes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _INDEX_PATIENCE: Final = 1.0
 
 
 class Status:
-    """What there is to say of the mount of *settings* at *path*."""
+    """Makes the document of the mount of *settings* at *path*."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Status:
         self._device: str | None = None
 
     async def document(self) -> bytes:
-        """All of it, as JSON in UTF-8."""
+        """The document, JSON in UTF-8."""
         if self._device is None and (mount := mounted_at(self._path)):
             self._device = mount.device
         index = await self._index_facts()
@@ -111,7 +111,7 @@ class Status:
         speed = self._catalog.hasher.speed
         rate = speed.now(time.monotonic())
         left: float | None = None
-        if self._catalog.is_surveyed:  # else there may be more than is known
+        if self._catalog.is_surveyed:  # before the first scan ends there may be more
             if not totals.pending_bytes:
                 left = 0.0
             elif rate:
@@ -153,7 +153,7 @@ class Status:
         }
 
     async def _index_facts(self) -> Facts | None:
-        """How the index is; None if it doesn't answer, as it may be on a disk that doesn't."""
+        """Facts about the index; None if it doesn't answer: it may be on a dead disk."""
         with trio.move_on_after(_INDEX_PATIENCE):
             return await trio.to_thread.run_sync(
                 self._index.facts, limiter=self._asking, abandon_on_cancel=True
