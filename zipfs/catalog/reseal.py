@@ -29,7 +29,8 @@ Somebody who asks for the archive (``asked``) moves the game's files to the fron
 All examinations go one way: :meth:`Resealer.examine` in a worker thread, unless what is known is
 valid, and :meth:`Resealer.install` in trio's, which publishes and wakes. Calls of one item are
 serialised (:mod:`zipfs.system.lanes`), and an examination is installed before the next call of
-its item begins; so three hundred clients that ask for one game are one examination.
+its item begins; so three hundred clients that ask for one game are one examination. The lanes
+also limit how many games are examined at once, whoever wants it.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class Resealer:
             for game in self._early:
                 nursery.start_soon(self._reseal, *game)
             self._early.clear()
-            await self.hasher.run()
+            nursery.start_soon(self.hasher.run)
 
     async def save(self) -> None:
         """Save the checksums that aren't saved yet."""
