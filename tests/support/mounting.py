@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import re
 import shutil
@@ -546,7 +545,7 @@ def temporary_folder(*, in_memory: bool = False) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, onerror=functools.partial(_try_harder, folder))
+        _remove(folder)
 
 
 def _has_room(root: Path) -> bool:
@@ -556,16 +555,17 @@ def _has_room(root: Path) -> bool:
         return False
 
 
-def _try_harder(root: Path, _function: Callable[[str], object], path: str, _error: object) -> None:
-    # Folders without permissions are part of some tests, and not every tester is root. But what
-    # is above our own folder is everybody's /tmp.
-    if Path(path) != root:
-        os.chmod(os.path.dirname(path), 0o700)
-    os.chmod(path, 0o700)
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
-        os.unlink(path)
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError:
+        # Folders without permissions are part of some tests, and not every tester is root.
+        for _, names, _, descriptor in os.fwalk(folder):
+            for name in names:
+                status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    os.chmod(name, 0o700, dir_fd=descriptor)
+        shutil.rmtree(folder)
 
 
 def sweep() -> None:
