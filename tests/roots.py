@@ -222,7 +222,8 @@ class Root:
             if "pip" in name and source.exists():
                 files = source.iterdir() if source.is_dir() else [source]
                 texts += [file.read_text(errors="replace") for file in files if file.is_file()]
-        found = {path for text in texts for path in _FOLDER.findall(text)}
+        # An index in a folder has its files beside it.
+        found = {p.removesuffix("/simple") for text in texts for p in _FOLDER.findall(text)}
         return sorted(
             path
             for path in found
