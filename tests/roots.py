@@ -152,6 +152,7 @@ class Root:
         if not kept.exists():
             name, package = _KEYRING_FROM
             other = Root(self._place, name)
+            other.copy = self._folder / "for-keyring"  # its own one may be kept
             other.renew()
             script = f"apt-get -q update; cd /tmp; apt-get download {package}; dpkg -x {package}* ."
             other.run("sh", "-ec", script, folder="/")
