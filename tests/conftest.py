@@ -100,7 +100,7 @@ def no_process_left() -> Iterator[None]:
         return not left
 
     try:
-        poll("all processes to end", none_left, 10)
+        poll("all processes to end", none_left)
     except AssertionError as error:
         for pid, _ in left:
             os.kill(pid, signal.SIGKILL)

@@ -54,7 +54,7 @@ def site_of(make: Callable[[Path], str]) -> Iterator[Site]:
         mounts = Mounts(place)
         try:
             mounted = mounts(library)
-            mounted.wait_archive(game, timeout=100)
+            mounted.wait_archive(game)
             with (
                 nginx(mounted.path, workdir=place) as first,
                 caddy(mounted.path, workdir=place) as second,

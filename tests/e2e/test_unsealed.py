@@ -59,7 +59,7 @@ def test_while_20_gib_are_hashed(library: Path, mount: Mounts, serve: Serve) -> 
         poll("the huge file to be hashed on", lambda: _is_open(mounted, "disc.bin"))
         assert curl.get(late).body == Expected(folder)[:]
 
-    mounted.wait_archive("roms/x/Huge", 100)
+    mounted.wait_archive("roms/x/Huge")
     for server in servers:
         huge = server.url_of("roms/x/Huge.zip")
         assert int(curl.head(huge).headers["content-length"]) > HUGE

@@ -21,7 +21,7 @@ from zipfs.hasher import Hasher
 from zipfs.sources import SourceFile
 
 PATIENCE = 0.1
-LONG = 10.0
+LONG = 120.0
 
 
 class Results:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tests.fs.conftest import sealed
 from tests.fs.lab import open_below, source_file, until
 from tests.support.libraries import Expected, content, expected, make_file, make_game
+from tests.support.waiting import SECONDS
 from zipfs import pool as pool_module
 from zipfs import reader as reader_module
 from zipfs import reading
@@ -869,7 +870,7 @@ async def test_closing_that_hangs_delays_nobody(
 
     def hanging(descriptor: int) -> None:
         if "/dead/" in os.readlink(f"/proc/self/fd/{descriptor}"):
-            assert go_on.wait(20)
+            assert go_on.wait(SECONDS)
         close(descriptor)
 
     for offset in range(0, dead.size, 600):
@@ -919,7 +920,7 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         if os.readlink(f"/proc/self/fd/{descriptor}").endswith("/stuck"):
             if flags:
                 raise BlockingIOError
-            assert go_on.wait(20)
+            assert go_on.wait(SECONDS)
         return preadv(descriptor, buffers, offset, flags)
 
     monkeypatch.setattr(os, "preadv", wait)

@@ -323,6 +323,5 @@ def test_links_into_closed_folders(library: Path, mount: Mounts, place: Path) ->
     for path in shown:
         poll(
             f"{path} to be for everybody",
-            lambda path=path: run_as(OTHER, "cat", mounted.path / path).returncode == 0,  # type: ignore[misc]  # mypy can't infer a lambda's default
-            20,
+            lambda path=path: run_as(OTHER, "cat", mounted.path / path).returncode == 0,
         )

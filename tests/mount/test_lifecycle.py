@@ -402,7 +402,7 @@ def test_few_descriptors(library: Path, mount: Mounts) -> None:
         for number in range(3)
     ]
     mounted = mount(library, program=["prlimit", "--nofile=100:100", zipfs_program()])
-    mounted.wait_sealed(3, timeout=60)
+    mounted.wait_sealed(3)
     wanted = [expected(folder) for folder in folders]
     handles = [mounted.archive(f"roms/psx/{number}").open("rb") for number in range(3)]
     try:

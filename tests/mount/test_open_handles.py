@@ -333,7 +333,7 @@ def test_rewritten_again_and_again_while_it_is_read(library: Path, mount: Mounts
     writer.start()
     whole: set[int] = set()
     try:
-        poll("both versions", lambda: _download(mounted, versions, whole), 60)
+        poll("both versions", lambda: _download(mounted, versions, whole))
     finally:
         stop.set()
         writer.join()

@@ -20,6 +20,7 @@ from typing import Final
 
 from bench.process import start
 from tests.support.mounting import environment, poll
+from tests.support.waiting import SECONDS
 
 _REPOSITORY: Final = Path(__file__).parents[2]
 _BOOT_SECONDS: Final = 300.0
@@ -198,7 +199,7 @@ class Container:
         return False
 
     def run(
-        self, *command: str, check: bool = True, user: str | None = None, seconds: float = 60
+        self, *command: str, check: bool = True, user: str | None = None, seconds: float = SECONDS
     ) -> subprocess.CompletedProcess[str]:
         """Run *command* in the container, to its end."""
         done = subprocess.run(
@@ -246,7 +247,7 @@ class Container:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._leader, signal.SIGRTMIN + 4)  # systemd(1): poweroff.target
         try:
-            process.wait(60)
+            process.wait(SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -11,8 +11,6 @@ import pytest
 from tests.service.container import Container
 from tests.support.mounting import poll
 
-pytestmark = pytest.mark.timeout(300)
-
 
 class Place:
     """A library with one game, and a mount point."""

@@ -12,8 +12,6 @@ import pytest
 from tests.service.container import Container
 from tests.support.mounting import poll
 
-pytestmark = pytest.mark.timeout(300)
-
 _SIZE = 40_000_000
 _CONFIG = """
 library = "/srv/{name}"
@@ -58,7 +56,7 @@ class Service:
         return self.system.run("test", "-e", self.archive, check=False).returncode == 0
 
     def wait(self) -> None:
-        poll("the archive", self.there, 60)
+        poll("the archive", self.there)
 
     def is_mounted(self) -> bool:
         return f" /srv/www/{self.name} " in self.system.shell("cat /proc/self/mountinfo")
@@ -163,7 +161,7 @@ def test_after_kill_9_it_is_back_and_aria2c_completes(service: Service) -> None:
         )
         assert download.poll() is None
         service.system.run("kill", "-9", pid)
-        poll("it to be back", lambda: service.show("MainPID") not in (pid, "0"), 30)
+        poll("it to be back", lambda: service.show("MainPID") not in (pid, "0"))
         service.wait()
         assert download.wait(120) == 0
     finally:
@@ -183,7 +181,7 @@ def test_a_stuck_loop_is_ended_by_the_watchdog(service: Service) -> None:
     service.wait()
     pid = service.show("MainPID")
     service.system.run("kill", "-STOP", pid)  # nothing of it goes on, the loop included
-    poll("it to be back", lambda: service.show("MainPID") not in (pid, "0"), 60)
+    poll("it to be back", lambda: service.show("MainPID") not in (pid, "0"))
     service.wait()
     assert "Watchdog timeout" in service.system.journal(service.unit)
 
@@ -396,7 +394,7 @@ def test_verify_runs_beside_the_mount(service: Service) -> None:
         return "2 files verified" in journal
 
     try:
-        poll("the index", verified, 20)
+        poll("the index", verified)
     except AssertionError as error:
         raise AssertionError(f"{error}: {journal[-2000:]}") from None
     service.system.run("systemctl", "start", f"{unit}.timer")
