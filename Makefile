@@ -6,17 +6,21 @@
 #   BENCH_ARGS='--rounds 3'   further arguments for `make bench`; --help lists them
 #   PREFIX=/usr/local DESTDIR=   for `make install` and `make uninstall`
 #   SOAK_MINUTES=60           for `make soak`; SOAK_SEED=… repeats what it has found
+#   ROOTS='debian13' ROOTS_TARGETS='test'   for `make roots`; ROOTS_ARGS='--keep' and others
 #   ENDURE_MINUTES=60         for `make endure`; ENDURE_ARGS='--publish' and others, --help lists them
 
 BIN := .venv/bin
 export PYTHON LIBRARY PORT SOAK_MINUTES SOAK_SEED ENDURE_MINUTES
+
+ROOTS := debian12 debian13 ubuntu2404
+ROOTS_TARGETS := test desktop
 
 # As the GNU Coding Standards have it.
 PREFIX := /usr/local
 DESTDIR :=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system lint check test readers desktop audit soak endure demo bench bench-scale fmt \
+.PHONY: help venv system lint check test readers desktop roots audit soak endure demo bench bench-scale fmt \
 	clean install uninstall
 
 help: ## this list
@@ -57,6 +61,11 @@ desktop: ## file managers on a mount, under a virtual display; screenshots in .d
 	@.ci/venv
 	@rm -rf .desktop
 	ZIPFS_PICTURES=.desktop $(BIN)/pytest -n 2 tests/desktop $(PYTEST_ARGS)
+
+roots: ## what CI runs, in fresh roots of Debian and Ubuntu (ROOTS=debian13 ROOTS_TARGETS=test)
+	@.ci/system-packages roots
+	@.ci/venv
+	@for root in $(ROOTS); do $(BIN)/python -m tests.roots $(ROOTS_ARGS) $$root $(ROOTS_TARGETS) || exit; done
 
 audit: ## is anything known against the packages that zipfs runs with?
 	@.ci/system-packages build

@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 import zipfs
 from tests.support.libraries import content, expected, make_game
-from tests.support.mounting import poll
+from tests.support.waiting import SECONDS, poll
 
 README = Path(__file__).parents[2] / "README.md"
 FILES = {"a.bin": content(2_500_000, 1), "music/b.bin": content(100_000, 2), "c": b"c"}
@@ -117,7 +117,7 @@ def get_starlette(game: Path) -> Iterator[Get]:
 
         def get(**headers: str) -> tuple[int, dict[str, str], bytes]:
             named = {key.replace("_", "-"): value for key, value in headers.items()}
-            with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            with closing(HTTPConnection("127.0.0.1", port, timeout=SECONDS)) as connection:
                 connection.request("GET", "/", headers=named)
                 with connection.getresponse() as response:
                     found = {key.lower(): value for key, value in response.getheaders()}

@@ -21,8 +21,9 @@ from tests.e2e.front.servers import nginx
 from tests.e2e.site import reload
 from tests.support import readme
 from tests.support.libraries import content, make_game
-from tests.support.mounting import Mounted, Mounts, poll, unmount_lazily
+from tests.support.mounting import Mounted, Mounts, unmount_lazily
 from tests.support.users import needs_root
+from tests.support.waiting import poll
 
 GAME: Final = "roms/x/Game"
 # What an engine does with a volume: it is bound into a new namespace with that propagation.

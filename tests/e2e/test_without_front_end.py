@@ -22,7 +22,8 @@ from tests.e2e.games import MIXED, make_mixed
 from tests.e2e.programs import environment, run, running
 from tests.support import readme
 from tests.support.libraries import content, make_file, make_game
-from tests.support.mounting import Mounted, Mounts, poll
+from tests.support.mounting import Mounted, Mounts
+from tests.support.waiting import SECONDS, poll
 
 ROOT: Final = Path(__file__).parents[2]
 NGINX: Final = "With nothing but nginx"
@@ -146,7 +147,7 @@ def test_es_de(fuse: None, no_process_left: None, place: Path) -> None:
         assert readers.files_of(stick / game.name) == readers.files_of(game)
         end = readme.block(FRONT_ENDS, "zipfs unmount")
         run("sh", "-c", end, env=env)
-        assert shell.wait(60) == 0
+        assert shell.wait(SECONDS) == 0
     for word in ("Traceback", "Warning", "ERROR"):
         assert word not in said.read_text()
 

@@ -15,7 +15,8 @@ import pytest
 from bench.mount import zipfs_program
 from bench.process import start
 from tests.support.libraries import content, expected, make_file, make_game, tree
-from tests.support.mounting import Mounts, environment, poll, run_zipfs
+from tests.support.mounting import Mounts, environment, run_zipfs
+from tests.support.waiting import SECONDS, poll
 from zipfs import __version__
 from zipfs.archive.validators import caddy_etag, nginx_etag
 from zipfs.errors import EXIT_CODES
@@ -83,7 +84,7 @@ def test_index_interrupted_and_carried_on(library: Path, index: Path) -> None:
 
     poll("the big one to be in work", is_hashing)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 130
     assert said.strip() == b"zipfs: interrupted; the same command carries on from here"
     os.truncate(library / "roms/ps3/Big/a", 1000)
@@ -131,7 +132,7 @@ def test_progress_on_a_terminal_only(game: Path, library: Path, index: Path) -> 
                 shown += data
         except OSError:  # EIO is how a terminal's end looks like
             pass
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=SECONDS)
         assert process.returncode == 0
     finally:
         os.close(main)

@@ -18,6 +18,7 @@ import pytest
 
 from bench.mount import zipfs_program
 from tests.support.mounting import as_user, environment
+from tests.support.waiting import SECONDS
 
 # fusermount3 wants users with a name.
 NOBODY: Final = pwd.getpwnam("nobody").pw_uid
@@ -37,7 +38,7 @@ def run_as(user: int | None, *command: str | bytes | Path) -> subprocess.Complet
         env=environment({"LC_ALL": "C"}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
 

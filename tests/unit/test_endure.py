@@ -19,7 +19,7 @@ from bench.flat import Point, is_flat, judge_memory, judge_quiet, theil_sen, win
 from bench.oracle import Oracle
 from bench.probe import Probe, Process, Sample
 from bench.shelf import EXCUSED, Shelf
-from tests.support.mounting import poll
+from tests.support.waiting import poll
 
 HOUR = 3600.0
 

@@ -17,8 +17,9 @@ from tests.e2e.front.stand import Stand, paths_of, stand_before
 from tests.e2e.programs import run
 from tests.support import readme
 from tests.support.libraries import content, make_game
-from tests.support.mounting import Mounts, poll
+from tests.support.mounting import Mounts
 from tests.support.users import needs_root
+from tests.support.waiting import poll
 
 GAME: Final = "roms/x/Game"
 OTHER: Final = "roms/x/Other"
