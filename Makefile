@@ -16,7 +16,7 @@ PREFIX := /usr/local
 DESTDIR :=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system lint test readers desktop audit soak endure demo bench bench-scale fmt \
+.PHONY: help venv system lint test readers desktop audit soak endure demo bench bench-scale manual fmt \
 	clean install uninstall
 
 help: ## this list
@@ -90,6 +90,9 @@ install: ## install zipfs, its systemd units and mount.zipfs below PREFIX=/usr/l
 
 uninstall: ## take away what `make install` installed; configs and indexes stay
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' .ci/uninstall
+
+manual: venv ## the tables of the manual that the code has, and the man pages
+	@$(BIN)/python -m tests.manual
 
 fmt: venv ## format, and fix what can be fixed by itself
 	$(BIN)/ruff check --fix .

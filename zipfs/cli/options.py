@@ -80,8 +80,8 @@ _ARCHIVE_OPTIONS = (
         "--playlist-platforms",
         metavar="NAME,...",
         multiple=True,
-        help="Folders of these platforms, instead of the README's list; `default` among them"
-        " stands for that; can be given several times.  [default: default]",
+        help="Folders of these platforms, instead of the list in `zipfs help playlists`; `default`"
+        " among them stands for that list; can be given several times.  [default: default]",
     ),
     click.option(
         "--lists",
