@@ -38,8 +38,7 @@ def escaped(text: str) -> str:
 
 def prose(text: str) -> str:
     """A paragraph, `code` in bold. No line begins with what would be a request."""
-    text = re.sub(r"\*\*(.+?)\*\*|(?<![\w*])\*([^*`]+)\*(?![\w*])", r"\1\2", " ".join(text.split()))
-    pieces = text.split("`")
+    pieces = " ".join(text.split()).split("`")
     done = "".join(
         f"\\fB{escaped(piece)}\\fR" if number % 2 else escaped(piece)
         for number, piece in enumerate(pieces)

@@ -97,7 +97,17 @@ def described(option: click.Option) -> str:
     default = _DEFAULT.search(text)
     text = _DEFAULT.sub("", text).rstrip(". ")
     value = f" Default: {default['value']}." if default else ""
-    return f"`{shown(option)}`: {text}.{value}"
+    return f"`{shown(option)}`: {globs_as_code(f'{text}.{value}')}"
+
+
+def globs_as_code(text: str) -> str:
+    """*text* with each pattern between backquotes: Markdown takes a `*` for emphasis."""
+    pieces = text.split("`")
+    pieces[::2] = [
+        re.sub(r"'?([\w/{}*-]*\*[\w/{}*.-]*[\w*])'?|'([^' ]*[*{/][^' ]*)'", r"`\1\2`", piece)
+        for piece in pieces[::2]
+    ]
+    return "`".join(pieces)
 
 
 def shown(option: click.Option) -> str:

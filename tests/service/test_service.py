@@ -236,7 +236,7 @@ def test_another_service_with_the_same_mount_point_does_it_no_harm(service: Serv
 
 
 def test_the_capability_that_reads_everything(service: Service) -> None:
-    """As README has it, for a library that the user zipfs may not read; and for verify as well."""
+    """As the manual has it, for a library that the user zipfs may not read; for verify, too."""
     drop_in = (
         "[Service]\nAmbientCapabilities=CAP_DAC_READ_SEARCH\n"
         "CapabilityBoundingSet=CAP_DAC_READ_SEARCH\n"
