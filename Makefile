@@ -86,10 +86,10 @@ bench-scale: ## very many games, members and clients, and how cost grows (BENCH_
 	@$(BIN)/python -m bench.scale $(BENCH_ARGS)
 
 install: ## install zipfs, its systemd units and mount.zipfs below PREFIX=/usr/local (DESTDIR=)
-	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' .ci/install
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' systemd/install
 
 uninstall: ## take away what `make install` installed; configs and indexes stay
-	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' .ci/uninstall
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' systemd/uninstall
 
 fmt: venv ## format, and fix what can be fixed by itself
 	$(BIN)/ruff check --fix .
