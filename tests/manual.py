@@ -186,7 +186,7 @@ def _metrics() -> str:
     return items(f"`{name}`: {help_}" for name, help_ in sorted(set(found)))
 
 
-def _messages() -> str:
+def messages() -> dict[str, set[str]]:
     """The first argument of each call that logs, by level."""
     found: dict[str, set[str]] = {"info": set(), "warning": set(), "error": set()}
     for file in sorted(PACKAGE.rglob("*.py")):
@@ -202,9 +202,13 @@ def _messages() -> str:
             ):
                 level = "error" if call.func.attr == "exception" else call.func.attr
                 found[level].add(call.args[0].value)
+    return {level: kinds - {"%s"} for level, kinds in found.items()}
+
+
+def _messages() -> str:
     paragraphs = []
-    for level, kinds in found.items():
-        lines = "\n".join(sorted(kind for kind in kinds if kind != "%s"))
+    for level, kinds in messages().items():
+        lines = "\n".join(sorted(kinds))
         paragraphs.append(f"At the level {level}:\n\n```\n{lines}\n```")
     return "\n\n".join(paragraphs)
 

@@ -11,13 +11,15 @@ from typing import Final, NamedTuple
 import pytest
 
 from tests import manual
-from tests.support.documents import ROOT, Block, all_blocks, anchor, documents, headings
+from tests.support.documents import ROOT, Block, all_blocks, anchor, documents, headings, section
 from zipfs.cli.cli import cli
 from zipfs.cli.command_help import pages
 
 README_LINES: Final = 300
 PAGE_LINES: Final = 250
 COLUMNS: Final = 80
+KINDS: Final = Path(__file__).parent / "kinds-0.1.0.txt"
+"""The kinds of log messages of that version, a line each."""
 OTHERS: Final = ("zipfs/DESIGN.md", "tests/README.md", "bench/README.md")
 """Documents for those who work on zipfs; their links are followed as well."""
 
@@ -113,6 +115,21 @@ def test_each_option_of_each_command_is_described() -> None:
         assert f"zipfs {name}" in text
         for option in manual.options_of(name):
             assert manual.described(option).partition(":")[0] in text, f"{command.name}: {option}"
+
+
+def test_kinds_of_messages_that_have_changed_are_told() -> None:
+    """Operators filter by them: each one of 0.1.0 is there still, or has its row in the manual."""
+    now = set().union(*manual.messages().values())
+    rows = [line.split("|") for line in section("log#kinds-that-have-changed").splitlines()]
+    told = {_plain(row[1]): row[2] for row in rows if len(row) == 4}
+    for kind in KINDS.read_text().splitlines():
+        assert kind in now or told.get(_plain(kind), "").strip(), (
+            f"add to log.md, under Kinds that have changed: | `{kind}` | `what it is now` |"
+        )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("`", "").split())
 
 
 # ---------------------------------------------------------------- man pages
