@@ -204,3 +204,65 @@ def _prose(lines: list[str]) -> list[str]:
 def test_anchors() -> None:
     assert anchor("mount -t zipfs, and `x.y`!") == "mount--t-zipfs-and-xy"
     assert anchor("[What](a.md#b) it is") == "what-it-is"
+
+
+# ---------------------------------------------------------------- DESIGN.md
+
+CLAUSE: Final = re.compile(r"DESIGN(?:\.md)?[ ,]+([A-Z][0-9](?:(?:,| and| to)? [A-Z][0-9])*)")
+
+
+def clauses() -> set[str]:
+    """Those that hold today, by name."""
+    text = (ROOT / "zipfs/DESIGN.md").read_text().partition("### Not yet held")[0]
+    return set(re.findall(r"^- \*\*([A-Z][0-9])\*\*", text, flags=re.MULTILINE))
+
+
+def cited(folder: str) -> set[str]:
+    """The clauses that the modules of *folder* name."""
+    found: set[str] = set()
+    for file in (ROOT / folder).rglob("*.py"):
+        for match in CLAUSE.finditer(file.read_text()):
+            names = re.findall("[A-Z][0-9]", match[1])
+            found.update(names)
+            for first, last in re.findall(r"([A-Z][0-9]) to ([A-Z][0-9])", match[1]):
+                found.update(f"{first[0]}{number}" for number in range(int(first[1]), int(last[1])))
+    return found
+
+
+def test_clauses_that_are_cited_are_there() -> None:
+    assert cited("zipfs") | cited("tests") <= clauses()
+
+
+def test_each_clause_has_a_test() -> None:
+    assert clauses() <= cited("tests")
+
+
+def test_the_rooms_are_as_they_are_described() -> None:
+    """Each package has its row, and each module that is named is there."""
+    rows = re.findall(r"^\| (`[^|]+) \|[^|]*\| ([^|]*)\|$", _design("The rooms"), re.MULTILINE)
+    packages = [name for cell, _ in rows for name in re.findall("`([^`]+)`", cell)]
+    folders = {
+        ".".join(file.relative_to(ROOT / "zipfs").parent.parts)
+        for file in (ROOT / "zipfs").rglob("__init__.py")
+    }
+    assert {*packages, "ops"} == {*(folders - {""}), "zipfs", "manual"}
+    for cell, modules in rows:
+        places = [
+            ROOT / "zipfs" / name.replace(".", "/") if name != "zipfs" else ROOT / "zipfs"
+            for name in re.findall("`([^`]+)`", cell)
+        ]
+        for module in re.findall("`([^`]+)`", modules):
+            assert any(list(place.glob(f"{module}.py")) for place in places), (cell, module)
+
+
+def test_places_for_new_lines_are_there() -> None:
+    """And so are those that the ways lead through."""
+    text = _design("The rooms") + _design("The ways")
+    for place in re.findall(r"`([a-z_]+(?:/[a-z_*]+)+)`", text):
+        path = ROOT / "zipfs" / place
+        assert path.is_dir() or list(path.parent.glob(f"{path.name}.py")), place
+
+
+def _design(title: str) -> str:
+    text = (ROOT / "zipfs/DESIGN.md").read_text()
+    return text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
