@@ -53,10 +53,10 @@ def mounted(library: Path, mount: Mounts) -> Mounted:
     return mounted
 
 
-@pytest.fixture
-def site(mounted: Mounted, place: Path) -> Iterator[Server]:
+@pytest.fixture(params=["serving#nginx", "README#serve-it"])
+def site(request: pytest.FixtureRequest, mounted: Mounted, place: Path) -> Iterator[Server]:
     paths = {"/srv/www/games": str(mounted.path)}
-    text = documents.replaced(documents.block("serving#nginx"), paths)
+    text = documents.replaced(documents.block(request.param, "sendfile on;"), paths)
     with nginx(text, "listen 8080;", workdir=place) as server:
         yield server
 

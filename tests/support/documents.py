@@ -125,8 +125,9 @@ def mount_options(place: str, library: str) -> list[str]:
     found = []
     for text in blocks(place):
         for line in text.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if words[:2] == ["zipfs", "mount"] and words[-2] == library:
-                found.append(words[2:-2])
+            if line.startswith("zipfs mount "):
+                words = shlex.split(line, comments=True)
+                if words[-2] == library:
+                    found.append(words[2:-2])
     (options,) = found
     return options

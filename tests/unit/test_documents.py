@@ -35,13 +35,15 @@ DEMO: Final = "tests/e2e/test_demo.py"
 MOUNTED: Final = "tests/mount/test_documents.py"
 FRONT_ENDS: Final = "tests/e2e/test_without_front_end.py"
 
-SHELL: Final[dict[tuple[str, str], str | NotRun]] = {
+TYPED: Final[dict[tuple[str, str], str | NotRun]] = {
     # Place and beginning of a block: the test that runs it.
     ("README#try-it", "make demo"): DEMO,
     ("README#install", "apt-get install"): NotRun(
         "installs system packages; CI's bare systems do so before all tests"
     ),
     ("README#install", "mkdir -p /srv/www/games"): MOUNTED,
+    ("README#serve-it", "server {"): FRONT_ENDS,
+    ("docker", "services:"): "tests/e2e/test_propagation.py",
     ("docker", "mkdir -p"): NotRun("a folder, which the test of the next block makes as well"),
     ("docker", "mount --bind"): "tests/e2e/test_propagation.py",
     ("doctor", "zipfs doctor"): MOUNTED,
@@ -49,37 +51,50 @@ SHELL: Final[dict[tuple[str, str], str | NotRun]] = {
     ("front-ends#es-de", "unzip"): FRONT_ENDS,
     ("front-ends#es-de", "zipfs unmount"): FRONT_ENDS,
     ("front-ends#batocera", "apt-get install"): FRONT_ENDS,
+    ("fstab", "/srv/games "): NotRun("tests/service/test_fstab.py has lines of its own"),
     ("fstab", "mount -t zipfs"): NotRun(
         "mount(8) looks for mount.zipfs in /sbin alone; tests/service/test_fstab.py has it there"
     ),
     ("index", "zipfs index"): MOUNTED,
     ("index#look-at-one-archive", "zipfs inspect"): MOUNTED,
+    ("library-use", "import zipfs"): "tests/e2e/test_as_library.py",
     ("lists#write-a-list", "zipfs mount"): MOUNTED,
     ("lists#write-a-list", "cd /srv/games"): MOUNTED,
+    ("lists#write-a-list", "lines = "): MOUNTED,
     ("lists#write-a-list", "find"): MOUNTED,
     ("lists#one-wrong-line-and-there-is-no-archive", "zipfs inspect"): MOUNTED,
     ("log", "journalctl"): NotRun(
         "there is no journal; tests/service/test_service.py looks for the same field in one"
     ),
+    ("options#the-config-file", "library = "): MOUNTED,
     ("options#shell-completion", "eval"): MOUNTED,
     ("romm", "zipfs mount"): MOUNTED,
+    ("romm#what-the-application-has-to-send", "Content-Type:"): NotRun(
+        "headers, such as those that the application of tests/e2e/front/ sends"
+    ),
+    ("romm#nginx-in-front", "server {"): "tests/e2e/front/servers.py",
+    ("romm#caddy-in-front", "games.example.org {"): "tests/e2e/front/servers.py",
     ("service", "make install"): BOOTED,
+    ("serving#nginx", "server {"): FRONT_ENDS,
+    ("serving#caddy", "games.example.org {"): FRONT_ENDS,
     ("serving#a-page-to-click-through-with-nothing-but-nginx", "apt-get install"): FRONT_ENDS,
     ("status", "zipfs status /srv/www/games\n"): MOUNTED,
     ("status", "cd /var/lib/prometheus"): MOUNTED,
+    ("variants", "[[variants]]"): "tests/mount/test_variants.py",
     ("verify", "zipfs verify"): MOUNTED,
     ("verify#each-month-as-a-service", "systemctl enable"): BOOTED,
 }
 
 
-def shell_blocks() -> list[Block]:
-    return [block for block in all_blocks() if block.language == "sh"]
+def typed_blocks() -> list[Block]:
+    """All but those that show what a program says."""
+    return [block for block in all_blocks() if block.language]
 
 
 def test_each_command_is_run_by_a_test_or_says_why_not() -> None:
     """The test has to name the place, so a block can't be listed and forgotten."""
-    left = dict(SHELL)
-    for block in shell_blocks():
+    left = dict(TYPED)
+    for block in typed_blocks():
         keys = [key for key in left if key[0] == block.place and block.text.startswith(key[1])]
         assert len(keys) == 1, f"no test, or two, for {block.place}: {block.first}"
         by = left.pop(keys[0])
