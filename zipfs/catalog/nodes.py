@@ -81,10 +81,6 @@ class Archive:
 Node = Folder | File | Archive
 
 
-def join(folder: bytes, name: bytes) -> bytes:
-    return folder + b"/" + name if folder else name
-
-
 def mirrored(path: bytes, entry: Entry) -> File | Folder:
     if entry.is_folder:
         return folder_node(path, entry)

@@ -22,6 +22,7 @@ from zipfs.logs import Once
 from zipfs.sealing.outcomes import Examination, Version
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.lanes import Threads, timed_out
+from zipfs.system.paths import join
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +208,7 @@ async def survey(
                 if entry is None:
                     silent.append(child)
                     silent += library.variants_of(child)
-                    left_out.append(LeftOut(_join(source, name), "doesn't answer"))
+                    left_out.append(LeftOut(join(source, name), "doesn't answer"))
                 elif isinstance(entry, LeftOut):
                     left_out.append(entry)
                 elif entry.is_folder:
@@ -217,7 +218,7 @@ async def survey(
                         todo.append((child, entry.source, entry.origins))
             own = (path.removeprefix(prefix) for path, _ in games)
             games += [
-                (prefix + name, Place(_join(source, name), origins))
+                (prefix + name, Place(join(source, name), origins))
                 for name in library.beside(path, own, names)
             ]
             if games or silent:
@@ -227,14 +228,10 @@ async def survey(
 
 def _look(library: Library, source: bytes, origins: Origins, name: bytes) -> Entry | LeftOut:
     """What *name* in the folder *source* is."""
-    path = _join(source, name)
+    path = join(source, name)
     try:
         return library.entry(path, origins) or LeftOut(path, "went away meanwhile")
     except TimeoutError:
         raise
     except OSError as error:
         return LeftOut(path, f"can't be looked at: {error.strerror}")
-
-
-def _join(folder: bytes, name: bytes) -> bytes:
-    return folder + b"/" + name if folder else name

@@ -26,7 +26,6 @@ from zipfs.catalog.nodes import (
     Node,
     archive_node,
     folder_node,
-    join,
     mirrored,
 )
 from zipfs.catalog.scanner import lane_of
@@ -40,6 +39,7 @@ from zipfs.logs import Once
 from zipfs.sealing.outcomes import Examination, Plain, Sealed, Version
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.lanes import Threads
+from zipfs.system.paths import join
 from zipfs.system.process import Limits
 from zipfs.text import shown
 

@@ -27,7 +27,7 @@ from zipfs.errors import LibraryError
 from zipfs.library.filestate import FileState
 from zipfs.library.rules.general import Policy
 from zipfs.library.scan import NO_LINKS, Entry, GameScan, LeftOut, Origins, SourceFile
-from zipfs.system.paths import entries, is_link, is_within, lstat, may_read, open_path, real
+from zipfs.system.paths import entries, is_link, is_within, join, lstat, may_read, open_path, real
 from zipfs.system.permissions import behind, common_access, grants_us
 from zipfs.system.syscalls import READ_FOLDER
 
@@ -120,7 +120,7 @@ class Library:
         children = []
         for name, status in entries(self.absolute(source)):
             try:
-                children.append((name, self._entry(_join(source, name), origins, status)))
+                children.append((name, self._entry(join(source, name), origins, status)))
             except (FileNotFoundError, NotADirectoryError):
                 continue  # went away meanwhile, or what a link leads to
         children.sort(key=lambda child: child[0])
@@ -189,16 +189,16 @@ class Library:
             for name, entry in children:
                 if not isinstance(entry, Entry) or not entry.is_folder:
                     continue
-                child = _join(path, name)
+                child = join(path, name)
                 if policy.is_game(child):
                     games.append(name)
                     yield child, entry
                 elif policy.may_hold_games(child):
                     todo.append((child, entry.source, entry.origins))
             for name in self.beside(path, games, (name for name, _ in children)):
-                variant = self.entry(_join(source, name), origins)
+                variant = self.entry(join(source, name), origins)
                 if isinstance(variant, Entry) and variant.is_folder:
-                    yield _join(path, name), variant
+                    yield join(path, name), variant
 
     def _entry(self, path: bytes, origins: Origins, status: os.stat_result) -> Entry | LeftOut:
         if is_link(status):
@@ -287,7 +287,7 @@ class _Walk:
                 raise
             self._note(status, FileState.of(status))
             for name, entry in children:
-                within = _join(path, name)
+                within = join(path, name)
                 shown_at = self._prefix + within
                 if isinstance(entry, LeftOut):
                     if self.policy.takes_file(shown_at):
@@ -299,24 +299,20 @@ class _Walk:
                         self.files.append(SourceFile(within, entry.source, state))
                 elif self.policy.takes_folder(shown_at):
                     # What is no link is found where it is.
-                    linked = entry.source != _join(source, name)
+                    linked = entry.source != join(source, name)
                     if self.policy.follows_folder_links or not linked:
                         if linked:  # with the folders that lead there
                             self.access.append(entry.status)
                         todo.append((entry.source, within, entry.origins))
                     else:
                         self.left_out.append(
-                            LeftOut(_join(source, name), "a symbolic link to a folder")
+                            LeftOut(join(source, name), "a symbolic link to a folder")
                         )
 
     def _note(self, status: os.stat_result, state: FileState) -> None:
         self.access.append(status)
         self.changed_ns = max(self.changed_ns, state.changed_ns)
         self.written_ns = max(self.written_ns, state.mtime_ns)
-
-
-def _join(folder: bytes, name: bytes) -> bytes:
-    return folder + b"/" + name if folder else name
 
 
 def _is_inside(path: bytes, folder: bytes) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from zipfs.library.scan import Entry, LeftOut, Origins
+from zipfs.system.paths import join
 from zipfs.text import shown
 
 _NO_LINKS: Final[Origins] = frozenset()
@@ -36,7 +37,7 @@ class Folders:
         """The file at *path*, links followed. Raises :exc:`UnusableError`."""
         parent, _, name = path.rpartition(b"/")
         folder = self._folders.get(parent) or self._folder(parent)
-        found = self._entry(path, _join(folder.source, name), folder.origins)
+        found = self._entry(path, join(folder.source, name), folder.origins)
         if found.is_folder:
             raise UnusableError(f"{shown(path)} is a folder")
         return found
@@ -60,7 +61,7 @@ class Folders:
             way = path[:end]
             known = self._folders.get(way)
             if known is None:
-                known = self._entry(way, _join(folder.source, path[start:end]), folder.origins)
+                known = self._entry(way, join(folder.source, path[start:end]), folder.origins)
                 if not known.is_folder:
                     raise UnusableError(f"{shown(way)} isn't a folder")
                 self._folders[way] = known
@@ -81,7 +82,3 @@ class Folders:
         if isinstance(found, LeftOut):
             raise UnusableError(f"{shown(path)} is {found.reason}")
         return found
-
-
-def _join(folder: bytes, name: bytes) -> bytes:
-    return folder + b"/" + name if folder else name

@@ -184,6 +184,11 @@ def slashed(path: bytes) -> bytes:
     return path.replace(b"\\", b"/") if os.sep == "\\" else path
 
 
+def join(folder: bytes, name: bytes) -> bytes:
+    """The path of *name* in *folder*, of which the library's own, and the mount's, is empty."""
+    return folder + b"/" + name if folder else name
+
+
 def is_within(path: bytes, folder: bytes) -> bool:
     """Whether *path* is *folder* or in it; both as :func:`real` gives them."""
     return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
