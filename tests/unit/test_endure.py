@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import BenchError, endure
-from bench.day import Day, Kind, WrongError
-from bench.endured import Course, judge, read, tables, write
-from bench.flat import Point, is_flat, judge_memory, judge_quiet, theil_sen, windowed
-from bench.oracle import Oracle
-from bench.probe import Probe, Process, Sample
-from bench.shelf import EXCUSED, Shelf
+from bench import BenchError
+from bench.endure import __main__ as endure
+from bench.endure.day import Day, Kind, WrongError
+from bench.endure.findings import Course, judge, read, tables, write
+from bench.endure.flat import Point, is_flat, judge_memory, judge_quiet, theil_sen, windowed
+from bench.endure.library import EXCUSED, Shelf
+from bench.endure.oracle import Oracle
+from bench.endure.probe import Probe, Process, Sample
 from tests.support.mounting import poll
 
 HOUR = 3600.0

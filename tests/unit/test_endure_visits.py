@@ -15,11 +15,11 @@ from urllib.parse import unquote
 
 import pytest
 
-from bench.day import WrongError
-from bench.oracle import Oracle
-from bench.programs import Programs
-from bench.shelf import EXCUSED, HOMEBREW, Shelf
-from bench.visits import PREFIX, Visits
+from bench.endure.clients import PREFIX, Visits
+from bench.endure.day import WrongError
+from bench.endure.library import EXCUSED, HOMEBREW, Shelf
+from bench.endure.oracle import Oracle
+from bench.endure.programs import Programs
 from bench.web import ADDRESS, Server
 
 ETAG = '"12-34"'

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Final
 
 from bench import BenchError
-from bench.chores import Chores
-from bench.day import Day, Job, Kind
+from bench.endure.chores import Chores
+from bench.endure.clients import Visits
+from bench.endure.day import Day, Job, Kind
+from bench.endure.library import Shelf
+from bench.endure.oracle import Oracle
+from bench.endure.probe import Probe
+from bench.endure.programs import Programs
 from bench.mount import Mount
-from bench.oracle import Oracle
-from bench.probe import Probe
-from bench.programs import Programs
 from bench.session import Progress, Stop
-from bench.shelf import Shelf
-from bench.visits import Visits
 from bench.web import Server
 
 DAY: Final = 3600.0

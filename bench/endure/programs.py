@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from bench.day import WrongError
+from bench.endure.day import WrongError
 from bench.process import start, stop
 
 SECONDS: Final = 300.0

@@ -28,7 +28,8 @@ from typing import Final
 
 import xxhash
 
-from bench import games, many, synthetic
+from bench import games, synthetic
+from bench.scale import many
 from bench.session import Stop
 
 MIB: Final = 1 << 20

@@ -1,7 +1,7 @@
 """What clients do over HTTP in `make endure`, each answer compared with what is right.
 
 An answer may be 404, or break off before its end, if something was done to the game a short while
-ago (:meth:`bench.shelf.Shelf.is_excused`); it may never be something else.
+ago (:meth:`bench.endure.library.Shelf.is_excused`); it may never be something else.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator
 from typing import Final
 from urllib.parse import quote, unquote
 
-from bench.day import WrongError
-from bench.oracle import Oracle, Sink
-from bench.programs import Programs
-from bench.shelf import EXCUSED, HOMEBREW, MIB, Shelf
+from bench.endure.day import WrongError
+from bench.endure.library import EXCUSED, HOMEBREW, MIB, Shelf
+from bench.endure.oracle import Oracle, Sink
+from bench.endure.programs import Programs
 from bench.synthetic import drop_cache
 from bench.web import ADDRESS, Server
 

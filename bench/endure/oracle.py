@@ -2,7 +2,7 @@
 
 The first archive that comes under a path and an ETag is taken apart by :mod:`zipfile`, CRCs
 included; its members have to be one of the states that the game's files were in
-(:mod:`bench.shelf`). It is kept, and whatever comes under the same path and ETag later has to
+(:mod:`.library`). It is kept, and whatever comes under the same path and ETag later has to
 have the same bytes: all of them, or the same slice. That is what an ETag promises.
 """
 
@@ -19,8 +19,8 @@ from typing import Final
 
 import xxhash
 
-from bench.day import WrongError
-from bench.shelf import MIB, Shelf, State, digest
+from bench.endure.day import WrongError
+from bench.endure.library import MIB, Shelf, State, digest
 
 KEPT: Final = 3
 """Versions that are kept of an archive whose game changes."""

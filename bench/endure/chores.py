@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from bench.day import WrongError
+from bench.endure.clients import Visits
+from bench.endure.day import WrongError
+from bench.endure.library import EXCUSED, TREE, Shelf
+from bench.endure.oracle import Oracle, etag_of
+from bench.endure.programs import Programs
 from bench.mount import Mount, zipfs_program
-from bench.oracle import Oracle, etag_of
-from bench.programs import Programs
-from bench.shelf import EXCUSED, TREE, Shelf
-from bench.visits import Visits
 
 THUMBNAIL: Final = 64 << 10
 MODES: Final = ("u=rwX,go=rX", "u=rwX,go=rwX")

@@ -33,12 +33,12 @@ thumbnailer, somebody who keeps changing things.
 
 Each changed game is asked for at once, while its archive isn't sealed: a 404. Of half of the
 archives that are asked for the kernel has forgotten everything, as if the library were larger
-than memory. Whatever is answered is compared (:mod:`bench.oracle`): all of the right bytes, or an
+than memory. Whatever is answered is compared (:mod:`.oracle`): all of the right bytes, or an
 error where a game was changed, never anything else.
 
 Every few minutes there is a quiet moment: no client does anything, nginx is told to reload (its
 open_file_cache closes a file only when it is asked for others), and at the end of it the daemon
-must have as many threads and descriptors as ever (:mod:`bench.flat`). Memory is fitted from the
+must have as many threads and descriptors as ever (:mod:`.flat`). Memory is fitted from the
 end of the warm-up on. The exit status is 1 if something grows, something was answered that must
 not be, or the day's work wasn't done.
 """
@@ -59,17 +59,17 @@ from typing import Final
 from rich.console import Console
 
 from bench import readme
-from bench.chores import has_status
-from bench.course import draw
-from bench.day import Kind
-from bench.endurance import DAY, FINISH, Endurance, Site
-from bench.endured import Course, judge, read, tables, write
-from bench.flat import is_flat
+from bench.endure.chores import has_status
+from bench.endure.day import Kind
+from bench.endure.findings import Course, judge, read, tables, write
+from bench.endure.flat import is_flat
+from bench.endure.library import Shelf
+from bench.endure.plot import draw
+from bench.endure.run import DAY, FINISH, Endurance, Site
 from bench.live import Live
 from bench.mount import mounted
 from bench.process import find_program
 from bench.session import Progress, Stop, ended, temporary_folder
-from bench.shelf import Shelf
 from bench.web import nginx
 
 WARM_UP: Final = 600.0

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import BenchError
-from bench.endured import Course
-from bench.flat import line
-from bench.plots import COLOURS, GREY, STYLE
-from bench.probe import MIB, Process, Sample
-from bench.results import ZIPFS
+from bench.endure.findings import Course
+from bench.endure.flat import line
+from bench.endure.probe import MIB, Process, Sample
+from bench.speed.plots import COLOURS, GREY, STYLE
+from bench.speed.results import ZIPFS
 
 DARK: Final = COLOURS[ZIPFS]
 LIGHT: Final = "#7fa6d6"

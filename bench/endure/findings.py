@@ -14,8 +14,8 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from bench import BenchError
-from bench.flat import Point, Verdict, judge_memory, judge_quiet
-from bench.probe import MIB, Process, Sample
+from bench.endure.flat import Point, Verdict, judge_memory, judge_quiet
+from bench.endure.probe import MIB, Process, Sample
 
 LEAST: Final = 1800.0
 """Seconds of a run of which memory is judged: in a shorter one caches are still being filled."""

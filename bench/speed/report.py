@@ -8,8 +8,8 @@ from typing import Final
 from rich.box import SIMPLE
 from rich.table import Table
 
-from bench.reach import number
-from bench.results import NULLFS, PEERS, STORED, ZIPFS, Results, Row, Series, Spread
+from bench.speed.reach import number
+from bench.speed.results import NULLFS, PEERS, STORED, ZIPFS, Results, Row, Series, Spread
 
 GB: Final = 1e9
 MET: Final = {True: "met", False: "NOT MET", None: "?"}
