@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Final
 from bench import BenchError
 from bench.mount import Mount, wait_ready
 from bench.session import Stop
+from bench.usage import CLOCK_TICKS, stat_fields
 
 SEAL_SECONDS: Final = 3600.0
 ANSWER_SECONDS: Final = 120.0
@@ -52,9 +52,8 @@ class Live:
     @property
     def cpu(self) -> float:
         """Seconds that it has used of a processor; less noisy than time, where others work."""
-        stat = Path(f"/proc/{self._mount.process.pid}/stat").read_text()
-        ticks = stat.rpartition(")")[2].split()[11:13]
-        return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+        fields = stat_fields(self._mount.process.pid) or []
+        return sum(map(int, fields[11:13])) / CLOCK_TICKS
 
     def memory(self, kind: str = "VmRSS") -> float:
         """MiB of it, or at most so far (``VmHWM``)."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench import BenchError
+from tests.model.versions import ModelError
 
 ENOUGH: Final = 0.95
 """A kind of work of which less than that was done makes no day."""
@@ -25,18 +26,14 @@ FAILURES: Final = 100
 """So many are kept to be told; more are only counted."""
 
 
-class WrongError(Exception):
-    """Something was answered that must not be: a defect of zipfs."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of work."""
 
     key: str
     what: str
     quota: int
-    """A day's."""
+    """How many a day."""
     turn: int = 1
     """How many are done in one turn."""
     lanes: int = 1
@@ -136,7 +133,7 @@ class Day:
             done = 0
             try:
                 done = self._jobs[kind.key](rng, count)
-            except WrongError as error:
+            except ModelError as error:
                 self._fail(f"{kind.what}: {error}")
             except (BenchError, OSError) as error:
                 if not self.ended.is_set():

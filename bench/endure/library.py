@@ -1,4 +1,4 @@
-"""The library that `make endure` works on, and what may be seen of it at any moment.
+"""The library that `make endure` works on, and what may be seen of it.
 
 Games that stay as they are::
 
@@ -7,36 +7,34 @@ Games that stay as they are::
     roms/platform000            hundreds of tiny ones
     roms/psx                    of some ten files and some ten MB each
 
-and `roms/homebrew`, whose games change: members replaced or rewritten in place, games renamed,
-added and removed. Of those each state is noted *before* it is there, so that whoever downloads
-one knows what may be in it: exactly one of those states, never a mixture.
+and `roms/homebrew`, whose games change (:mod:`tests.model.shelf`). What is right is known of each
+of them before zipfs shows it: every version that a game has had, byte by byte.
 
-An archive may be missing for :data:`EXCUSED` seconds after something was done to its game, or if
-the game is gone. Otherwise it has to be there.
+An archive may be missing for :data:`EXCUSED` seconds after its game was changed, or if the game
+is gone. Otherwise it has to be there.
 """
 
 from __future__ import annotations
 
 import os
 import random
-import shutil
 import threading
 import time
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
-import xxhash
-
-from bench import games, synthetic
-from bench.scale import many
+from bench import games
 from bench.session import Stop
+from tests.model.shelf import Game, Shelf
+from tests.model.versions import Blob, ModelError, Source, Version
 
 MIB: Final = 1 << 20
 EXCUSED: Final = 60.0
 TINY: Final = 400
-TINY_FILES: Final = 3
-LARGE_MIB: Final = 384
+LARGE_MIB: Final = 128
+"""Of each of the three large files."""
+SMALL: Final = 8000
 CHANGING: Final = 60
 LARGE_CHANGING: Final = 8
 FEWEST: Final = 40
@@ -45,210 +43,177 @@ PSX: Final = 20
 HOMEBREW: Final = "roms/homebrew"
 TREE: Final = "roms/psx"
 """The platform that is copied as a whole."""
+GROUPS: Final = {"tiny": 35, "changing": 30, "psx": 25, "real": 8, "large": 2}
+"""How often an archive of each is asked for."""
 
-State = frozenset[tuple[str, bytes]]
-"""The members of an archive: names, and XXH3-128 of contents."""
 
+class Library(Shelf):
+    """The library at *root*; *aside* is for what isn't in it, on the same disk."""
 
-class Shelf:
-    """The library at *root*; *place* is a folder for what isn't in it yet, on the same disk."""
+    platform = HOMEBREW
 
-    def __init__(self, root: Path, place: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, aside: Path) -> None:
+        self.all: dict[str, Game] = {}
+        """By the path of the archive."""
         self.lock = threading.RLock()
-        """Held while something is changed."""
-        self._place = place
-        place.mkdir(parents=True, exist_ok=True)
+        """Held while something is changed, and while the versions of a game are looked at."""
+        super().__init__(root, aside, 0)
         self._groups: dict[str, list[str]] = {}
-        self._states: dict[str, list[State]] = {}
-        self._members: dict[str, dict[str, bytes]] = {}
-        self._touched: dict[str, float] = {}
         self._large: set[str] = set()
+        self._chosen = ""
+        """The archive of the game that was changed last."""
         self._all_touched = 0.0
-        self._number = 0
-
-    # -- What is there -----------------------------------------------------------
 
     def make(self, stop: Stop) -> None:
         """Make all games."""
         rng = random.Random(7)
-        real = games.build(self.root)
-        synthetic.build(self.root, LARGE_MIB * MIB, stop)
-        many.make_games(self.root, TINY, TINY_FILES, stop, platform_games=TINY)
+        # A game of a single file is shown as the folder it is.
+        for folder in games.build(self.root):
+            if len(paths := [path for path in folder.rglob("*") if path.is_file()]) > 1:
+                self._stays("real", folder, {path: Blob(path.read_bytes()) for path in paths})
+        for number in range(TINY):
+            files = {f"part{part:06}.bin": self.blob(rng, 16) for part in range(3)}
+            self._make("tiny", f"roms/platform000/Game {number:06} (Europe) (En,Fr,De)", files)
+        files = {f"disc{disc + 1}.bin": self.blob(rng, LARGE_MIB * MIB) for disc in range(3)}
+        self._make("large", "roms/bench/Three Discs", files)
+        files = {f"{n // 100:02}/{n:04}.dat": self.blob(rng, 32 << 10) for n in range(SMALL)}
+        self._make("large", "roms/bench/Many Small Files", files)
         for number in range(PSX):
-            folder = self.root / TREE / f"Game {number:02} (Europe)"
+            stop.check()
+            files = {}
             for track in range(rng.randint(3, 20)):
-                stop.check()
                 size = rng.choice([rng.randint(1, 64) << 10, rng.randint(1, 10) * MIB])
-                _write(folder / f"Track {track + 1:02}.bin", rng.randbytes(size))
+                files[f"Track {track + 1:02}.bin"] = self.blob(rng, size)
+            self._make("psx", f"{TREE}/Game {number:02} (Europe)", files)
         for number in range(CHANGING):
             stop.check()
-            self._add(rng, large=number < LARGE_CHANGING)
-        # A game of a single file is shown as the folder it is.
-        several = [
-            folder for folder in real if sum(path.is_file() for path in folder.rglob("*")) > 1
-        ]
-        self._groups = {
-            "tiny": [f"{many.game_path(number, TINY)}.zip" for number in range(TINY)],
-            "real": [f"{folder.relative_to(self.root)}.zip" for folder in several],
-            "large": [f"roms/bench/{name}.zip" for name in (synthetic.BIG, synthetic.SMALL)],
-            "psx": [f"{path.relative_to(self.root)}.zip" for path in (self.root / TREE).iterdir()],
-        }
+            self.add_game(rng, large=number < LARGE_CHANGING)
         os.sync()
+
+    def _make(self, group: str, path: str, files: dict[str, Blob]) -> None:
+        made = {self.root / path / name: blob for name, blob in files.items()}
+        for file, blob in made.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(blob.data)
+        self._stays(group, self.root / path, made)
+
+    def _stays(self, group: str, folder: Path, files: dict[Path, Blob]) -> None:
+        """Note a game of *group* with these *files*, which isn't changed."""
+        self._sources |= {file.stat().st_ino: Source(blob) for file, blob in files.items()}
+        self._new_game(str(folder.relative_to(self.root)))
+        self.look()
+        self._groups.setdefault(group, []).append(self.games.pop().history.path)
+
+    def _new_game(self, path: str) -> Game:
+        game = super()._new_game(path)
+        self._chosen = game.history.path
+        self.all[self._chosen] = game
+        return game
+
+    # -- Which archives there are --------------------------------------------------
 
     def stable(self, *groups: str) -> list[str]:
         """Archives of games that stay as they are; of these *groups*, or all."""
         return [path for group in groups or self._groups for path in self._groups[group]]
 
-    def changing(self, *, large: bool = False) -> list[str]:
-        """Archives of games that change, as of now; *large*: those of some ten MB alone."""
+    def changing(self) -> list[str]:
+        """Archives of games that change, as of now."""
         with self.lock:
-            return sorted(self._large if large else self._members)
+            return [game.history.path for game in self.games if game.history.now.version]
 
     def any(self, rng: random.Random) -> str:
         """An archive that somebody may want: small ones more often."""
-        group = rng.choices(["tiny", "changing", "psx", "real", "large"], [35, 30, 25, 8, 2])[0]
+        group = rng.choices(list(GROUPS), list(GROUPS.values()))[0]
         return rng.choice(self.changing() if group == "changing" else self.stable(group))
 
-    def folder(self, archive: str) -> Path:
-        return self.root / archive.removesuffix(".zip")
+    # -- What is right ---------------------------------------------------------------
 
-    def states(self, archive: str) -> list[State]:
-        """What may be in *archive*."""
+    def identify_http(self, path: str, etag: str) -> Version:
+        """The version of the archive at *path* with this ETag, as nginx makes it."""
+        seconds, size = (int(part, 16) for part in etag.strip('"').split("-"))
         with self.lock:
-            if archive in self._states:
-                return list(self._states[archive])
-        folder = self.folder(archive)
-        state = frozenset(
-            (os.fspath(path.relative_to(folder)), digest(path)) for path in _files(folder)
-        )
-        with self.lock:
-            return list(self._states.setdefault(archive, [state]))
+            history = self.all[path].history
+            return history.identify_http(seconds, size, time.monotonic(), EXCUSED)
 
-    def is_excused(self, archive: str) -> bool:
-        """Whether *archive* may be missing, or broken off, just now."""
+    def identify(self, path: str, status: os.stat_result) -> Version:
+        """The version with this stat result."""
         with self.lock:
-            last = max(self._touched.get(archive, 0.0), self._all_touched)
-            return time.monotonic() - last < EXCUSED or (
-                archive.startswith(HOMEBREW) and archive not in self._members
+            return self.all[path].history.identify(
+                status.st_ino, status.st_size, status.st_mtime_ns, time.monotonic(), EXCUSED
             )
 
-    # -- What changes ------------------------------------------------------------
-
-    def replace(self, rng: random.Random) -> str:
-        """Another file in the place of a member, by rename."""
+    def check_file(self, path: str, file: Path) -> None:
+        """Raise :exc:`ModelError` unless *file*, a copy of the archive at *path*, is a version."""
+        size = file.stat().st_size
         with self.lock:
-            archive = rng.choice(self.changing())
-            name, data = self._changed(rng, archive)
-            draft = self._place / f"draft-{self._next()}"
-            draft.write_bytes(data)
-            draft.replace(self.folder(archive) / name)
-            return archive
+            versions = [one for one in self.all[path].history.known if one.size == size]
+        with file.open("rb") as opened:
+            for offset in range(0, size, MIB):
+                data = opened.read(MIB)
+                versions = [one for one in versions if one.read(offset, MIB) == data]
+        if not versions:
+            raise ModelError(f"{path}: the copy {file} is no version of it")
 
-    def rewrite(self, rng: random.Random, archive: str | None = None) -> str:
-        """Other bytes in a member, the largest if *archive* is given; in place."""
+    def is_excused(self, path: str) -> bool:
+        """Whether the archive at *path* may be missing, or broken off, just now."""
         with self.lock:
-            largest = archive is not None
-            archive = archive or rng.choice(self.changing())
-            name, data = self._changed(rng, archive, largest=largest)
-            with (self.folder(archive) / name).open("r+b") as file:
-                file.write(data)
-                file.truncate()
-            return archive
+            now = self.all[path].history.now
+            last = max(now.began, self._all_touched)
+            return now.version is None or time.monotonic() - last < EXCUSED
 
-    def rename(self, rng: random.Random) -> str:
-        """Another name for a game; its old archive is gone."""
+    # -- What changes ----------------------------------------------------------------
+
+    def change(self, kind: str, rng: random.Random) -> str | None:
+        """Do what the method *kind* does; the path of the archive. None: nothing was done."""
         with self.lock:
-            old = rng.choice(self.changing())
-            new = f"{HOMEBREW}/Renamed {self._next():06}.zip"
-            self._members[new] = self._members.pop(old)
-            self._states[new] = [self._states[old][-1]]
-            self._touch(old, new)
-            if old in self._large:
-                self._large.remove(old)
-                self._large.add(new)
-            self.folder(old).rename(self.folder(new))
-            return new
-
-    def add(self, rng: random.Random) -> str:
-        """A new game, written where it will be."""
-        return self._add(rng)
-
-    def remove(self, rng: random.Random) -> str | None:
-        """One game less; none if there would be too few."""
-        with self.lock:
-            small = [archive for archive in self.changing() if archive not in self._large]
-            if len(small) <= FEWEST:
+            if kind == "remove_game" and len(self.changing()) <= FEWEST:
                 return None
-            archive = rng.choice(small)
-            del self._members[archive]
-            self._touch(archive)
-            shutil.rmtree(self.folder(archive))
-            return archive
+            getattr(self, kind)(rng)
+            return self._chosen
+
+    def add_game(self, rng: random.Random, *, large: bool = False) -> None:
+        with self.lock:
+            files = {
+                f"part{number}.bin": self._any_blob(rng) for number in range(rng.randint(2, 6))
+            }
+            if large:
+                files["part0.bin"] = self.blob(rng, 16 * MIB)
+            game = self.make_game(f"{HOMEBREW}/Made {self._next():06}", files)
+            if large:
+                self._large.add(game.history.path)
+
+    def change_large(self, rng: random.Random, path: str) -> None:
+        """Other bytes in the largest member of a game, in place."""
+        with self.lock:
+            members = self._members(self.all[path])
+            self.rewrite_member(rng, max(members, key=lambda member: member.stat().st_size))
+
+    def large(self) -> list[str]:
+        """Archives of the changing games that :meth:`change_large` is for."""
+        return sorted(self._large)
 
     def touch_all(self) -> None:
         """Note that something is being done to all games."""
         with self.lock:
             self._all_touched = time.monotonic()
 
-    def _add(self, rng: random.Random, *, large: bool = False) -> str:
-        with self.lock:
-            archive = f"{HOMEBREW}/Made {self._next():06}.zip"
-            files = {}
-            for number in range(rng.randint(2, 6)):
-                size = rng.choice([rng.randint(1, 64) << 10, rng.randint(64, 2048) << 10])
-                if large and not number:
-                    size = 16 * MIB
-                files[f"part{number}.bin"] = rng.randbytes(size)
-            members = {name: xxhash.xxh3_128_digest(data) for name, data in files.items()}
-            self._members[archive] = members
-            self._states[archive] = [frozenset(members.items())]
-            self._touch(archive)
-            if large:
-                self._large.add(archive)
-            for name, data in files.items():
-                _write(self.folder(archive) / name, data)
-            return archive
+    def _game(self, rng: random.Random) -> Game:
+        there = [path for path in self.changing() if path not in self._large]
+        self._chosen = rng.choice(there)
+        return self.all[self._chosen]
 
-    def _changed(
-        self, rng: random.Random, archive: str, *, largest: bool = False
-    ) -> tuple[str, bytes]:
-        """Another content for a member of *archive*, noted as one that may be there."""
-        members = self._members[archive]
-        folder = self.folder(archive)
-        name = rng.choice(sorted(members))
-        if largest:
-            name = max(members, key=lambda one: (folder / one).stat().st_size)
-        size = (folder / name).stat().st_size
-        # Often of the same size, when only the date shows the change.
-        data = rng.randbytes(size if rng.random() < 0.5 or largest else rng.randint(1, 2 * MIB))
-        members[name] = xxhash.xxh3_128_digest(data)
-        self._states[archive].append(frozenset(members.items()))
-        self._touch(archive)
-        return name, data
+    def _any_blob(self, rng: random.Random, size: int | None = None) -> Blob:
+        if size is None:
+            size = rng.choice([rng.randint(1, 64) << 10, rng.randint(64, 2048) << 10])
+        return self.blob(rng, size)
 
-    def _touch(self, *archives: str) -> None:
-        for archive in archives:
-            self._touched[archive] = time.monotonic()
-
-    def _next(self) -> int:
-        self._number += 1
-        return self._number
+    def blob(self, rng: random.Random, size: int) -> Blob:
+        """Another content of so many bytes: a slice of random ones, which needs no memory."""
+        start = rng.randrange((LARGE_MIB + 1) * MIB - size)
+        # A memoryview does all that is asked of a content.
+        return Blob(cast(bytes, _random_bytes()[start : start + size]))
 
 
-def digest(path: Path) -> bytes:
-    """XXH3-128 of a file."""
-    hasher = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while data := file.read(MIB):
-            hasher.update(data)
-    return hasher.digest()
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+@cache
+def _random_bytes() -> memoryview:
+    return memoryview(random.Random(7).randbytes((LARGE_MIB + 1) * MIB))

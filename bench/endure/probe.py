@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.usage import CLOCK_TICKS
+from bench.usage import CLOCK_TICKS, processes, stat_fields
 
 MIB = 1 << 20
 
@@ -34,12 +34,11 @@ class Process:
                 line.split()[0].rstrip(":"): int(line.split()[1]) / 1024
                 for line in (folder / "smaps_rollup").read_text().splitlines()[1:]
             }
-            # The name before it may hold anything. The first is field 3 of proc_pid_stat(5).
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
             descriptors = len(os.listdir(folder / "fd"))
         except (FileNotFoundError, ProcessLookupError):
             return None
-        if "Rss" not in memory:  # a zombie
+        fields = stat_fields(pid)
+        if fields is None or "Rss" not in memory:  # a zombie has none
             return None
         return cls(
             rss=memory["Rss"],
@@ -98,16 +97,9 @@ class Probe:
         )
 
     def _hasher(self) -> Process | None:
-        for name in os.listdir("/proc"):
-            if not name.isdecimal():
-                continue
-            try:
-                fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(fields[1]) == self.pid:
-                return Process.of(int(name))
-        return None
+        children = (pid for pid, fields in processes() if int(fields[1]) == self.pid)
+        child = next(children, None)
+        return Process.of(child) if child else None
 
 
 def _size(path: Path) -> int:

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.model.mapped import Mapped
-from tests.model.shelf import CHANGES, PLATFORM, Game, Shelf
+from tests.model.shelf import CHANGES, Game, Shelf
 from tests.model.versions import Epoch, ModelError, Version, check
 from tests.support.libraries import tree
 from tests.support.mounting import Mounted, Mounts, poll
@@ -238,7 +238,7 @@ class World:
     def list(self, rng: random.Random) -> None:
         """The folder of the games: nothing in it that was never there."""
         games = {Path(game.history.path).name: game for game in self.shelf.games}
-        with os.scandir(self.mounted.path / PLATFORM) as entries:
+        with os.scandir(self.mounted.path / self.shelf.platform) as entries:
             for entry in entries:
                 game = games.get(entry.name)
                 if game is None:

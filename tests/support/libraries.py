@@ -143,11 +143,11 @@ def expected(
         digests.append(digest)
     inline = {}
     if playlist is not None:
-        name, data = playlist
+        title, data = playlist
         newest = max(member.mtime for member in members)
         inline[len(members)] = data
         members.append(
-            Member(name=name.encode(), size=len(data), mtime=newest, crc32=zlib.crc32(data))
+            Member(name=title.encode(), size=len(data), mtime=newest, crc32=zlib.crc32(data))
         )
     return Expected(
         layout=Layout(members, inline),
