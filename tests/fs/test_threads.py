@@ -6,11 +6,12 @@ import contextlib
 import errno
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import trio
 
+from tests.fs.lab import until
 from zipfs.system import lanes as module
 from zipfs.system.lanes import LANE, MAX_STUCK_IN_LANE, Threads, timed_out
 
@@ -48,12 +49,6 @@ def hang() -> Iterator[Hang]:
     hang = Hang()
     yield hang
     hang.release()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(LONG):
-        while not condition():  # noqa: ASYNC110 - set by other threads, too
-            await trio.sleep(0.001)
 
 
 async def test_result_and_error() -> None:
