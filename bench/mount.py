@@ -132,14 +132,21 @@ def mounts_below(folder: Path) -> list[Path]:
     return [path for mount in mounts() if (path := Path(mount.path)).is_relative_to(top)]
 
 
-def unmount_by_force(mountpoint: Path) -> None:
-    """Take away what a process that is gone has left; does nothing if nothing is mounted."""
-    if not is_mounted(mountpoint):
-        return
+def unmount_lazily(mountpoint: Path) -> None:
+    """Unmount all that is mounted on *mountpoint*, in whatever state it is."""
     command = ["fusermount3", "-u", "-z", str(mountpoint)]
     if os.geteuid() == 0:  # works for any state of the mount
         command = ["umount", "--lazy", str(mountpoint)]
-    subprocess.run(command, check=False)
+    while is_mounted(mountpoint):
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            return
+
+
+def unmount_by_force(mountpoint: Path) -> None:
+    """The same for what a process that is gone has left, with a line that says so."""
+    if not is_mounted(mountpoint):
+        return
+    unmount_lazily(mountpoint)
     # Last, and its failure ignored: a terminal that is gone must not keep us from unmounting.
     with contextlib.suppress(OSError):
         print(f"{mountpoint} was still mounted: unmounted by force", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The course of a `make endure` as a picture."""
+"""The plot of a `make endure`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What /proc tells of a daemon and the process that hashes for it; and how large its index is."""
+"""Samples of a daemon and its hashing process from /proc, and of the size of its index."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Process:
     rss: float
     pss: float
     uss: float
-    """What it alone has."""
+    """Private to it."""
     threads: int
     descriptors: int
     cpu: float
-    """Seconds so far."""
+    """CPU time so far, in seconds."""
 
     @classmethod
     def of(cls, pid: int) -> Process | None:
@@ -52,19 +52,19 @@ class Process:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """All that is looked at, at one moment; *when* is in seconds since the start."""
+    """All values at one moment; *when* is in seconds since the start."""
 
     when: float
     phase: str
     """`load`, `quiet`, or `judged`: a quiet one that counts."""
     daemon: Process
     hasher: Process | None
-    """There are files to hash, or were half a minute ago."""
+    """None half a minute after the last file was hashed."""
     index: int
     """Bytes of the index."""
     wal: int
     done: int
-    """Things done so far."""
+    """Pieces of work done so far."""
     received: int
     """Bytes received by clients so far."""
 
@@ -79,7 +79,7 @@ class Probe:
     samples: list[Sample] = field(default_factory=list)
 
     def take(self, phase: str, done: int, received: int) -> None:
-        """One more sample; none if the process has ended, which is told elsewhere."""
+        """Add a sample; none if the process has ended, which others check."""
         daemon = Process.of(self.pid)
         if daemon is None:
             return

@@ -1,7 +1,7 @@
-"""``make soak``: the model against zipfs for as long as you like.
+"""``make soak``: the model against zipfs for an hour, or ``SOAK_MINUTES``.
 
 Random worlds, one after the other, each with a few hundred steps, from numbered seeds; two
-threads read all the time. Every minute, and at the end, it says how far it is. A failure is
+threads read all the time. Every minute, and at the end, it prints its counts. A failure is
 printed with its seed and all steps, and the soak goes on with the next world; the exit status
 is 1 in the end. ``SOAK_SEED=n`` starts with that seed, ``SOAK_MINUTES`` is how long.
 
