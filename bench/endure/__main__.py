@@ -119,7 +119,7 @@ def _run(minutes: float, seed: int, console: Console, stop: Stop) -> Course:
                 seconds=minutes * 60,
                 seed=seed,
             )
-            with _told(console, run):
+            with _failures_printed(console, run):
                 run.run(progress, stop)
                 progress.begin("Looking at each archive once more")
                 run.check_all()
@@ -137,8 +137,8 @@ def _run(minutes: float, seed: int, console: Console, stop: Stop) -> Course:
 
 
 @contextlib.contextmanager
-def _told(console: Console, run: Endurance) -> Iterator[None]:
-    """If it is broken off: what had gone wrong until then."""
+def _failures_printed(console: Console, run: Endurance) -> Iterator[None]:
+    """If the run is broken off: print the failures until then."""
     try:
         yield
     except BaseException:
@@ -198,8 +198,8 @@ def main() -> int:
         if arguments.again:
             course = read(arguments.again)
         else:
-            told = f"{arguments.minutes:g} minutes, seed {arguments.seed}"
-            console.print(told, highlight=False)
+            title = f"{arguments.minutes:g} minutes, seed {arguments.seed}"
+            console.print(title, highlight=False)
             course = _run(arguments.minutes, arguments.seed, console, stop)
         judge(course)
         for part in tables(course):

@@ -148,7 +148,7 @@ class Clients:
             path = rng.choice(self._library.stable("psx", "large"))
             self._forget(rng, path)
             with socket.socket() as client:
-                # Before connecting: the window is told then.
+                # Before connecting: the window is announced then.
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
                 client.settimeout(SECONDS)
                 client.connect((ADDRESS, self._server.port))

@@ -74,7 +74,7 @@ class Shelf:
         """What a writer keeps mapped."""
         self._writes_back = writes_back(root)
         self._number = 0
-        self.said = ""
+        self.last = ""
         """What the last change was, for the trace."""
         for number in range(count):
             self.make_game(
@@ -95,7 +95,7 @@ class Shelf:
         self.games.append(game)
         return game
 
-    # -- The model's eyes ------------------------------------------------------
+    # -- What is there now ------------------------------------------------------
 
     def look(self) -> None:
         """Tell the model what the games are now."""
@@ -133,13 +133,13 @@ class Shelf:
         if free := [name for name in NAMES if not os.path.lexists(game.folder / name)]:
             path = game.folder / rng.choice(free)
             self._create(path, self._any_blob(rng), self._any_mtime(rng, None))
-            self._say(f"added {path}")
+            self._log(f"added {path}")
 
     def remove(self, rng: random.Random) -> None:
         if path := self._member(rng):
             path.unlink()
             self.look()
-            self._say(f"removed {path}")
+            self._log(f"removed {path}")
 
     def rename(self, rng: random.Random) -> None:
         game = self._game(rng)
@@ -149,7 +149,7 @@ class Shelf:
             new.parent.mkdir(parents=True, exist_ok=True)
             path.rename(new)
             self.look()
-            self._say(f"renamed {path} to {new}")
+            self._log(f"renamed {path} to {new}")
 
     def replace(self, rng: random.Random) -> None:
         if path := self._member(rng):
@@ -160,7 +160,7 @@ class Shelf:
                 os.utime(new, ns=(mtime, mtime))
             new.rename(path)
             self.look()
-            self._say(f"replaced {path} by rename, mtime {mtime}")
+            self._log(f"replaced {path} by rename, mtime {mtime}")
 
     def rewrite(self, rng: random.Random) -> None:
         """In place, with the same size: all of it, or a part; often with the old mtime after."""
@@ -178,7 +178,7 @@ class Shelf:
         with self._changing(path, blob), path.open("r+b", buffering=0) as file:
             os.pwrite(file.fileno(), blob.data[start:], start)
         mtime = self._put_mtime(rng, path, before.st_mtime_ns)
-        self._say(f"rewrote {path} in place from {start}, mtime {mtime}")
+        self._log(f"rewrote {path} in place from {start}, mtime {mtime}")
 
     def write_mapped(self, rng: random.Random) -> None:
         path = self._member(rng)
@@ -195,7 +195,7 @@ class Shelf:
                 if rng.random() < 0.5:
                     mapped.flush()
             mtime = self._put_mtime(rng, path, before.st_mtime_ns)
-            self._say(f"wrote byte {at} of {path} by mmap, mtime {mtime}")
+            self._log(f"wrote byte {at} of {path} by mmap, mtime {mtime}")
 
     def keep_mapped(self, rng: random.Random) -> None:
         """Map a member, to write to it in later steps."""
@@ -205,7 +205,7 @@ class Shelf:
             file = path.open("r+b", buffering=0)
             self._mapped = self._source(path), file, mmap.mmap(file.fileno(), 0)
             self.store(rng)
-            self._say(f"mapped {path}; {self.said}")
+            self._log(f"mapped {path}; {self.last}")
 
     def store(self, rng: random.Random) -> None:
         """Change a byte of a member that is mapped already, whatever it is called by now."""
@@ -219,7 +219,7 @@ class Shelf:
                 mapped[at] = data[at]
                 source.blob = Blob(bytes(data))
                 self.look()
-                self._say(
+                self._log(
                     f"stored byte {at} of a mapped file, inode {os.fstat(file.fileno()).st_ino}"
                 )
 
@@ -241,7 +241,7 @@ class Shelf:
             with self._changing(path, Blob(data[:size].ljust(size, b"\0"))):
                 os.truncate(path, size)
             mtime = self._put_mtime(rng, path, before.st_mtime_ns)
-            self._say(f"cut {path} from {before.st_size} to {size}, mtime {mtime}")
+            self._log(f"cut {path} from {before.st_size} to {size}, mtime {mtime}")
 
     def append(self, rng: random.Random) -> None:
         if path := self._member(rng):
@@ -253,7 +253,7 @@ class Shelf:
             ):
                 file.write(more)
             mtime = self._put_mtime(rng, path, before.st_mtime_ns)
-            self._say(f"appended {len(more)} to {path}, mtime {mtime}")
+            self._log(f"appended {len(more)} to {path}, mtime {mtime}")
             if path.stat().st_size > 2 * SIZES[-1]:
                 with self._changing(path, Blob(b"")):
                     os.truncate(path, 0)
@@ -273,7 +273,7 @@ class Shelf:
                 self.look()
                 aside.rename(other)
             self.look()
-            self._say(f"swapped {one} and {other}")
+            self._log(f"swapped {one} and {other}")
 
     def link(self, rng: random.Random) -> None:
         """Move a member, a folder of members, or the game, elsewhere in the library; link to it."""
@@ -288,7 +288,7 @@ class Shelf:
             self.look()
             path.symlink_to(target)
             self.look()
-            self._say(f"moved {path} to {target}, and linked to it")
+            self._log(f"moved {path} to {target}, and linked to it")
 
     def unlink(self, rng: random.Random) -> None:
         """The other way round."""
@@ -302,7 +302,7 @@ class Shelf:
             self.look()
             target.rename(path)
             self.look()
-            self._say(f"put {target} back in the place of the link {path}")
+            self._log(f"put {target} back in the place of the link {path}")
 
     def touch(self, rng: random.Random) -> None:
         if path := self._member(rng):
@@ -311,14 +311,14 @@ class Shelf:
                 mtime = time.time_ns()
             with self._changing(path):
                 os.utime(path, ns=(mtime, mtime))
-            self._say(f"touched {path}: {mtime}")
+            self._log(f"touched {path}: {mtime}")
 
     def chmod(self, rng: random.Random) -> None:
         if path := self._member(rng):
             mode = rng.choice([0o644, 0o600, 0o444, 0o640])
             path.chmod(mode)
             self.look()
-            self._say(f"gave {path} the mode {mode:o}")
+            self._log(f"gave {path} the mode {mode:o}")
 
     def hard_link(self, rng: random.Random) -> None:
         """A second name for a member, in the game or out of it."""
@@ -331,7 +331,7 @@ class Shelf:
                 new.parent.mkdir(parents=True, exist_ok=True)
             os.link(path.resolve(), new)
             self.look()
-            self._say(f"linked {new} to {path}")
+            self._log(f"linked {new} to {path}")
 
     def write_elsewhere(self, rng: random.Random) -> None:
         """Write to a file outside of all games; it may be a member by another name."""
@@ -344,12 +344,12 @@ class Shelf:
             with self._changing(path, Blob(data + rest)), path.open("r+b", buffering=0) as file:
                 file.write(data)
             self._put_mtime(rng, path, mtime)
-            self._say(f"wrote to {path}")
+            self._log(f"wrote to {path}")
 
     def add_game(self, rng: random.Random) -> None:
         files = {name: self._any_blob(rng) for name in rng.sample(NAMES, rng.randint(2, 6))}
         game = self.make_game(f"{self.platform}/Made {self._next()}", files)
-        self._say(f"made {game.folder}")
+        self._log(f"made {game.folder}")
 
     def rename_game(self, rng: random.Random) -> None:
         game = self._game(rng)
@@ -357,7 +357,7 @@ class Shelf:
             new = self._new_game(f"{self.platform}/Renamed {self._next()}")
             game.folder.rename(new.folder)
             self.look()
-            self._say(f"renamed {game.folder} to {new.folder}")
+            self._log(f"renamed {game.folder} to {new.folder}")
 
     def remove_game(self, rng: random.Random) -> None:
         game = self._game(rng)
@@ -367,15 +367,15 @@ class Shelf:
                     member.unlink()
                     self.look()
                 shutil.rmtree(game.folder)
-                self._say(f"deleted {game.folder}")
+                self._log(f"deleted {game.folder}")
             else:
                 game.folder.rename(self.aside / game.folder.name)
-                self._say(f"moved {game.folder} away")
+                self._log(f"moved {game.folder} away")
                 if rng.random() < 0.7:
                     self.look()
                     time.sleep(rng.choice([0.0, 0.05, 0.3]))
                     (self.aside / game.folder.name).rename(game.folder)
-                    self._say(f"moved {game.folder} away, and back")
+                    self._log(f"moved {game.folder} away, and back")
                 else:
                     _delete(self.aside / game.folder.name)
             self.look()
@@ -402,7 +402,7 @@ class Shelf:
             self.look()
         else:
             self._restore_files(game, state, in_place=how == "in place")
-        self._say(f"restored {game.folder} {how}: {sorted(state)}")
+        self._log(f"restored {game.folder} {how}: {sorted(state)}")
 
     def _restore_files(
         self, game: Game, state: dict[bytes, tuple[Blob, int]], *, in_place: bool
@@ -431,8 +431,8 @@ class Shelf:
 
     # -- Helpers ---------------------------------------------------------------
 
-    def _say(self, text: str) -> None:
-        self.said = text.replace(f"{self.root}/", "").replace(f"{self.platform}/", "")
+    def _log(self, text: str) -> None:
+        self.last = text.replace(f"{self.root}/", "").replace(f"{self.platform}/", "")
 
     def _next(self) -> int:
         self._number += 1

@@ -96,8 +96,8 @@ def report(counts: Counter[str], began: float) -> None:
     names = (
         "worlds", "steps", "states", "versions", "stats", "reads", "errors", "settled", "failures",
     )  # fmt: skip
-    said = ", ".join(f"{counts[name]} {name}" for name in names)
-    print(f"{minutes:5.1f} min: {said}", flush=True)
+    text = ", ".join(f"{counts[name]} {name}" for name in names)
+    print(f"{minutes:5.1f} min: {text}", flush=True)
 
 
 def main() -> int:
@@ -114,13 +114,13 @@ def main() -> int:
     seed = int(os.environ.get("SOAK_SEED") or time.time_ns() % 10**9)
     counts: Counter[str] = Counter()
     print(f"the first seed is {seed}", flush=True)
-    said = began
+    printed = began
     with contextlib.suppress(KeyboardInterrupt):
         while time.monotonic() < until:
             run_world(seed, counts, until)
             seed += 1
-            if time.monotonic() - said > 60:
-                said = time.monotonic()
+            if time.monotonic() - printed > 60:
+                printed = time.monotonic()
                 report(counts, began)
     report(counts, began)
     return 1 if counts["failures"] else 0

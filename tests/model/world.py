@@ -117,9 +117,9 @@ class World:
         self.counts["steps"] += 1
         rng = random.Random(f"{name} {seed}")
         if change := CHANGES.get(name):
-            self.shelf.said = "nothing"
+            self.shelf.last = "nothing"
             change[1](self.shelf, rng)
-            self.trace[-1] += f": {self.shelf.said}"
+            self.trace[-1] += f": {self.shelf.last}"
         else:
             READS[name][1](self, rng)
         self.check()
@@ -272,7 +272,7 @@ class World:
         while not all(map(self._is_shown, self.shelf.games)) and time.monotonic() < deadline:
             time.sleep(0.05)
         self.shelf.store(rng)
-        self.trace[-1] += f": {self.shelf.said}"
+        self.trace[-1] += f": {self.shelf.last}"
 
     def _is_shown(self, game: Game) -> bool:
         wanted = game.history.now.version
