@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from bench import BenchError
-from bench.report import brief, markdown
-from bench.results import Results
+from bench.speed.report import brief, markdown
+from bench.speed.results import Results
 
 ROOT: Final = Path(__file__).parents[1]
 README: Final = ROOT / "README.md"

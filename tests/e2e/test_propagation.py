@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from bench.mount import zipfs_program
+from bench.mount import unmount_lazily, zipfs_program
 from bench.web import Server
 from tests.e2e.curl import get, head
 from tests.e2e.expected import Expected
@@ -21,7 +21,7 @@ from tests.e2e.front.servers import nginx
 from tests.e2e.site import reload
 from tests.support import documents
 from tests.support.libraries import content, make_game
-from tests.support.mounting import Mounted, Mounts, unmount_lazily
+from tests.support.mounting import Mounted, Mounts
 from tests.support.users import needs_root
 from tests.support.waiting import poll
 

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import zipfs
-from tests.fs.lab import open_below, root_only, unprivileged
+from tests.fs.lab import Progress, open_below, root_only, unprivileged
 from tests.strictzip import read_archive
 from tests.support.libraries import content, expected, make_file, make_game, tree
 from tests.support.waiting import SECONDS
@@ -644,26 +644,12 @@ def test_links_and_devices(library: Path, game: Path, caplog: pytest.LogCaptureF
 # -- In a library, and with an index ---------------------------------------------------------
 
 
-class Count:
-    """A progress."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self.done = 0
-
-    def total(self, size: int) -> None:
-        self.size = size
-
-    def advance(self, size: int) -> None:
-        self.done += size
-
-
 SIZE = sum(len(data) for data in FILES.values() if isinstance(data, bytes))
 
 
 def hashed(folder: Path, **options: object) -> int:
     """How many bytes have to be hashed to open it."""
-    count = Count()
+    count = Progress()
     opened(folder, progress=count, **options).close()
     assert count.size == count.done
     return count.done

@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 
 from bench import BenchError, readme
-from bench.case import Case, Measured, Sample, measure
-from bench.reach import BARS, judge, number
-from bench.report import brief, markdown, tables
-from bench.results import (
+from bench.speed.case import Case, Measured, Sample, measure
+from bench.speed.reach import BARS, judge, number
+from bench.speed.report import brief, markdown, tables
+from bench.speed.results import (
     BINDFS,
     BUILT,
     STORED,

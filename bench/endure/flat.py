@@ -1,12 +1,12 @@
 """Whether a course of samples is flat: by rule, not by eye.
 
-Memory is noisy: a burst of downloads takes buffers, a walk through the library takes listings.
-So the samples are put together to medians of windows, and the slope is Theil and Sen's, the
-median of the slopes between all pairs of windows: a few windows that stand out don't move it,
-and a leak, which lifts all that come later, does. It is told per run, and a run stands for a day.
+Memory is noisy: a burst of downloads takes buffers, a scan of the library takes listings. So
+samples become medians of windows, and the slope is Theil and Sen's: the median of the slopes
+between all pairs of windows. A few outliers don't move it, and a leak, which lifts all windows
+that come later, does. It is given per run, and a run stands for a day.
 
-Threads and descriptors are whole numbers with a place to come home to: in a quiet moment there
-are as many as in the first one after the warm-up, or fewer.
+Threads and descriptors are whole numbers: in each quiet moment there are at most as many as in
+the first one after the warm-up.
 
 Pure: numbers in, verdicts out.
 """
@@ -20,19 +20,19 @@ from dataclasses import dataclass
 from typing import Final
 
 Point = tuple[float, float]
-"""When, in seconds, and how much."""
+"""A time in seconds, and a value."""
 
 WINDOWS: Final = 50
-"""So many windows a run has."""
+"""Windows in a run."""
 BAR: Final = 0.05
-"""What a day may add to memory, as a share of it."""
+"""Growth of memory allowed in a day, as a share of it."""
 FEWEST: Final = 4
-"""Windows of which a slope is told."""
+"""Fewest windows for a slope."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What was found of one course; *met* None: too little to tell."""
+    """Whether one series of samples is flat; *met* is None if there are too few of them."""
 
     what: str
     value: str
@@ -93,12 +93,12 @@ def judge_quiet(what: str, moments: Sequence[Point], warm: float) -> Verdict:
 
 
 def is_flat(verdicts: Sequence[Verdict]) -> bool:
-    """Whether nothing was found to grow. (What couldn't be told is told apart.)"""
+    """Whether nothing grows, as far as there were enough samples."""
     return all(verdict.met is not False for verdict in verdicts)
 
 
 def line(points: Sequence[Point], run: float) -> Iterator[Point]:
-    """The ends of the line that was fitted, for the plot."""
+    """The ends of the fitted line, for the plot."""
     medians = windowed(points, run / WINDOWS)
     slope = theil_sen(medians)
     if slope is None:

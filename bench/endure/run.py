@@ -5,20 +5,18 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from bench import BenchError
-from bench.chores import Chores
-from bench.day import Day, Job, Kind
+from bench.endure.chores import Chores
+from bench.endure.clients import Clients
+from bench.endure.day import Day, Job, Kind
+from bench.endure.library import Library
+from bench.endure.probe import Probe
+from bench.endure.programs import Programs
 from bench.mount import Mount
-from bench.oracle import Oracle
-from bench.probe import Probe
-from bench.programs import Programs
 from bench.session import Progress, Stop
-from bench.shelf import Shelf
-from bench.visits import Visits
 from bench.web import Server
 
 DAY: Final = 3600.0
@@ -38,25 +36,24 @@ FINISH: Final = 90.0
 """Seconds for what is under way when a quiet moment begins, or the end."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Site:
-    """What the work is done on."""
-
-    mount: Mount
-    server: Server
-    shelf: Shelf
-    index: Path
-    folder: Path
-    """For what is downloaded."""
-
-
 class Endurance:
-    """A run of so many *seconds*."""
+    """A run of so many *seconds*; *folder* is for what is downloaded."""
 
-    def __init__(self, site: Site, kinds: Sequence[Kind], seconds: float, seed: int) -> None:
-        self._mount = site.mount
-        self._server = site.server
-        self._shelf = site.shelf
+    def __init__(
+        self,
+        mount: Mount,
+        server: Server,
+        library: Library,
+        *,
+        index: Path,
+        folder: Path,
+        kinds: Sequence[Kind],
+        seconds: float,
+        seed: int,
+    ) -> None:
+        self._mount = mount
+        self._server = server
+        self._library = library
         self._blocks = max(FEWEST_BLOCKS, round(seconds / BLOCK))
         self._working = seconds / self._blocks - QUIET
         if self._working < EVERY * 3:
@@ -64,15 +61,13 @@ class Endurance:
         jobs: dict[str, Job] = {}
         active = self._working * self._blocks - EARLY
         self.day = Day(kinds, jobs, active=active, share=seconds / DAY, seed=seed)
-        programs = Programs(site.mount.mountpoint, self.day.quiet, self.day.ended)
-        self.oracle = Oracle(site.shelf, site.folder / "seen")
-        self.visits = Visits(site.server, site.shelf, self.oracle, programs)
-        self.chores = Chores(site.mount, site.shelf, self.oracle, programs, self.visits)
+        programs = Programs(mount.mountpoint, self.day.quiet, self.day.ended)
+        self.clients = Clients(server, library, programs, folder)
+        self.chores = Chores(mount, library, programs, self.clients, folder)
         for kind in kinds:
-            by = self.visits if hasattr(self.visits, kind.key) else self.chores
-            jobs[kind.key] = getattr(by, kind.key)
+            jobs[kind.key] = getattr(self.clients, kind.key, None) or self.chores.job(kind.key)
         self.start = time.monotonic()
-        self.probe = Probe(pid=site.mount.process.pid, index=site.index, start=self.start)
+        self.probe = Probe(pid=mount.process.pid, index=index, start=self.start)
 
     def run(self, progress: Progress, stop: Stop) -> None:
         """All of it; raises :exc:`BenchError` if the mount ends, or something doesn't."""
@@ -92,9 +87,10 @@ class Endurance:
     def check_all(self) -> None:
         """Download each archive once more; raises if one isn't there, or isn't right."""
         self.chores.wait_sealed()
-        for archive in self._shelf.stable() + self._shelf.changing():
-            if not self.visits.fetch(archive):
-                raise BenchError(f"{archive} isn't there in the end")
+        for path in self._library.stable() + self._library.changing():
+            if not self.clients.fetch(path):
+                raise BenchError(f"{path} isn't there in the end")
+        self._library.verify()
 
     def _be_quiet(self, progress: Progress, stop: Stop) -> None:
         self._sample_while(lambda: self.day.busy, "quiet", stop)
@@ -114,7 +110,7 @@ class Endurance:
         until = time.monotonic() + seconds
         while (now := time.monotonic()) < until:
             self._mount.check()
-            self.probe.take(phase, sum(self.day.done.values()), self.visits.received)
+            self.probe.take(phase, sum(self.day.done.values()), self.clients.received)
             following = min(until, now + every)
             while (left := following - time.monotonic()) > 0:
                 stop.check()

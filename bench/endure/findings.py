@@ -1,4 +1,4 @@
-"""What a `make endure` has found: judged, as tables, and as a JSON file that can be read again."""
+"""The results of a `make endure`: verdicts, tables, and a JSON file that can be read again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from bench import BenchError
-from bench.flat import Point, Verdict, judge_memory, judge_quiet
-from bench.probe import MIB, Process, Sample
+from bench.endure.flat import Point, Verdict, judge_memory, judge_quiet
+from bench.endure.probe import MIB, Process, Sample
 
 LEAST: Final = 1800.0
 """Seconds of a run of which memory is judged: in a shorter one caches are still being filled."""
@@ -24,7 +24,7 @@ FLAT: Final = {True: "flat", False: "NOT FLAT", None: "?"}
 
 @dataclass(kw_only=True, slots=True)
 class Course:
-    """What is known of a run when it is over; times are in seconds."""
+    """The results of one run; times are in seconds since its start."""
 
     date: str
     linux: str
@@ -33,18 +33,18 @@ class Course:
     seed: int
     minutes: float
     warm: float
-    """When the warm-up ended."""
+    """The end of the warm-up."""
     work: list[tuple[str, int, int]]
-    """What, the quota, and how much was done."""
+    """Each kind of work, its quota, and how much of it was done."""
     answers: dict[str, int]
-    """How often what was found."""
+    """Counts of what clients have seen."""
     received: int
     """Bytes over HTTP."""
     marks: list[tuple[float, str]]
     samples: list[Sample]
     failures: list[str] = field(default_factory=list)
     failed: int = 0
-    """How many there were; not all of them are told."""
+    """How many failures there were; *failures* holds the first of them."""
     verdicts: list[Verdict] = field(default_factory=list)
 
     def fail(self, text: str) -> None:
@@ -64,7 +64,7 @@ _COURSES: Final[dict[str, Callable[[Sample], float]]] = {
 
 
 def judge(course: Course) -> None:
-    """Say of *course* what is flat."""
+    """Set the verdicts of *course*: what is flat."""
     run = course.samples[-1].when
     later = [sample for sample in course.samples if sample.when >= course.warm]
     moments = quiet_moments(course.samples)
@@ -104,11 +104,11 @@ def _most(moments: Sequence[Sequence[Sample]], value: Callable[[Process], float]
     return [(moment[0].when, max(value(s.daemon) for s in moment)) for moment in moments]
 
 
-# -- Told ----------------------------------------------------------------------
+# -- Tables --------------------------------------------------------------------
 
 
 def tables(course: Course) -> Iterator[Table | str]:
-    """All that there is to say, in parts."""
+    """The report in parts: tables, then a line for each failure."""
     table = Table("work", box=SIMPLE, pad_edge=False)
     table.add_column("to be done", justify="right")
     table.add_column("done", justify="right")
@@ -146,7 +146,7 @@ def _three(values: Sequence[float], digits: int) -> str:
     return ", ".join(f"{value:,.{digits}f}" for value in (values[0], values[-1], max(values)))
 
 
-# -- Kept ----------------------------------------------------------------------
+# -- JSON ----------------------------------------------------------------------
 
 
 def write(course: Course, path: Path) -> None:
@@ -164,7 +164,7 @@ def write(course: Course, path: Path) -> None:
 
 
 def read(path: Path) -> Course:
-    """What :func:`write` has written; raises :exc:`BenchError` if it is something else."""
+    """The run in a file of :func:`write`; raises :exc:`BenchError` if it holds something else."""
     try:
         return _COURSE.validate_json(path.read_bytes())
     except ValidationError as error:

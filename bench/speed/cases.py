@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from bench import BenchError
-from bench.case import Case, Sample
-from bench.load import Clients, Download, download, download_in_parts, first_byte, ranges
 from bench.peers.built import Build
-from bench.results import BINDFS, BUILT, HFS, NULLFS, STORED, STREAMED, STREAMED_BARE, ZIPFS
 from bench.session import Stop
+from bench.speed.case import Case, Sample
+from bench.speed.load import Clients, Download, download, download_in_parts, first_byte, ranges
+from bench.speed.results import BINDFS, BUILT, HFS, NULLFS, STORED, STREAMED, STREAMED_BARE, ZIPFS
+from bench.speed.target import State, Target
 from bench.synthetic import SMALL_MEMBERS, drop_cache, read_through
-from bench.target import State, Target
 from bench.usage import Usage
 
 RATE: Final = "MB/s"

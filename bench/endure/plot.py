@@ -1,4 +1,4 @@
-"""The course of a `make endure` as a picture."""
+"""The plot of a `make endure`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import BenchError
-from bench.endured import Course
-from bench.flat import line
-from bench.plots import COLOURS, GREY, STYLE
-from bench.probe import MIB, Process, Sample
-from bench.results import ZIPFS
+from bench.endure.findings import Course
+from bench.endure.flat import line
+from bench.endure.probe import MIB, Process, Sample
+from bench.speed.plots import COLOURS, GREY, STYLE
+from bench.speed.results import ZIPFS
 
 DARK: Final = COLOURS[ZIPFS]
 LIGHT: Final = "#7fa6d6"
@@ -43,7 +43,10 @@ def draw(course: Course, path: Path) -> None:
         _whole(axes[1], samples, "threads", lambda process: process.threads)
         _whole(axes[2], samples, "open descriptors", lambda process: process.descriptors)
         _load(axes[3], samples)
-        _index(axes[4], samples)
+        _lines(axes[4], "MiB on disk", samples, {
+            "index": (DARK, [sample.index / MIB for sample in samples]),
+            "its WAL": (LIGHT, [sample.wal / MIB for sample in samples]),
+        })  # fmt: skip
         for axis in axes:
             axis.margins(x=0.01)
             axis.grid(visible=True, axis="y", alpha=0.3)
@@ -57,30 +60,30 @@ def draw(course: Course, path: Path) -> None:
         pyplot.close(figure)
 
 
+def _lines(
+    axis: Any, title: str, samples: Sequence[Sample], lines: dict[str, tuple[str, Sequence[float]]]
+) -> None:
+    """*lines* have a label, a colour, and a value for each of *samples*."""
+    for label, (colour, values) in lines.items():
+        minutes = [sample.when / 60 for sample in samples]
+        axis.plot(minutes, values, color=colour, linewidth=0.9, label=label)
+    axis.set_title(title)
+    axis.legend(fontsize=7, ncols=3, frameon=False, loc="best")
+
+
 def _memory(axis: Any, samples: Sequence[Sample], warm: float) -> None:
-    minutes = [sample.when / 60 for sample in samples]
-    for name, colour, told in (
-        ("rss", LIGHT, "resident"),
-        ("pss", GREY, "proportional (PSS)"),
-        ("uss", DARK, "its own (USS)"),
-    ):
-        values = [getattr(sample.daemon, name) for sample in samples]
-        axis.plot(minutes, values, color=colour, linewidth=1, label=told)
-    hashed = [sample.hasher.uss if sample.hasher else float("nan") for sample in samples]
-    axis.plot(minutes, hashed, color=WARN, linewidth=0.8, label="process that hashes, its own")
     fit = [(sample.when, sample.daemon.uss) for sample in samples if sample.when >= warm]
     if ends := list(line(fit, samples[-1].when)):
         times, fitted = zip(*ends, strict=True)
-        axis.plot(
-            [when / 60 for when in times],
-            fitted,
-            color="#333333",
-            linewidth=1,
-            linestyle="--",
-            label="fit (Theil-Sen), after the warm-up",
-        )
-    axis.set_title("MiB of memory")
-    axis.legend(fontsize=7, ncols=3, frameon=False, loc="center")
+        label = "fit (Theil-Sen), after the warm-up"
+        axis.plot([when / 60 for when in times], fitted, "--", color="#333333", label=label)
+    hashed = [sample.hasher.uss if sample.hasher else float("nan") for sample in samples]
+    _lines(axis, "MiB of memory", samples, {
+        "resident": (LIGHT, [sample.daemon.rss for sample in samples]),
+        "proportional (PSS)": (GREY, [sample.daemon.pss for sample in samples]),
+        "its own (USS)": (DARK, [sample.daemon.uss for sample in samples]),
+        "process that hashes, its own": (WARN, hashed),
+    })  # fmt: skip
 
 
 def _whole(
@@ -101,25 +104,17 @@ def _whole(
 
 
 def _load(axis: Any, samples: Sequence[Sample]) -> None:
-    minutes, rates, cpu = [], [], []
+    kept, rates, cpu = [], [], []
     for before, after in itertools.pairwise(samples):
         seconds = after.when - before.when
         if seconds > 2:
-            minutes.append(after.when / 60)
+            kept.append(after)
             rates.append((after.received - before.received) / seconds / 1e6)
             cpu.append((after.daemon.cpu - before.daemon.cpu) / seconds * 100)
-    axis.plot(minutes, rates, color=GREY, linewidth=0.7, label="MB/s received by clients")
-    axis.plot(minutes, cpu, color=DARK, linewidth=0.7, label="% of a CPU, daemon")
-    axis.set_title("load (c: chmod -R, r: rsync, h: SIGHUP, t: thumbnailer)")
-    axis.legend(fontsize=7, ncols=2, frameon=False, loc="upper right")
-
-
-def _index(axis: Any, samples: Sequence[Sample]) -> None:
-    minutes = [sample.when / 60 for sample in samples]
-    axis.plot(minutes, [sample.index / MIB for sample in samples], color=DARK, label="index")
-    axis.plot(minutes, [sample.wal / MIB for sample in samples], color=LIGHT, label="its WAL")
-    axis.set_title("MiB on disk")
-    axis.legend(fontsize=7, ncols=2, frameon=False, loc="lower right")
+    _lines(axis, "load (c: chmod -R, r: rsync, h: SIGHUP, t: thumbnailer)", kept, {
+        "MB/s received by clients": (GREY, rates),
+        "% of a CPU, daemon": (DARK, cpu),
+    })  # fmt: skip
 
 
 def _marks(axis: Any, marks: Sequence[tuple[float, str]]) -> None:
@@ -136,12 +131,8 @@ def _marks(axis: Any, marks: Sequence[tuple[float, str]]) -> None:
 
 
 def _quiet(samples: Sequence[Sample]) -> Iterator[tuple[float, float]]:
-    begin: float | None = None
-    for sample in samples:
-        if sample.phase != "load" and begin is None:
-            begin = sample.when
-        elif sample.phase == "load" and begin is not None:
-            yield begin, sample.when
-            begin = None
-    if begin is not None:
-        yield begin, samples[-1].when
+    """The beginnings and ends of the quiet moments, in seconds."""
+    for quiet, group in itertools.groupby(samples, lambda sample: sample.phase != "load"):
+        if quiet:
+            times = [sample.when for sample in group]
+            yield times[0], times[-1]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from bench.results import (
+from bench.speed.results import (
     BINDFS,
     BUILT,
     STORED,

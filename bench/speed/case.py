@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bench import BenchError
-from bench.results import Row, Series, Spread
+from bench.speed.results import Row, Series, Spread
 from bench.usage import Usage
 
 # Something else on the machine may have taken the memory, or a CPU, just then.

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from bench import BenchError
-from bench.crowd import fetch_all
-from bench.live import ANSWER_SECONDS, FILES, MIB, Live, Row, Scale
-from bench.many import game_name, game_path, make_files, make_games, make_sparse
+from bench.live import ANSWER_SECONDS, Live
 from bench.mount import is_mounted
 from bench.process import find_program, start, stop
+from bench.scale.crowd import fetch_all
+from bench.scale.many import game_name, game_path, make_files, make_games, make_sparse
+from bench.scale.run import FILES, Row, Scale
+from bench.synthetic import MIB
 from bench.web import nginx
 
 ROUNDS: Final = 15

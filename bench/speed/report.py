@@ -9,8 +9,8 @@ from typing import Final
 from rich.box import SIMPLE
 from rich.table import Table
 
-from bench.reach import number
-from bench.results import (
+from bench.speed.reach import number
+from bench.speed.results import (
     BINDFS,
     BUILT,
     NULLFS,

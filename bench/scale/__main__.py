@@ -19,11 +19,11 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from bench.growth import plot
-from bench.live import FILES, FULL, QUICK, Scale, Sizes
-from bench.many import check_room
-from bench.parts import PARTS
 from bench.process import find_program
+from bench.scale.growth import plot
+from bench.scale.many import check_room
+from bench.scale.parts import PARTS
+from bench.scale.run import FILES, FULL, QUICK, Scale, Sizes
 from bench.session import Stop, ended, temporary_folder
 
 

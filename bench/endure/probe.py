@@ -1,4 +1,4 @@
-"""What /proc tells of a daemon and the process that hashes for it; and how large its index is."""
+"""Samples of a daemon and its hashing process from /proc, and of the size of its index."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.usage import CLOCK_TICKS
+from bench.usage import CLOCK_TICKS, processes, stat_fields
 
 MIB = 1 << 20
 
@@ -19,11 +19,11 @@ class Process:
     rss: float
     pss: float
     uss: float
-    """What it alone has."""
+    """Private to it."""
     threads: int
     descriptors: int
     cpu: float
-    """Seconds so far."""
+    """CPU time so far, in seconds."""
 
     @classmethod
     def of(cls, pid: int) -> Process | None:
@@ -34,12 +34,11 @@ class Process:
                 line.split()[0].rstrip(":"): int(line.split()[1]) / 1024
                 for line in (folder / "smaps_rollup").read_text().splitlines()[1:]
             }
-            # The name before it may hold anything. The first is field 3 of proc_pid_stat(5).
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
             descriptors = len(os.listdir(folder / "fd"))
         except (FileNotFoundError, ProcessLookupError):
             return None
-        if "Rss" not in memory:  # a zombie
+        fields = stat_fields(pid)
+        if fields is None or "Rss" not in memory:  # a zombie has none
             return None
         return cls(
             rss=memory["Rss"],
@@ -53,19 +52,19 @@ class Process:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """All that is looked at, at one moment; *when* is in seconds since the start."""
+    """All values at one moment; *when* is in seconds since the start."""
 
     when: float
     phase: str
     """`load`, `quiet`, or `judged`: a quiet one that counts."""
     daemon: Process
     hasher: Process | None
-    """There are files to hash, or were half a minute ago."""
+    """None half a minute after the last file was hashed."""
     index: int
     """Bytes of the index."""
     wal: int
     done: int
-    """Things done so far."""
+    """Pieces of work done so far."""
     received: int
     """Bytes received by clients so far."""
 
@@ -80,7 +79,7 @@ class Probe:
     samples: list[Sample] = field(default_factory=list)
 
     def take(self, phase: str, done: int, received: int) -> None:
-        """One more sample; none if the process has ended, which is told elsewhere."""
+        """Add a sample; none if the process has ended, which others check."""
         daemon = Process.of(self.pid)
         if daemon is None:
             return
@@ -98,16 +97,9 @@ class Probe:
         )
 
     def _hasher(self) -> Process | None:
-        for name in os.listdir("/proc"):
-            if not name.isdecimal():
-                continue
-            try:
-                fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(fields[1]) == self.pid:
-                return Process.of(int(name))
-        return None
+        children = (pid for pid, fields in processes() if int(fields[1]) == self.pid)
+        child = next(children, None)
+        return Process.of(child) if child else None
 
 
 def _size(path: Path) -> int:

@@ -1,9 +1,8 @@
 """A day of work in less time: kinds of work, each with its quota, done evenly by lanes of threads.
 
 Each kind has so many *turns* of so many things each, due at even distances on a clock that stops
-in the quiet moments. A lane takes the next turn, waits until it is due, and does it. Whoever is
-late goes on at once, so a slow machine does the same work later, and what wasn't done in the end
-is counted.
+in the quiet moments. A lane takes the next turn, waits until it is due, and does it; a late one
+is done at once, so a slow machine does the same work later. What is missing in the end is counted.
 """
 
 from __future__ import annotations
@@ -18,32 +17,29 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench import BenchError
+from tests.model.versions import ModelError
 
 ENOUGH: Final = 0.95
-"""A kind of work of which less than that was done makes no day."""
+"""Share of each quota that has to be done."""
 FAILURES: Final = 100
-"""So many are kept to be told; more are only counted."""
+"""Failures whose text is stored; more are only counted."""
 
 
-class WrongError(Exception):
-    """Something was answered that must not be: a defect of zipfs."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of work."""
 
     key: str
     what: str
     quota: int
-    """A day's."""
+    """How many a day."""
     turn: int = 1
     """How many are done in one turn."""
     lanes: int = 1
 
 
 Job = Callable[[random.Random, int], int]
-"""Does so many of a kind; returns how many it really did."""
+"""Does the given number of a kind of work; returns how many were done."""
 
 
 class Day:
@@ -57,7 +53,7 @@ class Day:
         self.failures: list[str] = []
         self.failed = 0
         self.quiet = threading.Event()
-        """Set while nothing is to be done: whoever waits for something else ends that."""
+        """Set during a quiet moment: clients that hang end then."""
         self.ended = threading.Event()
         self._jobs = jobs
         self._active = active
@@ -92,14 +88,14 @@ class Day:
         return self._worked + (time.monotonic() - since if since is not None else 0.0)
 
     def open(self) -> None:
-        """Let them work."""
+        """End a quiet moment: turns that are due begin."""
         with self._condition:
             self._open_since = time.monotonic()
             self.quiet.clear()
             self._condition.notify_all()
 
     def close(self) -> None:
-        """Let nobody begin anything."""
+        """Begin a quiet moment: no turn begins."""
         with self._condition:
             self._worked = self.worked
             self._open_since = None
@@ -119,7 +115,7 @@ class Day:
             return [kind.key for kind in self.kinds if self._over[kind.key] < self._turns_of(kind)]
 
     def end(self, seconds: float) -> None:
-        """Let nobody begin any more; wait at most so long for those that are at it."""
+        """Begin no more turns; wait at most so many *seconds* for those under way."""
         self.ended.set()
         self.close()
         until = time.monotonic() + seconds
@@ -136,7 +132,7 @@ class Day:
             done = 0
             try:
                 done = self._jobs[kind.key](rng, count)
-            except WrongError as error:
+            except ModelError as error:
                 self._fail(f"{kind.what}: {error}")
             except (BenchError, OSError) as error:
                 if not self.ended.is_set():

@@ -12,10 +12,10 @@ from typing import Final
 import xxhash
 
 from bench import BenchError
-from bench.case import Case, Sample
 from bench.process import find_program
-from bench.results import ZIPFS, About
 from bench.session import Stop
+from bench.speed.case import Case, Sample
+from bench.speed.results import ZIPFS, About
 from bench.synthetic import read_through
 from zipfs.index.hash_file import hash_file
 from zipfs.library.filestate import FileState

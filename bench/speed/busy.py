@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from bench import BenchError
-from bench.case import Case, Sample
-from bench.cases import Bench
-from bench.load import downloads, ranges
 from bench.mount import Mount
-from bench.results import ZIPFS
-from bench.target import State, Target
+from bench.speed.case import Case, Sample
+from bench.speed.cases import Bench
+from bench.speed.load import downloads, ranges
+from bench.speed.results import ZIPFS
+from bench.speed.target import State, Target
 from bench.usage import Usage
 
 QUIET: Final = "without"

@@ -11,21 +11,32 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from bench import BenchError, first_byte, hang
-from bench.cases import Game
+from bench import BenchError
 from bench.mount import Mount, mounted, wait_ready
 from bench.peers import bindfs, built, fusefs, hfs, nullfs, streamed
 from bench.process import find_program
-from bench.results import BINDFS, BUILT, HFS, NULLFS, STORED, STREAMED, STREAMED_BARE, ZIPFS, About
 from bench.session import Progress, Stop
+from bench.speed import first_byte, hang
+from bench.speed.cases import Game
+from bench.speed.results import (
+    BINDFS,
+    BUILT,
+    HFS,
+    NULLFS,
+    STORED,
+    STREAMED,
+    STREAMED_BARE,
+    ZIPFS,
+    About,
+)
+from bench.speed.target import Target
 from bench.synthetic import MEMBERS, SMALL_MEMBERS, Archive, build, copy_out
-from bench.target import Target
 from bench.usage import peak_memory
 from bench.web import Server, caddy, nginx
 
 SEAL_SECONDS: Final = 300.0
 HANG: Final = "hang"
-"""The folder of what bench/hang.py needs."""
+"""The folder of what bench/speed/hang.py needs."""
 
 
 @dataclass(kw_only=True)

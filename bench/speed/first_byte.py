@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bench.case import Case, Sample
-from bench.cases import SLOW_ROUNDS, TRIES, Bench, Game
 from bench.peers.built import Build
-from bench.results import BUILT, NULLFS, STORED, ZIPFS
-from bench.target import Target
+from bench.speed.case import Case, Sample
+from bench.speed.cases import SLOW_ROUNDS, TRIES, Bench, Game
+from bench.speed.results import BUILT, NULLFS, STORED, ZIPFS
+from bench.speed.target import Target
 
 NAME: Final = "Eight GiB"
 SIZE: Final = 8 << 30

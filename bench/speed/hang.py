@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Final
 
 from bench import BenchError
-from bench.case import Case, Sample
-from bench.cases import RATE, Bench
 from bench.mount import Mount, mounted
 from bench.process import start
 from bench.process import stop as end
-from bench.results import ZIPFS
+from bench.speed.case import Case, Sample
+from bench.speed.cases import RATE, Bench
+from bench.speed.results import ZIPFS
+from bench.speed.target import State, Target
 from bench.synthetic import drop_cache
-from bench.target import State, Target
 from bench.web import Server, nginx
 from tests.support.faultfs import Faults, faultfs
 

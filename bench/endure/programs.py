@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from bench.day import WrongError
 from bench.process import start, stop
+from tests.model.versions import ModelError
 
 SECONDS: Final = 300.0
 
@@ -36,7 +36,7 @@ class Programs:
                 if self._ended.wait(0.05):
                     return 0
                 if time.monotonic() > until:
-                    raise WrongError(f"{command[0]} did not end in {SECONDS:.0f} s")
+                    raise ModelError(f"{command[0]} did not end in {SECONDS:.0f} s")
             return process.returncode
         finally:
             stop(process)

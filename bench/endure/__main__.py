@@ -2,43 +2,16 @@
 
 A mount of a library made for it, behind nginx as the manual configures it, serves what a busy home
 server does in a day: a household and its friends, two front ends that scan, a backup, a
-thumbnailer, somebody who keeps changing things.
-
-    a day                                                     so many
-    --------------------------------------------------------  -------
-    whole downloads, of 1 KB to 400 MB                          2,000
-    downloads that break off, resumed where they were             300
-    downloads broken off and left                                 200
-    downloads by aria2c over 16 connections                       100
-    downloads of a game rewritten in place meanwhile               60
-    clients that take a little, hang, and vanish                   60
-    ranges of up to 64 KiB                                    200,000
-    questions whether an ETag still holds                      20,000
-    pages of folders, by nginx                                  5,000
-    archives opened in the mount, read in 8 places              5,000
-    stat of an archive in the mount                            45,000
-    folders listed in the mount, each entry looked at           5,000
-    members replaced by rename                                    150
-    members rewritten in place                                    100
-    games renamed                                                 100
-    games added                                                    75
-    games removed                                                  75
-    chmod -R of the whole library                                   4
-    a platform copied out of the mount by rsync                     6
-    find over everything                                           24
-    ls -lR over everything                                         24
-    a thumbnailer: 64 KiB of each archive                           6
-    SIGHUP                                                         12
-    zipfs status, if there is that command                         48
+thumbnailer, somebody who keeps changing things. :data:`KINDS` lists a day's work.
 
 Each changed game is asked for at once, while its archive isn't sealed: a 404. Of half of the
-archives that are asked for the kernel has forgotten everything, as if the library were larger
-than memory. Whatever is answered is compared (:mod:`bench.oracle`): all of the right bytes, or an
-error where a game was changed, never anything else.
+archives that are asked for the kernel has dropped all pages, as if the library were larger than
+memory. Whatever is answered is compared with what the game was (:mod:`tests.model.versions`):
+all of the right bytes, or an error where it was changed, never anything else.
 
 Every few minutes there is a quiet moment: no client does anything, nginx is told to reload (its
 open_file_cache closes a file only when it is asked for others), and at the end of it the daemon
-must have as many threads and descriptors as ever (:mod:`bench.flat`). Memory is fitted from the
+must have as many threads and descriptors as ever (:mod:`.flat`). Memory is fitted from the
 end of the warm-up on. The exit status is 1 if something grows, something was answered that must
 not be, or the day's work wasn't done.
 """
@@ -59,17 +32,16 @@ from typing import Final
 from rich.console import Console
 
 from bench import readme
-from bench.chores import has_status
-from bench.course import draw
-from bench.day import Kind
-from bench.endurance import DAY, FINISH, Endurance, Site
-from bench.endured import Course, judge, read, tables, write
-from bench.flat import is_flat
+from bench.endure.day import Kind
+from bench.endure.findings import Course, judge, read, tables, write
+from bench.endure.flat import is_flat
+from bench.endure.library import Library
+from bench.endure.plot import draw
+from bench.endure.run import DAY, FINISH, Endurance
 from bench.live import Live
 from bench.mount import mounted
 from bench.process import find_program
 from bench.session import Progress, Stop, ended, temporary_folder
-from bench.shelf import Shelf
 from bench.web import nginx
 
 WARM_UP: Final = 600.0
@@ -82,31 +54,32 @@ SUSPECT: Final = ("Traceback", "unexpected", "Exception")
 """What must not be in the daemon's log."""
 
 KINDS: Final = (
-    Kind(key="whole", what="whole downloads, of 1 KB to 400 MB", quota=2000, lanes=3),
-    Kind(key="resumed", what="downloads that break off, resumed where they were", quota=300),
-    Kind(key="broken_off", what="downloads broken off and left", quota=200),
-    Kind(key="parallel", what="downloads by aria2c over 16 connections", quota=100),
-    Kind(key="under_change", what="downloads of a game rewritten in place meanwhile", quota=60),
-    Kind(key="hang", what="clients that take a little, hang, and vanish", quota=60, lanes=4),
-    Kind(key="ranges", what="ranges of up to 64 KiB", quota=200_000, turn=50, lanes=4),
-    Kind(key="checks", what="questions whether an ETag still holds", quota=20_000, turn=20),
-    Kind(key="pages", what="pages of folders, by nginx", quota=5000, turn=5),
-    Kind(key="reads", what="archives opened in the mount, read in 8 places", quota=5000, turn=5),
-    Kind(key="stats", what="stat of an archive in the mount", quota=45_000, turn=30, lanes=2),
-    Kind(key="listings", what="folders listed in the mount, each entry looked at", quota=5000),
-    Kind(key="replace", what="members replaced by rename", quota=150),
-    Kind(key="rewrite", what="members rewritten in place", quota=100),
-    Kind(key="rename", what="games renamed", quota=100),
-    Kind(key="add", what="games added", quota=75),
-    Kind(key="remove", what="games removed", quota=75),
-    Kind(key="chmod", what="chmod -R of the whole library", quota=4),
-    Kind(key="copy", what="a platform copied out of the mount by rsync", quota=6),
-    Kind(key="find", what="find over everything", quota=24),
-    Kind(key="list_all", what="ls -lR over everything", quota=24),
-    Kind(key="thumbnails", what="a thumbnailer: 64 KiB of each archive", quota=6),
-    Kind(key="reload", what="SIGHUP", quota=12),
-    Kind(key="status", what="zipfs status, if there is that command", quota=48),
+    Kind("whole", "whole downloads, of 1 KB to 400 MB", 2000, lanes=3),
+    Kind("resumed", "downloads that break off, resumed where they were", 300),
+    Kind("broken_off", "downloads broken off and left", 200),
+    Kind("parallel", "downloads by aria2c over 16 connections", 100),
+    Kind("under_change", "downloads of a game rewritten in place meanwhile", 60),
+    Kind("hang", "clients that take a little, hang, and vanish", 60, lanes=4),
+    Kind("ranges", "ranges of up to 64 KiB", 200_000, turn=50, lanes=4),
+    Kind("checks", "questions whether an ETag still holds", 20_000, turn=20),
+    Kind("pages", "pages of folders, by nginx", 5000, turn=5),
+    Kind("reads", "archives opened in the mount, read in 8 places", 5000, turn=5),
+    Kind("stats", "stat of an archive in the mount", 45_000, turn=30, lanes=2),
+    Kind("listings", "folders listed in the mount, each entry looked at", 5000),
+    Kind("replace", "members replaced by rename", 150),
+    Kind("rewrite", "members rewritten in place", 100),
+    Kind("rename_game", "games renamed", 100),
+    Kind("add_game", "games added", 75),
+    Kind("remove_game", "games removed, some of them for a moment", 75),
+    Kind("chmod_all", "chmod -R of the whole library", 4),
+    Kind("copy", "a platform copied out of the mount by rsync", 6),
+    Kind("find", "find over everything", 24),
+    Kind("list_all", "ls -lR over everything", 24),
+    Kind("thumbnails", "a thumbnailer: 64 KiB of each archive", 6),
+    Kind("reload", "SIGHUP", 12),
+    Kind("status", "zipfs status", 48),
 )
+"""What a day has: the key of who does it, what it is, and how many."""
 
 
 def _run(minutes: float, seed: int, console: Console, stop: Stop) -> Course:
@@ -118,8 +91,8 @@ def _run(minutes: float, seed: int, console: Console, stop: Stop) -> Course:
     ):
         progress = Progress(console, status)
         progress.begin("Making the library")
-        shelf = Shelf(folder / "library", folder / "drafts")
-        shelf.make(stop)
+        library = Library(folder / "library", folder / "aside")
+        library.make(stop)
         mountpoint = folder / "www/mount"
         mountpoint.mkdir(parents=True)
         index, log = folder / "index/index.sqlite3", folder / "zipfs.log"
@@ -128,7 +101,7 @@ def _run(minutes: float, seed: int, console: Console, stop: Stop) -> Course:
         with (
             log.open("wb") as stderr,
             mounted(
-                shelf.root, mountpoint, workdir=folder, options=options, stderr=stderr
+                library.root, mountpoint, workdir=folder, options=options, stderr=stderr
             ) as mount,
             nginx(mountpoint.parent, workdir=folder) as server,
         ):
@@ -136,10 +109,17 @@ def _run(minutes: float, seed: int, console: Console, stop: Stop) -> Course:
             live.ready()
             live.wait_sealed()
             os.nice(NICE)  # the clients, not what they are served by
-            site = Site(mount=mount, server=server, shelf=shelf, index=index, folder=folder)
-            kinds = [kind for kind in KINDS if kind.key != "status" or has_status()]
-            run = Endurance(site, kinds, minutes * 60, seed)
-            with _told(console, run):
+            run = Endurance(
+                mount,
+                server,
+                library,
+                index=index,
+                folder=folder / "downloads",
+                kinds=KINDS,
+                seconds=minutes * 60,
+                seed=seed,
+            )
+            with _failures_printed(console, run):
                 run.run(progress, stop)
                 progress.begin("Looking at each archive once more")
                 run.check_all()
@@ -157,8 +137,8 @@ def _run(minutes: float, seed: int, console: Console, stop: Stop) -> Course:
 
 
 @contextlib.contextmanager
-def _told(console: Console, run: Endurance) -> Iterator[None]:
-    """If it is broken off: what had gone wrong until then."""
+def _failures_printed(console: Console, run: Endurance) -> Iterator[None]:
+    """If the run is broken off: print the failures until then."""
     try:
         yield
     except BaseException:
@@ -177,8 +157,8 @@ def _course(run: Endurance, minutes: float, seed: int) -> Course:
         minutes=minutes,
         warm=min(WARM_UP, minutes * 60 / 6),
         work=[(kind.what, day.quota(kind), day.done[kind.key]) for kind in day.kinds],
-        answers=dict(sorted(run.oracle.counts.items())),
-        received=run.visits.received,
+        answers=dict(sorted(run.clients.counts.items())),
+        received=run.clients.received,
         marks=[(when - run.start, what) for when, what in run.chores.marks],
         samples=run.probe.samples,
         failures=list(day.failures),
@@ -218,8 +198,8 @@ def main() -> int:
         if arguments.again:
             course = read(arguments.again)
         else:
-            told = f"{arguments.minutes:g} minutes, seed {arguments.seed}"
-            console.print(told, highlight=False)
+            title = f"{arguments.minutes:g} minutes, seed {arguments.seed}"
+            console.print(title, highlight=False)
             course = _run(arguments.minutes, arguments.seed, console, stop)
         judge(course)
         for part in tables(course):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench.reach import number
-from bench.results import PEERS, ZIPFS, Results, Row, Series, Spread
+from bench.speed.reach import number
+from bench.speed.results import PEERS, ZIPFS, Results, Row, Series, Spread
 
 GB: Final = 1e9
 NAMES: Final = {ZIPFS: "zipfs", **PEERS}
