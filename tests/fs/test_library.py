@@ -20,7 +20,7 @@ from zipfs.errors import LibraryError
 from zipfs.library.filestate import FileState
 from zipfs.library.library import MAX_LINKED_FOLDERS, Library
 from zipfs.library.rules.general import Selection
-from zipfs.library.scan import Entry, GameScan, LeftOut, SourceFile
+from zipfs.library.scan import Entry, FolderScan, GameScan, LeftOut, SourceFile
 from zipfs.system.permissions import Access, behind, common_access, grants_us
 
 ALL = Selection((b"*/*",))
@@ -581,7 +581,14 @@ def test_names_that_run_together_are_told_apart(library: Path) -> None:
     access = Access(0o444, 0, 0)
     status = os.stat(library)
     prints = {
-        GameScan((SourceFile(path, source, state),), access, 0, 0, (), status).fingerprint()
+        FolderScan(
+            game=b"game",
+            files=(SourceFile(path, source, state),),
+            access=access,
+            changed_ns=0,
+            written_ns=0,
+            status=status,
+        ).fingerprint()
         for path, source in [(b"ab", b"c"), (b"a", b"bc"), (b"abc", b""), (b"a", b"b 2 c")]
     }
     assert len(prints) == 4

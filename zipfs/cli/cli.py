@@ -41,6 +41,7 @@ from zipfs.errors import (
 )
 from zipfs.library.rules.general import folders_of
 from zipfs.library.scan import Entry
+from zipfs.library.view import find_games
 from zipfs.sealing import offline
 from zipfs.sealing.outcomes import Impossible, Plain, Unneeded
 from zipfs.sealing.sealer import Sealer
@@ -112,7 +113,7 @@ def index(**given: Any) -> None:
     check_answers(settings)
     sealer = make_sealer(settings)
     with closing(sealer.index), Bar() as bar:
-        summary = offline.seal_all(sealer, list(sealer.library.games(sealer.policy)), bar)
+        summary = offline.seal_all(sealer, list(find_games(sealer.library, sealer.policy)), bar)
         saved = sealer.index.is_saving
     for problem in summary.problems:
         click.echo(f"zipfs: {problem}", err=True)

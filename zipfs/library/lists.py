@@ -26,51 +26,53 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final, Self
 
 import xxhash
 
 from zipfs.errors import ConfigError
 from zipfs.library.filestate import FileState
-from zipfs.library.library import Library
 from zipfs.library.resolve import Folders, UnusableError
-from zipfs.library.rules.general import Policy, Wrapped
+from zipfs.library.rules.general import Policy, PolicyDecorator
 from zipfs.library.rules.modzip import MAX_LIST, TOO_LARGE, Listed, ListError, parse
-from zipfs.library.scan import Entry, GameScan, LeftOut, Origins, SourceFile
+from zipfs.library.rules.playlists import Mode
+from zipfs.library.scan import (
+    NO_LINKS,
+    Entry,
+    GameScan,
+    Inline,
+    Kind,
+    LeftOut,
+    Origins,
+    SourceFile,
+)
+from zipfs.library.view import Decorator, LibraryView, PathMap
 from zipfs.system.paths import is_within, real
 from zipfs.system.permissions import common_access, truthful
 from zipfs.system.syscalls import READ_FILE
 from zipfs.text import shown
 
 SUFFIX: Final = b".list"
-_NO_LINKS: Final[Origins] = frozenset()
 
 
-class Inline(NamedTuple):
-    """A member that a list itself holds."""
-
-    name: bytes
-    content: bytes
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListScan(GameScan):
-    """What a list asks for, as it was found: :attr:`files` in its order, under its names."""
+    """What a list names, as it was found: :attr:`files` in its order, under its names."""
 
-    name: bytes = b""
-    """The list's file."""
-    inline: Mapping[int, Inline] = field(default_factory=dict)
-    """Members that it holds, by their number among all."""
-    lines: tuple[int, ...] = ()
-    """Where in the list each of the files is."""
-    digest: bytes = b""
+    keeps_order: bool = True
+    playlists: Mode | None = "off"
+    name: bytes
+    """The name of the list's file."""
+    lines: tuple[int, ...]
+    """The line in the list of each of the files, from 1."""
+    digest: bytes
     """XXH3-128 of the list."""
 
-    def is_archive(self, fewest: int) -> bool:
-        return True
+    def objection(self, fewest: int) -> str:
+        return ""
 
-    def without(self, refused: Callable[[SourceFile], bool]) -> GameScan:
+    def without(self, refused: Callable[[SourceFile], bool]) -> Self:
         for line, file in zip(self.lines, self.files, strict=True):
             if refused(file):
                 reason = f"{shown(file.source)} can't be read"
@@ -79,23 +81,13 @@ class ListScan(GameScan):
         return self
 
     def fingerprint(self) -> bytes:
-        found = GameScan.fingerprint(self)  # `super()` doesn't know a class with slots
-        return xxhash.xxh3_128_digest(found + self.digest + self.problem.encode())
-
-
-class ListEntry(Entry):
-    """A list, which stands in the tree where a game's folder stands."""
-
-    __slots__ = ()
-
-    @property
-    def is_folder(self) -> bool:
-        return True
+        found = self.files_digest() + self.digest + self.problem.encode()
+        return xxhash.xxh3_128_digest(found)
 
 
 @dataclass(frozen=True)
-class _WithLists(Wrapped):
-    """*policy*, where the folder of lists holds games, and nothing else."""
+class _ListPolicy(PolicyDecorator):
+    """*policy*, under which the folder of lists holds games, and nothing else."""
 
     folder: bytes
 
@@ -114,17 +106,17 @@ class _WithLists(Wrapped):
         return None if is_within(game, self.folder) else self.policy.platform(game)
 
 
-class ListedLibrary(Library):
-    """The library at *root*, and in its folder *shown_in* the lists of the folder *lists*.
+class WithLists(Decorator):
+    """*inner*, and in its folder *shown_in* the lists of the folder *lists*.
 
-    Locations of theirs are below *prefix*, which has a ``/`` at both ends. Raises
-    :exc:`LibraryError`, and :exc:`ConfigError` if the lists can't be shown there.
+    Their locations are below *prefix*, which has a ``/`` at both ends. Raises
+    :exc:`ConfigError` if the lists can't be read, or can't be shown there.
     """
 
     def __init__(
-        self, root: str | bytes, lists: str | bytes, *, shown_in: bytes, prefix: bytes
+        self, inner: LibraryView, lists: str | bytes, *, shown_in: bytes, prefix: bytes
     ) -> None:
-        super().__init__(root)
+        super().__init__(inner)
         given = os.fsdecode(lists)
         try:
             self.lists = real(os.fsencode(lists))
@@ -142,7 +134,7 @@ class ListedLibrary(Library):
                 f"the folder of lists {given} lies in the library, where it would be shown as a"
                 " part of it; name another place with --lists"
             )
-        if super().exists(shown_in):
+        if inner.exists(shown_in):
             raise ConfigError(
                 f"the library has a {os.fsdecode(shown_in)} of its own; have the lists shown"
                 " under another name with --lists-folder"
@@ -150,16 +142,19 @@ class ListedLibrary(Library):
         self._shown_in = shown_in
         self._prefix_of_locations = prefix
 
-    # -- The library's questions -----------------------------------------------
+    # -- What it adds to the view -----------------------------------------------
 
-    def with_lists(self, policy: Policy) -> Policy:
-        return _WithLists(policy, self._shown_in)
+    def watched(self) -> Mapping[bytes, PathMap]:
+        return {**super().watched(), self.lists: self._shown_at}
+
+    def extended(self, policy: Policy) -> Policy:
+        return _ListPolicy(super().extended(policy), self._shown_in)
 
     def list_of(self, path: bytes) -> bytes | None:
         parent, _, name = path.rpartition(b"/")
         return name + SUFFIX if parent == self._shown_in and name else None
 
-    def entry(self, source: bytes, origins: Origins = _NO_LINKS) -> Entry | LeftOut | None:
+    def entry(self, source: bytes, origins: Origins = NO_LINKS) -> Entry | LeftOut | None:
         if not is_within(source, self._shown_in):
             return super().entry(source, origins)
         try:
@@ -178,7 +173,14 @@ class ListedLibrary(Library):
             raise
         if not stat.S_ISREG(status.st_mode):
             return LeftOut(self._file(name), "a list has to be a file, and no link to one")
-        return ListEntry(source, status)
+        return Entry(source, status, kind=Kind.LIST)
+
+    def entry_at(
+        self, path: bytes, source: bytes, origins: Origins = NO_LINKS
+    ) -> Entry | LeftOut | None:
+        if is_within(source, self._shown_in):  # no link leads there
+            return self.entry(source, origins)
+        return super().entry_at(path, source, origins)
 
     def state(self, source: bytes) -> FileState:
         if source == self._shown_in:
@@ -196,7 +198,7 @@ class ListedLibrary(Library):
         return names if source else sorted({*names, self._shown_in})
 
     def folder(
-        self, source: bytes, origins: Origins = _NO_LINKS
+        self, source: bytes, origins: Origins = NO_LINKS
     ) -> list[tuple[bytes, Entry | LeftOut]]:
         if source and source != self._shown_in:
             return super().folder(source, origins)
@@ -221,16 +223,16 @@ class ListedLibrary(Library):
         self,
         source: bytes,
         policy: Policy,
-        origins: Origins = _NO_LINKS,
+        origins: Origins = NO_LINKS,
         *,
         path: bytes | None = None,
     ) -> GameScan:
         name = self.list_of(source)
         if name is None:
             return super().scan(source, policy, origins, path=path)
-        return self._scan(name)
+        return self._scan(name, source if path is None else path)
 
-    def shown_at(self, paths: Iterable[bytes]) -> set[bytes]:
+    def _shown_at(self, paths: Iterable[bytes]) -> set[bytes]:
         """Where what is at *paths* in the folder of lists is shown; ``b""`` is the folder."""
         return {
             self._shown_in + b"/" + path.removesuffix(SUFFIX) if path else self._shown_in
@@ -243,8 +245,8 @@ class ListedLibrary(Library):
     def _file(self, name: bytes) -> bytes:
         return os.path.join(self.lists, name)
 
-    def _scan(self, name: bytes) -> ListScan:
-        """What the list *name* asks for. Raises :exc:`FileNotFoundError` if it isn't there."""
+    def _scan(self, name: bytes, game: bytes) -> ListScan:
+        """The list *name*, which is the game at *game*; :exc:`FileNotFoundError` if it is gone."""
         data, status, problem = self._read(name)
         found = _Found(status)
         if not problem:
@@ -258,11 +260,11 @@ class ListedLibrary(Library):
         state = FileState.of(status)
         states = [state, *(file.state for file in found.files)]
         return ListScan(
+            game=game,
             files=tuple(found.files),
             access=common_access(found.parts or [status]),
             changed_ns=max(state.changed_ns for state in states),
             written_ns=max(state.mtime_ns for state in states),
-            left_out=(),
             status=status,
             problem=problem,
             name=name,
@@ -293,7 +295,7 @@ class ListedLibrary(Library):
 
     def _find(self, entries: list[Listed], found: _Found) -> None:
         """Find the files of *entries*. Raises :exc:`ListError`."""
-        folders = Folders(super().entry)
+        folders = Folders(self._inner.entry)
         for number, entry in enumerate(entries):
             if entry.content is not None:
                 found.inline[number] = Inline(entry.name, entry.content)

@@ -1,4 +1,4 @@
-"""By which policy a library is looked at: chosen by the user, and found out where he didn't."""
+"""The policy of a library: what the user chose, and what was detected where he didn't choose."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from zipfs.errors import ConfigError
-from zipfs.library.library import Library
 from zipfs.library.rules.general import Policy, Selection, detect
 from zipfs.library.rules.globs import Patterns
 from zipfs.library.rules.romm import RommSelection, Rules, Structure, find_structure
+from zipfs.library.view import LibraryView
 from zipfs.logs import Once
 from zipfs.text import shown
 
@@ -35,7 +35,7 @@ class Policies:
 
     def __init__(
         self,
-        library: Library,
+        library: LibraryView,
         globs: tuple[bytes, ...] = (),
         patterns: Patterns = Patterns(),  # noqa: B008 - immutable
         rules: Rules | None = None,
@@ -46,7 +46,8 @@ class Policies:
         self.rules = rules
         self._once = Once(log)
         self._lock = threading.Lock()
-        self.policy: Policy = Selection(globs, patterns)
+        self._selected: Policy = Selection(globs, patterns)
+        self.policy = library.extended(self._selected)
         self.detect()
 
     def adopt(self, rules: Rules) -> None:
@@ -66,8 +67,9 @@ class Policies:
                 return
             with self._lock:
                 if rules is self.rules:  # and wasn't replaced by another thread meanwhile
-                    if policy != self.policy:
-                        self.policy = policy
+                    if policy != self._selected:
+                        self._selected = policy
+                        self.policy = self._library.extended(policy)
                     return
 
     def _general(self) -> Selection:

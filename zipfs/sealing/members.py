@@ -9,17 +9,16 @@ validators of its own.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, NamedTuple
 
 from zipfs.archive.names import archive_order, entry_names
 from zipfs.archive.records import DOS_MIN, Member, archive_time
 from zipfs.library.filestate import Checksums
-from zipfs.library.lists import ListScan
 from zipfs.library.rules.playlists import Playlists
 from zipfs.library.scan import GameScan, SourceFile
-from zipfs.library.variants import VariantScan
 
 FIXED_TIME: Final = DOS_MIN + 86400
 """The date of all members where dates don't count, Unix seconds: 1980-01-02 00:00:00 UTC.
@@ -60,57 +59,40 @@ class Assembly(NamedTuple):
 
 def names_of(scan: GameScan, style: Style) -> dict[bytes, bytes]:
     """The entry name of each path in *scan*."""
-    return style.names(_paths(scan))
+    inline = (name for name, _ in scan.inline.values())
+    return style.names(chain((file.path for file in scan.files), inline))
 
 
-def _paths(scan: GameScan) -> Iterator[bytes]:
-    yield from (file.path for file in scan.files)
-    if isinstance(scan, ListScan):
-        yield from (inline.name for inline in scan.inline.values())
-
-
-def of_folder(
+def assemble(
     scan: GameScan,
     names: Mapping[bytes, bytes],
     known: Mapping[bytes, Checksums],
     style: Style,
     *,
     playlists: Playlists,
-    playlist: bytes,
     platform: bytes | None,
 ) -> Assembly:
-    """A game's folder, or some of it: by :func:`zipfs.archive.names.archive_order`, and a
-    playlist if it gets one.
+    """The members of the archive of *scan*, in order, and the playlist that it may get.
 
-    *names* are those of :func:`names_of`, *known* the checksums of all files by source.
-    *playlist* is what the playlist would be called.
+    *names* are those of :func:`names_of`, *known* the checksums of all files by source, and
+    *platform* is the name of the platform's folder, if it has one.
     """
-    files = tuple(sorted(scan.files, key=lambda file: archive_order(names[file.path])))
+    files = scan.files
+    if not scan.keeps_order:
+        files = tuple(sorted(files, key=lambda file: archive_order(names[file.path])))
     members = [_member(file, names, known, style) for file in files]
-    depth = 0
-    if isinstance(scan, VariantScan):
-        depth = scan.variant.depth
-        playlists = playlists.by(scan.variant.playlists)
-    inline = playlists.add(style.names([playlist])[playlist], members, platform, depth=depth)
-    return Assembly(members, files, inline)
-
-
-def of_list(
-    scan: ListScan,
-    names: Mapping[bytes, bytes],
-    known: Mapping[bytes, Checksums],
-    style: Style,
-) -> Assembly:
-    """A list: in its order. What is in no file is dated as the newest that is."""
-    members = [_member(file, names, known, style) for file in scan.files]
+    # A member in no file has the newest date, so that the archive's date stays what it is.
     newest = max((member.mtime for member in members), default=FIXED_TIME)
-    for number, (name, content) in sorted(scan.inline.items()):
-        member = Member(
-            name=names[name], size=len(content), mtime=newest, crc32=zlib.crc32(content)
-        )
+    inline = {number: content for number, (_, content) in sorted(scan.inline.items())}
+    for number, content in inline.items():
+        name = names[scan.inline[number].name]
+        member = Member(name=name, size=len(content), mtime=newest, crc32=zlib.crc32(content))
         members.insert(number, member)
-    inline = {number: content for number, (_, content) in scan.inline.items()}
-    return Assembly(members, scan.files, inline)
+    playlist = scan.game.rpartition(b"/")[2] + b".m3u"
+    inline |= playlists.by(scan.playlists).add(
+        style.names([playlist])[playlist], members, platform, depth=scan.depth
+    )
+    return Assembly(members, files, inline)
 
 
 def _member(

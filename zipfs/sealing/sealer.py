@@ -21,17 +21,15 @@ from zipfs.archive.layout import Layout
 from zipfs.errors import LayoutError
 from zipfs.index.index import Index
 from zipfs.library.filestate import Checksums, FileState
-from zipfs.library.library import Library
-from zipfs.library.lists import ListScan
 from zipfs.library.policy import Policies
 from zipfs.library.rules.general import Policy, archive_name
 from zipfs.library.rules.globs import Patterns
 from zipfs.library.rules.playlists import Playlists
 from zipfs.library.rules.romm import Rules
 from zipfs.library.scan import GameScan, LeftOut, Origins, SourceFile
-from zipfs.library.variants import VariantScan
+from zipfs.library.view import LibraryView
 from zipfs.logs import Once
-from zipfs.sealing.members import Style, names_of, of_folder, of_list
+from zipfs.sealing.members import Style, assemble, names_of
 from zipfs.sealing.outcomes import (
     Absent,
     Examination,
@@ -72,7 +70,7 @@ class Sealer:
 
     def __init__(  # noqa: PLR0913 - each is a choice of its own, all but a few by default
         self,
-        library: Library,
+        library: LibraryView,
         index: Index,
         *,
         globs: tuple[bytes, ...] = (),
@@ -97,7 +95,7 @@ class Sealer:
     @property
     def policy(self) -> Policy:
         """By which games are found and files taken; another one as soon as there is reason."""
-        return self.library.with_lists(self._policies.policy)
+        return self._policies.policy
 
     @property
     def rules(self) -> Rules | None:
@@ -178,7 +176,7 @@ class Sealer:
             self._once.warning("there is no %s: %s", shown(archive), scan.problem, of=fingerprint)
             outcome = Impossible(scan.problem)
         else:
-            outcome, version, unsure = self._assemble(game, archive, scan)
+            outcome, version, unsure = self._assemble(archive, scan)
         took = time.monotonic() - started
         if took < _SHORT:
             took = 0.0  # the same for all, and not a number each
@@ -195,15 +193,15 @@ class Sealer:
             "%s would be a name of more than %d bytes; %s",
             shown(archive),
             _NAME_MAX,
-            "it isn't there" if isinstance(scan, VariantScan) else "its folder is shown as it is",
+            "its folder is shown as it is" if scan.owns_folder else "it isn't there",
         )
         return True
 
     def _unarchived(self, scan: GameScan) -> Plain | Unneeded:
         """What is there in place of an archive."""
-        if isinstance(scan, VariantScan):
-            return Unneeded(scan.idle(self.fewest) or "its name would be too long")
-        return Plain(scan.status)
+        if scan.owns_folder:
+            return Plain(scan.status)
+        return Unneeded(scan.objection(self.fewest) or "its name would be too long")
 
     def _without_refused(self, scan: GameScan) -> tuple[GameScan, list[LeftOut]]:
         """*scan* without the files that were refused to us, and those."""
@@ -231,7 +229,7 @@ class Sealer:
         return max(0.0, min(watched, aged))
 
     def _assemble(
-        self, game: bytes, archive: bytes, scan: GameScan
+        self, archive: bytes, scan: GameScan
     ) -> tuple[Outcome, Version | None, tuple[SourceFile, ...]]:
         records = self.index.files([file.source for file in scan.files])
         missing = []
@@ -249,15 +247,13 @@ class Sealer:
         if missing:
             return Unhashed(tuple(missing)), None, ()
         try:
-            version = self._version(game, archive, scan, known)
+            version = self._version(archive, scan, known)
         except (LayoutError, ValueError) as error:
             self._once.warning("%s can't be made: %s", shown(archive), error)
             return Impossible(str(error)), None, ()
         return version.sealed, version, tuple(unsure)
 
-    def _version(
-        self, game: bytes, archive: bytes, scan: GameScan, known: dict[bytes, Checksums]
-    ) -> Version:
+    def _version(self, archive: bytes, scan: GameScan, known: dict[bytes, Checksums]) -> Version:
         names = names_of(scan, self._style)
         mapped = [(path, name) for path, name in names.items() if path != name]
         for path, name in mapped[:_MAPPED_SAID]:
@@ -266,19 +262,14 @@ class Sealer:
             self._once.warning(
                 "in %s, %d more have other names; `zipfs inspect` shows them", shown(archive), more
             )
-        if isinstance(scan, ListScan):
-            members, files, inline = of_list(scan, names, known, self._style)
-        else:
-            game = scan.game if isinstance(scan, VariantScan) else game
-            members, files, inline = of_folder(
-                scan,
-                names,
-                known,
-                self._style,
-                playlists=self._playlists,
-                playlist=game.rpartition(b"/")[2] + b".m3u",
-                platform=self.policy.platform(game),
-            )
+        members, files, inline = assemble(
+            scan,
+            names,
+            known,
+            self._style,
+            playlists=self._playlists,
+            platform=self.policy.platform(scan.game),
+        )
         layout = Layout(members, inline)
         digests = tuple(known[file.source].digest for file in files)
         content = validators.content_id(layout, digests)
@@ -302,7 +293,7 @@ def _left_out(
     game: bytes, scan: GameScan, refused: Iterable[LeftOut], outcome: Outcome, fewest: int
 ) -> Iterator[LeftOut]:
     """What of *game* isn't shown as it should be: its folders, its files, or all of it."""
-    if not isinstance(scan, VariantScan):  # of which its game says so
+    if scan.owns_folder:
         yield from scan.left_out
         yield from refused
     if isinstance(outcome, Impossible):
@@ -311,7 +302,7 @@ def _left_out(
         yield LeftOut(game, f"no archive: its name would have more than {_NAME_MAX} bytes")
 
 
-def _parent_source(library: Library, folder: bytes, game: bytes, source: bytes) -> bytes:
+def _parent_source(library: LibraryView, folder: bytes, game: bytes, source: bytes) -> bytes:
     """The source of the folder in which the path *game* is."""
     if game == source:
         return folder

@@ -10,13 +10,14 @@ from zipfs.config import Settings, VariantSettings, state_folder
 from zipfs.errors import IndexFileError
 from zipfs.index.index import Index
 from zipfs.library.library import Library
-from zipfs.library.lists import ListedLibrary
+from zipfs.library.lists import WithLists
 from zipfs.library.policy import load_rules
 from zipfs.library.rules.globs import Patterns, encode
 from zipfs.library.rules.playlists import Playlists, platforms_named
 from zipfs.library.rules.romm import Rules
 from zipfs.library.rules.variants import Variant
-from zipfs.library.variants import VariedLibrary
+from zipfs.library.variants import WithVariants
+from zipfs.library.view import LibraryView
 from zipfs.sealing.members import Style
 from zipfs.sealing.sealer import Sealer
 
@@ -39,20 +40,19 @@ def romm_rules(settings: Settings) -> Rules | None:
     return load_rules(settings.romm_config) if settings.romm_config else Rules()
 
 
-def make_library(settings: Settings) -> Library:
+def make_library(settings: Settings) -> LibraryView:
     """The library that *settings* name, with the lists and the variants that they name."""
-    if settings.lists is None:
-        library = Library(settings.library)
-    else:
-        library = ListedLibrary(
-            settings.library,
+    library: LibraryView = Library(settings.library)
+    if settings.lists is not None:
+        library = WithLists(
+            library,
             settings.lists,
             shown_in=os.fsencode(settings.lists_folder),
             prefix=os.fsencode(settings.lists_prefix),
         )
-    if not settings.variants:
-        return library
-    return VariedLibrary(library, list(map(_variant, settings.variants)))
+    if settings.variants:
+        library = WithVariants(library, list(map(_variant, settings.variants)))
+    return library
 
 
 def _variant(settings: VariantSettings) -> Variant:

@@ -93,8 +93,8 @@ class Policy(Protocol):
 
 
 @dataclass(frozen=True)
-class Wrapped:
-    """*policy* as it is, for those who have another word on some of it."""
+class PolicyDecorator:
+    """*policy* as it is; a subclass overrides what it adds."""
 
     policy: Policy
 
