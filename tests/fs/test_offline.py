@@ -17,7 +17,7 @@ from zipfs.index.hash_file import hash_file
 from zipfs.index.index import Index
 from zipfs.library.view import find_games
 from zipfs.sealing import offline
-from zipfs.sealing.offline import Game, Summary, seal_all, seal_one
+from zipfs.sealing.offline import FoundGame, Summary, seal_all, seal_one
 from zipfs.sealing.outcomes import Plain, Sealed, Unhashed
 from zipfs.sealing.sealer import Sealer
 
@@ -36,7 +36,7 @@ class Bar:
         self.done += size
 
 
-def games(sealer: Sealer) -> list[Game]:
+def games(sealer: Sealer) -> list[FoundGame]:
     return list(find_games(sealer.library, sealer.policy))
 
 

@@ -181,7 +181,7 @@ def _within(library: str, path: bytes) -> bytes:
     return path.strip(b"/")
 
 
-def _find_game(sealer: Sealer, path: bytes) -> offline.Game:
+def _find_game(sealer: Sealer, path: bytes) -> offline.FoundGame:
     """The game that *path*, of its folder or its archive, names."""
     folder, _, name = path.rpartition(b"/")
     candidates = [path]

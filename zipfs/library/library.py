@@ -1,18 +1,16 @@
-"""The library on disk, looked at: entries of folders, files of games. No bytes read.
+"""The library on disk: entries of folders and files of games. File content isn't read.
 
 Rules:
 
-- Nothing outside the library is followed to (DESIGN H2). A symbolic link counts
-  as what it points to, if that is inside; otherwise it is left out.
-- Devices, sockets and FIFOs are left out, and so is what can't be read. What was
-  left out is reported as :class:`LeftOut`; saying it is the caller's.
-- A link to a folder is followed unless that folder holds one on the way down, or
-  more than :data:`MAX_LINKED_FOLDERS` are on it already: no path is endless.
+- No link leads out of the library (DESIGN H2). A symbolic link counts as its target if that
+  is inside the library; otherwise it is left out.
+- Devices, sockets, FIFOs and unreadable files are left out. Each is returned as a
+  :class:`LeftOut`; the caller logs it.
+- A link to a folder is followed unless that folder contains a folder already on the path, or
+  :data:`MAX_LINKED_FOLDERS` links have been followed from different folders. So every path ends.
 
-Every method may touch a disk: call them from a worker thread. Paths are bytes
-relative to the library, ``b""`` being the library itself; *source* is one without
-links on the way, and *origins* are the sources of the folders from which links were
-followed to get there.
+:mod:`zipfs.library.view` describes the methods. Every one may touch a disk: call it from a
+worker thread.
 """
 
 from __future__ import annotations
@@ -41,11 +39,11 @@ from zipfs.system.permissions import behind, common_access, grants_us
 from zipfs.system.syscalls import READ_FOLDER
 
 MAX_LINKED_FOLDERS: Final = 8
-"""From how many different folders links may be followed on the way down."""
+"""Maximum number of different folders from which links are followed on one path."""
 
 
 class Library:
-    """The library at *root*. Raises :exc:`LibraryError` if it isn't a readable folder."""
+    """The view of the folder *root* alone. Raises :exc:`LibraryError` if it can't be listed."""
 
     def __init__(self, root: str | bytes) -> None:
         shown = os.fsdecode(root)
@@ -175,7 +173,7 @@ class Library:
         return self._judge(path, Entry(path, status, origins))
 
     def _follow(self, path: bytes, origins: Origins) -> Entry | LeftOut:
-        """What the symbolic link at *path* leads to."""
+        """The target of the symbolic link at *path*."""
         try:
             target = real(self.absolute(path))
             if not is_within(target, self.root):
@@ -200,7 +198,7 @@ class Library:
         return entry
 
     def _way_to(self, source: bytes) -> Iterator[os.stat_result]:
-        """The folders that lead to *source*, the library itself left out."""
+        """The stat results of the folders above *source*, without the library itself."""
         end = source.find(b"/")
         while end >= 0:
             status = lstat(self.absolute(source[:end]))
@@ -210,22 +208,19 @@ class Library:
             end = source.find(b"/", end + 1)
 
     def _judge(self, path: bytes, entry: Entry) -> Entry | LeftOut:
-        """*entry*, if it is something that can be shown at *path*."""
+        """*entry* if it is a folder or a readable regular file; else why it is left out."""
         if entry.is_folder:
             return entry
         if not stat.S_ISREG(entry.status.st_mode):
             return LeftOut(path, "not a file or folder but a device, socket or FIFO")
-        # Asked only then, because it takes time: an access control list may grant it.
+        # access(2) takes time, so only where the bits deny: an access control list may grant.
         if not grants_us(entry.status) and not may_read(self.absolute(entry.source)):
             return LeftOut(path, "a file that can't be read")
         return entry
 
 
 class _Walk:
-    """One walk through a game folder, and what it gathers.
-
-    A stack instead of recursion: a path may be thousands of folders deep.
-    """
+    """Collects the files of a game's folder, with a stack: paths may be thousands deep."""
 
     def __init__(self, library: Library, policy: Policy, game: bytes) -> None:
         self.library = library

@@ -1,22 +1,19 @@
-"""A library with lists in it: a folder of archives that somebody else asks for.
+"""Lists: archives that a front end asks for, as games in a folder of their own.
 
-Each file ``X.list`` in a folder of the front end's is a game to all that is above here, at
-the path ``X`` in a folder of the mount that the library doesn't have. It is found as a
-game's folder is found, and scanned as one: its files are those that it names
-(:mod:`zipfs.library.rules.modzip`), wherever in the library they are, in its order and under its
-names.
+A list is a file ``X.list`` that names files of the library
+(:mod:`zipfs.library.rules.modzip`). :class:`WithLists` shows it as a game at the path ``X`` in
+a folder that the library doesn't have. The archive has the list's members, in its order and
+under its names.
 
 Rules:
 
-- The folder of lists hides what the library has of its name.
-- A location is walked from the library's root, component by component, by the rules of
-  :mod:`zipfs.library.library`: a link that stays inside counts as what it points to, and nothing
-  else leads anywhere. It has to lead to a file of the size that the list says.
-- One line that is wrong, and there is no archive. Which one, and why, is
-  :attr:`zipfs.library.library.GameScan.problem`.
-- A list is read anew by every look at it, and its content is a part of the fingerprint: no
-  clock's tick hides a change of it.
-- Lists are files by themselves; links, and whatever else there is, are left out.
+- The folder of lists hides an entry of the library with the same name.
+- A location is resolved from the library's root by the rules of :mod:`zipfs.library.library`,
+  and has to lead to a regular file of the size that the list states.
+- If one line is wrong there is no archive; :attr:`GameScan.problem` names the line and why.
+- Every scan reads the list again, and its content is part of the fingerprint: a change within
+  one tick of the clock is noticed.
+- A list is a regular file; links and anything else in the folder are left out.
 """
 
 from __future__ import annotations
@@ -58,7 +55,7 @@ SUFFIX: Final = b".list"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListScan(GameScan):
-    """What a list names, as it was found: :attr:`files` in its order, under its names."""
+    """A list: :attr:`files` are those that it names, in its order, under its names."""
 
     keeps_order: bool = True
     playlists: Mode | None = "off"
@@ -168,7 +165,7 @@ class WithLists(Decorator):
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:  # asked for, where none can be
+            if error.errno == errno.ENAMETOOLONG:  # no such list can exist
                 return None
             raise
         if not stat.S_ISREG(status.st_mode):
@@ -210,12 +207,12 @@ class WithLists(Decorator):
         return sorted(children, key=lambda child: child[0])
 
     def has_folder(self, source: bytes) -> bool:
-        # Lists tell nothing of the library's structure.
+        # Lists take no part in detecting the library's structure.
         return not is_within(source, self._shown_in) and super().has_folder(source)
 
     def exists(self, source: bytes) -> bool:
         if is_within(source, self._shown_in):
-            # All names there are archives', and each has its list's own.
+            # No name there is taken: each archive has the name of its list.
             return source == self._shown_in
         return super().exists(source)
 
@@ -233,7 +230,7 @@ class WithLists(Decorator):
         return self._scan(name, source if path is None else path)
 
     def _shown_at(self, paths: Iterable[bytes]) -> set[bytes]:
-        """Where what is at *paths* in the folder of lists is shown; ``b""`` is the folder."""
+        """The paths in this view of the *paths* in the folder of lists; ``b""`` is that itself."""
         return {
             self._shown_in + b"/" + path.removesuffix(SUFFIX) if path else self._shown_in
             for path in paths
@@ -255,7 +252,7 @@ class WithLists(Decorator):
             except ListError as error:
                 problem = _problem(name, error)
         if problem:
-            # Only when the list itself has settled is it one; its files may still be coming.
+            # The list alone has to settle then: the files that it names may still be missing.
             found = _Found(status)
         state = FileState.of(status)
         states = [state, *(file.state for file in found.files)]
@@ -274,7 +271,7 @@ class WithLists(Decorator):
         )
 
     def _read(self, name: bytes) -> tuple[bytes, os.stat_result, str]:
-        """The list *name*, its status behind that, and why it can't be read."""
+        """Content and stat result of the list *name*, and why it can't be read, if it can't."""
         path = self._file(name)
         try:
             descriptor = os.open(path, READ_FILE)
@@ -287,7 +284,7 @@ class WithLists(Decorator):
             raise
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
-            # More than there was is no list yet, and its date says so: it has to settle.
+            # If it grew since fstat, the second one has a new mtime, and the list isn't settled.
             size = status.st_size + 1 if status.st_size <= MAX_LIST else 0
             data = file.read(size) if stat.S_ISREG(status.st_mode) else b""
             problem = "" if size else _problem(name, ListError(None, TOO_LARGE))
@@ -317,7 +314,7 @@ class WithLists(Decorator):
 
 
 class _Found:
-    """What was found of a list with *status*."""
+    """Collects the members of a list with the stat result *status*."""
 
     def __init__(self, status: os.stat_result) -> None:
         self._status = status
@@ -329,9 +326,9 @@ class _Found:
 
     @property
     def parts(self) -> list[os.stat_result]:
-        """What a reader of the archive has to be able to read (DESIGN H3).
+        """Stat results of all that a reader of the archive has to be able to read (DESIGN H3).
 
-        That is the list as well if content stands in it.
+        The list itself is one of them if it holds content.
         """
         return self.files_status + self.folders + ([self._status] if self.inline else [])
 

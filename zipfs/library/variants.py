@@ -1,16 +1,15 @@
-"""A library with variants in it: archives of games without some parts, or only some.
+"""Variants: archives with some of a game's files, as games beside it.
 
-A variant is a game to all that is above here, at a path beside that of the game
-(:mod:`zipfs.library.rules.variants`), where the library has nothing. It is found as a game's
-folder is found, and scanned as one: its files are some of the game's, so nothing is hashed twice.
+:class:`WithVariants` shows a variant at a path beside its game
+(:mod:`zipfs.library.rules.variants`) where the library has nothing. Its files are files of the
+game, so nothing is hashed twice.
 
 Rules:
 
-- What the library has of a variant's name, or of its archive's, is there in its stead.
-- A variant has an archive only if the game has one, some file is left, and it isn't the
-  whole: with a file less, or with a prefix. What else there may be is told by
-  :meth:`VariantScan.objection`.
-- Whoever may read all of the game may read its variants, and they settle together.
+- An entry of the library with the name of a variant, or of its archive, hides the variant.
+- A variant has an archive if its game has one and the two differ: at least one file is left,
+  and one is missing or all have a prefix (:meth:`VariantScan.objection`).
+- A variant has the access and the settle time of its whole game.
 - Lists have no variants.
 """
 
@@ -36,7 +35,7 @@ _FEWEST: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantScan(GameScan):
-    """A variant as it was found: :attr:`files` are those that it has, under its names."""
+    """A variant: :attr:`files` are those of its game that it takes, under its names."""
 
     owns_folder: bool = False
     variant: Variant

@@ -1,9 +1,8 @@
-"""From what was found of a game to its members: order, names, dates, and what is in no file.
+"""From the scan of a game to the members of its archive: order, names, dates, inline content.
 
-Pure: of files it knows what others found out. What the operator may choose of it is a
-:class:`Style`. A choice changes members, never how members become bytes: two mounts with the
-same style give the same archives (DESIGN B1), and another style is another content with
-validators of its own.
+Pure. The operator's choices are a :class:`Style`. They change members, never how members become
+bytes: two mounts with the same style give the same archives (DESIGN B1), and another style gives
+another content id and other validators.
 """
 
 from __future__ import annotations
@@ -21,17 +20,21 @@ from zipfs.library.rules.playlists import Playlists
 from zipfs.library.scan import GameScan, SourceFile
 
 FIXED_TIME: Final = DOS_MIN + 86400
-"""The date of all members where dates don't count, Unix seconds: 1980-01-02 00:00:00 UTC.
+"""The date of all members with fixed times, Unix seconds: 1980-01-02 00:00:00 UTC.
 
-A day behind the first that DOS time can say: no time zone makes it 1979, which programs that
-pack the files again refuse.
+A day after the first DOS date, so that it isn't in 1979 in any time zone: programs that pack
+the files again refuse that.
 """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Style:
-    """*portable_names*: only names that Windows and macOS can create side by side.
-    *fixed_times*: archives depend on names and content alone, for copies without dates."""
+    """How archives state names and dates.
+
+    *portable_names*: only names that Windows and macOS can create side by side.
+    *fixed_times*: all members have :data:`FIXED_TIME`, so that copies of a game without its
+    dates give the same archive.
+    """
 
     portable_names: bool = False
     fixed_times: bool = False
@@ -41,7 +44,7 @@ class Style:
         return entry_names(paths, portable=self.portable_names)
 
     def time(self, mtime: int) -> int:
-        """The date to state for a file modified at *mtime*; both in Unix seconds."""
+        """The date of a member for a file modified at *mtime*; both in Unix seconds."""
         return FIXED_TIME if self.fixed_times else archive_time(mtime)
 
 
@@ -49,8 +52,11 @@ _NANOSECONDS: Final = 1_000_000_000
 
 
 class Assembly(NamedTuple):
-    """The members of an archive. *files* are those that are in one, in their order; *inline*
-    has the content of the others, by number."""
+    """The members of an archive.
+
+    *files* are the sources of the members that are files, in order; *inline* has the content of
+    the others, by their number among all members.
+    """
 
     members: list[Member]
     files: tuple[SourceFile, ...]

@@ -1,8 +1,8 @@
-"""From a game folder to its archive: looking, checking, putting together.
+"""From a game to its archive.
 
-:meth:`Sealer.examine` says what a game is right now. It is *sealed*, and only
-then has an archive, if the checksums of all members are known for the very states
-they are in, and nothing in the folder changed for the settle time (DESIGN S1).
+:meth:`Sealer.examine` scans a game and returns what it is now. It is *sealed*, and only then
+has an archive, if the checksums of all files are known for their current states, and nothing
+in the game has changed for the settle time (DESIGN S1).
 
 Everything here may touch the disk: call it from a worker thread.
 """
@@ -50,9 +50,9 @@ log = logging.getLogger(__name__)
 _NAME_MAX: Final = 255  # of every file system that somebody will copy an archive to
 _NANOSECONDS: Final = 1_000_000_000
 _SHORT: Final = 0.05
-"""Seconds of a look that count as none."""
+"""An examination shorter than this, in seconds, is recorded as taking none."""
 _MAPPED_SAID: Final = 10
-"""How many files with other names in an archive are told by name."""
+"""How many renamed members of an archive are logged one by one."""
 
 
 class Sealer:
@@ -60,13 +60,13 @@ class Sealer:
 
     *globs*, *patterns* and *rules* say which folders are games, and what belongs to them
     (:class:`zipfs.library.policy.Policies`). *settle* is in seconds. With
-    *trust_mtime*, checksums hold for a file of which only ctime has changed, until
-    they are made anew. *style* says how archives state names and dates, *playlists* which of
-    them get a member more.
+    *trust_mtime*, the checksums of a file of which only ctime has changed are used until it
+    has been hashed again. *style* says how archives state names and dates, *playlists* which
+    of them get a playlist.
     """
 
     fewest: ClassVar[int] = 2
-    """How many files make a game."""
+    """How many files a game needs to be an archive."""
 
     def __init__(  # noqa: PLR0913 - each is a choice of its own, all but a few by default
         self,
@@ -94,32 +94,31 @@ class Sealer:
 
     @property
     def policy(self) -> Policy:
-        """By which games are found and files taken; another one as soon as there is reason."""
+        """Which folders are games and which files belong; replaced when it changes."""
         return self._policies.policy
 
     @property
     def rules(self) -> Rules | None:
-        """RomM's, if it is by those."""
+        """The rules of RomM, if the policy is RomM's."""
         return self._policies.rules
 
     def adopt(self, rules: Rules) -> None:
-        """Go by other *rules* of RomM from now on."""
+        """Replace the rules of RomM by *rules*."""
         self._policies.adopt(rules)
 
     def detect(self) -> None:
-        """Find out the library's structure, again if need be."""
+        """Detect the library's structure again."""
         self._policies.detect()
 
     def mark_unreadable(self, file: SourceFile) -> None:
-        """Leave *file* out while it is in this state: opening it was refused."""
+        """Leave *file* out as long as it is in this state: it can't be opened."""
         with self._lock:
             self._unreadable[file.source] = file.state
 
     def archive_path(self, game: bytes, source: bytes) -> bytes:
-        """Where in the mount the archive of the game at path *game* belongs.
+        """The path in the mount of the archive of the game at the path *game*.
 
-        *source* is the game's folder; the archive's name has to be free where
-        the game is shown, beside it.
+        *source* is the game's folder. The name isn't taken in the folder that shows the game.
         """
         folder, _, name = game.rpartition(b"/")
         beside = _parent_source(self.library, folder, game, source)
@@ -138,9 +137,9 @@ class Sealer:
     ) -> tuple[Examination, Version | None]:
         """What the game at the path *game*, with its folder at *source*, is now.
 
-        *before* is the last examination of it, *origins* are those of the folder.
-        A :class:`Version` comes with it if the game is sealed and either *whole* is
-        asked for or it is new.
+        *before* is its previous examination, *origins* are those of the folder. The
+        :class:`Version` is returned if the game is sealed, and either that is new or *whole*
+        is true.
         """
         started = time.monotonic()
         clock_ns = time.time_ns()
@@ -172,21 +171,21 @@ class Sealer:
         elif not sealed and (seconds := self._unsettled(scan, clock_ns, started - first_seen)) > 0:
             outcome = Unsettled(seconds)
         elif scan.problem:
-            # Only now: what is being written is wrong for a while.
+            # Only once it has settled: a list that is being written is wrong for a while.
             self._once.warning("there is no %s: %s", shown(archive), scan.problem, of=fingerprint)
             outcome = Impossible(scan.problem)
         else:
             outcome, version, unsure = self._assemble(archive, scan)
         took = time.monotonic() - started
         if took < _SHORT:
-            took = 0.0  # the same for all, and not a number each
+            took = 0.0  # one shared object instead of one number for each game
         left_out = tuple(_left_out(game, scan, refused, outcome, self.fewest))
         return Examination(
             started, fingerprint, first_seen, outcome, took, unsure, left_out
         ), version
 
     def _is_too_long(self, archive: bytes, scan: GameScan) -> bool:
-        """Whether no file could have the name of *archive*: its game stays a folder."""
+        """Whether the name of *archive* is longer than file systems allow."""
         if len(archive.rpartition(b"/")[2]) <= _NAME_MAX:
             return False
         self._once.warning(
@@ -198,13 +197,13 @@ class Sealer:
         return True
 
     def _unarchived(self, scan: GameScan) -> Plain | Unneeded:
-        """What is there in place of an archive."""
+        """The outcome for a game without an archive."""
         if scan.owns_folder:
             return Plain(scan.status)
         return Unneeded(scan.objection(self.fewest) or "its name would be too long")
 
     def _without_refused(self, scan: GameScan) -> tuple[GameScan, list[LeftOut]]:
-        """*scan* without the files that were refused to us, and those."""
+        """*scan* without the files that couldn't be opened, and those files."""
         with self._lock:
             if not self._unreadable:
                 return scan, []
@@ -213,14 +212,14 @@ class Sealer:
         return scan, [LeftOut(file.source, "a file that can't be read") for file in refused]
 
     def _unsettled(self, scan: GameScan, clock_ns: int, known: float) -> float:
-        """Seconds until the folder has been still for the settle time; 0 if it has.
+        """Seconds until the game has been unchanged for the settle time; 0 if it has.
 
-        That is, when the look at it began, at *clock_ns*: what changes meanwhile may be
-        seen in one place and missed in another, and the two never were together.
+        Counted until the scan began, at *clock_ns*: a change during the scan may be in one part
+        of it and not in another, a combination that never existed.
 
-        Either its youngest time is that old by the clock, or it was seen to be
-        the same for that long (*known* seconds): a clock that was set back, and dates in the
-        future, only cost the wait.
+        Either its newest time is old enough by the clock, or it was seen unchanged for long
+        enough (*known* seconds): where the clock was set back, or dates are in the future, the
+        game only waits.
         """
         watched = self.settle - known
         changed = scan.written_ns if self._trust_mtime else scan.changed_ns
@@ -292,7 +291,7 @@ class Sealer:
 def _left_out(
     game: bytes, scan: GameScan, refused: Iterable[LeftOut], outcome: Outcome, fewest: int
 ) -> Iterator[LeftOut]:
-    """What of *game* isn't shown as it should be: its folders, its files, or all of it."""
+    """What isn't shown of *game*: files, folders, or the archive itself."""
     if scan.owns_folder:
         yield from scan.left_out
         yield from refused
@@ -303,10 +302,10 @@ def _left_out(
 
 
 def _parent_source(library: LibraryView, folder: bytes, game: bytes, source: bytes) -> bytes:
-    """The source of the folder in which the path *game* is."""
+    """The source of *folder*, the parent of the path *game*."""
     if game == source:
         return folder
     absolute = os.path.realpath(library.absolute(folder))
     if absolute == library.root or not is_within(absolute, library.root):
-        return b""  # a link that leads out has come into the way this moment
+        return b""  # a link out of the library was put there a moment ago
     return os.path.relpath(absolute, library.root)
