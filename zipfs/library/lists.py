@@ -32,7 +32,7 @@ from zipfs.errors import ConfigError
 from zipfs.library.filestate import FileState
 from zipfs.library.resolve import Folders, UnusableError
 from zipfs.library.rules.general import Policy, PolicyDecorator
-from zipfs.library.rules.modzip import MAX_LIST, TOO_LARGE, Listed, ListError, parse
+from zipfs.library.rules.modzip import MAX_LIST, TOO_LARGE, ListedMember, ListError, parse
 from zipfs.library.rules.playlists import Mode
 from zipfs.library.scan import (
     NO_LINKS,
@@ -290,7 +290,7 @@ class WithLists(Decorator):
             problem = "" if size else _problem(name, ListError(None, TOO_LARGE))
             return data, truthful(os.fstat(descriptor), descriptor), problem
 
-    def _find(self, entries: list[Listed], found: _Found) -> None:
+    def _find(self, entries: list[ListedMember], found: _Found) -> None:
         """Find the files of *entries*. Raises :exc:`ListError`."""
         folders = Folders(self._inner.entry)
         for number, entry in enumerate(entries):
