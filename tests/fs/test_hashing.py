@@ -144,6 +144,17 @@ async def test_it_hashes(bench: Bench, tmp_path: Path) -> None:
     assert results.hashed_[odd].crc32 == zlib.crc32(b"odd")
 
 
+async def test_a_daemon_older_than_the_packages_finds_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that runs while it is upgraded asks for the process by its old name."""
+    old = "import sys; sys.path[:] = sys.argv[1:]; from zipfs.hashing import main; main(1)"
+    monkeypatch.setattr(hash_process, "COMMAND", old)
+    bench.add("small", "big")
+    bench.start()
+    assert wrong(await bench.done(), "small", "big") == []
+
+
 async def test_errors_come_through(bench: Bench, tmp_path: Path) -> None:
     bench.add("changed")
     (tmp_path / "changed").write_bytes(b"other")

@@ -562,7 +562,7 @@ def test_dump_while_the_source_hangs(
     assert error_of(whole, mounted.archive(A)) == errno.EIO
     mounted.process.send_signal(signal.SIGUSR1)
     mounted.wait_log("^Tasks:")
-    assert re.search(r"File .*reading\.py.* in _fill", mounted.log_text())
+    assert re.search(r"File .*/library/files\.py.* in ", mounted.log_text())
     faults.release()
     check_quiet(mounted, faults)
 

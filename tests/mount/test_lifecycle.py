@@ -228,7 +228,7 @@ def test_dump(game: Path, library: Path, mount: Mounts) -> None:
         with archive.open("rb") as file:
             file.read(1000)
             mounted.process.send_signal(signal.SIGUSR1)
-            mounted.wait_log(r"^Tasks:\n(.*\n)*  zipfs\.reader\.Reader\.tidy\n    File ")
+            mounted.wait_log(r"^Tasks:\n(.*\n)*  zipfs\.mount\.reader\.Reader\.tidy\n    File ")
     log = mounted.log_text()
     assert "(most recent call first):" in log
     assert "  zipfs.mount.daemon._serve_requests\n" in log

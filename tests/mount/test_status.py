@@ -144,15 +144,17 @@ def test_reads_and_bytes_are_those_of_readers(game: Path, library: Path, mount: 
     assert quantiles == sorted(quantiles)
     assert 0 < quantiles[0] <= quantiles[-1] <= durations["longest"] <= durations["seconds"]
     assert found["requests"]["open"]["count"] == 1
-    # The kernel has them now: a second reader is no work, and isn't counted.
+    # The kernel has them now: a second reader is no work, and isn't counted. But for pages that
+    # the kernel has taken back meanwhile, as it may at any time.
     archive.read_bytes()
-    assert status(mounted)["reads"] == reads
+    kept = status(mounted)["reads"]["bytes"]
+    assert size <= kept < 2 * size
     # Then it hasn't any more.
     with archive.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         assert status(mounted)["open"]["handles"] == 1
         assert len(file.read()) == size
-    assert status(mounted)["reads"]["bytes"] == 2 * size
+    assert status(mounted)["reads"]["bytes"] == kept + size
     poll("the handle to be closed", lambda: status(mounted)["open"]["handles"] == 0)
 
 
