@@ -19,6 +19,7 @@ from zipfs.errors import DamageError, IndexFileError, LibraryError
 from zipfs.index.index import Index
 from zipfs.index.tables import Store
 from zipfs.library.filestate import BLOCK
+from zipfs.library.view import find_games
 from zipfs.ops.verify import rereading, verified, verify
 from zipfs.ops.verify.diskfile import SPAN, DiskFile
 from zipfs.ops.verify.verified import Finding, Memory
@@ -75,7 +76,7 @@ class Lab:
         """The same of those that can't be read."""
 
     def hash(self) -> None:
-        seal_all(self.sealer, list(self.sealer.library.games(self.sealer.policy)))
+        seal_all(self.sealer, list(find_games(self.sealer.library, self.sealer.policy)))
 
     def load(self) -> Memory:
         root = self.sealer.library.root

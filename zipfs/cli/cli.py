@@ -42,6 +42,7 @@ from zipfs.errors import (
 )
 from zipfs.library.rules.general import folders_of
 from zipfs.library.scan import Entry
+from zipfs.library.view import find_games
 from zipfs.sealing import offline
 from zipfs.sealing.outcomes import Impossible, Plain, Unneeded
 from zipfs.sealing.sealer import Sealer
@@ -113,7 +114,7 @@ def index(**given: Any) -> None:
     check_answers(settings)
     sealer = make_sealer(settings)
     with closing(sealer.index), Bar() as bar:
-        summary = offline.seal_all(sealer, list(sealer.library.games(sealer.policy)), bar)
+        summary = offline.seal_all(sealer, list(find_games(sealer.library, sealer.policy)), bar)
         saved = sealer.index.is_saving
     for problem in summary.problems:
         click.echo(f"zipfs: {problem}", err=True)
@@ -181,7 +182,7 @@ def _within(library: str, path: bytes) -> bytes:
     return path.strip(b"/")
 
 
-def _find_game(sealer: Sealer, path: bytes) -> offline.Game:
+def _find_game(sealer: Sealer, path: bytes) -> offline.FoundGame:
     """The game that *path*, of its folder or its archive, names."""
     folder, _, name = path.rpartition(b"/")
     candidates = [path]

@@ -28,9 +28,7 @@ from zipfs import logs
 from zipfs.catalog.tree import Catalog
 from zipfs.config import Settings
 from zipfs.errors import ConfigError, FuseError, ZipfsError
-from zipfs.library.library import Library
-from zipfs.library.lists import ListedLibrary
-from zipfs.library.variants import VariedLibrary
+from zipfs.library.view import LibraryView
 from zipfs.mount import mountpoint as mp
 from zipfs.mount import pyfuse3_loop, status_server
 from zipfs.mount.fs import Operations
@@ -217,13 +215,9 @@ def _has_descriptor(stream: object) -> bool:
     return True
 
 
-async def _watch(settings: Settings, library: Library, catalog: Catalog) -> None:
+async def _watch(settings: Settings, library: LibraryView, catalog: Catalog) -> None:
     """Hear of changes as *settings* say; see to it that they are looked for otherwise."""
-    folders = {library.root: catalog.changed}
-    if isinstance(library, VariedLibrary):
-        library = library.inner
-    if isinstance(library, ListedLibrary):
-        folders[library.lists] = lambda paths: catalog.changed(library.shown_at(paths))
+    folders = library.watched()
     silent = set(folders)
     """Those of which nobody tells what changes."""
     eventless = {folder: await trio.to_thread.run_sync(needs_polling, folder) for folder in folders}
@@ -240,7 +234,7 @@ async def _watch(settings: Settings, library: Library, catalog: Catalog) -> None
 
     def changed(folder: bytes, paths: Iterable[bytes]) -> None:
         try:
-            folders[folder](paths)
+            catalog.changed(folders[folder](paths))
         except Exception:
             # H4: called by the loop itself, which would end with it.
             log.exception("unexpected error about changes in the library")

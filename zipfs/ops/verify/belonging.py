@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from zipfs.library.scan import Entry
+from zipfs.library.view import find_games
 from zipfs.sealing.sealer import Sealer
 
 
@@ -43,7 +44,7 @@ class Belonging:
         """
         archives: dict[bytes, list[bytes]] = {path: [] for path in paths}
         unknown: set[bytes] = set()  # a file of several archives counts once
-        for game, entry in self._library.games(self._sealer.policy):
+        for game, entry in find_games(self._library, self._sealer.policy):
             try:
                 sources, archive = self._game(game, entry)
             except OSError:
