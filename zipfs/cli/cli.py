@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -11,7 +10,6 @@ from contextlib import closing
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
-from rich.console import Console
 
 from zipfs import __version__
 from zipfs.cli import report
@@ -19,14 +17,16 @@ from zipfs.cli.command_doctor import doctor
 from zipfs.cli.command_mounts import prepare, tune, unmount
 from zipfs.cli.command_status import status
 from zipfs.cli.command_verify import verify
-from zipfs.cli.options import archive_options, mount_options
+from zipfs.cli.options import archive_options, json_option, mount_options
 from zipfs.cli.terminal import (
     Bar,
     check_answers,
+    console,
     drop_output,
     guard_output,
     load_settings,
     log_to_stderr,
+    print_json,
 )
 from zipfs.errors import (
     EXIT_CODES,
@@ -137,7 +137,7 @@ def index(**given: Any) -> None:
 @cli.command(short_help="Show the members and validators of an archive.")
 @click.argument("place", metavar="[LIBRARY] GAME", nargs=-1, required=True)
 @archive_options
-@click.option("--json", "as_json", is_flag=True, help="For programs instead of people.")
+@json_option
 def inspect(place: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Show the archive of GAME, a path in LIBRARY or relative to it: members and validators.
 
@@ -165,11 +165,10 @@ def inspect(place: tuple[str, ...], as_json: bool, **given: Any) -> None:
             raise LayoutError(f"{game} has no archive: {examination.outcome.reason}")
         raise NotSealedError(f"{game} keeps changing, or can't be read; try again later")
     if as_json:
-        click.echo(json.dumps(report.as_json(version), indent=2))
+        print_json(report.as_json(version))
     else:
-        terminal = sys.stdout.isatty()
-        console = Console(width=None if terminal else 160)
-        report.print_version(version, console, listed=sealer.library.list_of(found[0]) is not None)
+        listed = sealer.library.list_of(found[0]) is not None
+        report.print_version(version, console(), listed=listed)
 
 
 def _within(library: str, path: bytes) -> bytes:

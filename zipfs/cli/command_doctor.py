@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -13,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from zipfs import __version__
-from zipfs.cli.terminal import load_settings, log_to_stderr
+from zipfs.cli.options import json_option
+from zipfs.cli.terminal import load_settings, log_to_stderr, print_json
 from zipfs.errors import FuseError, Level, ProblemsFoundError
 from zipfs.ops.doctor.findings import Finding, worst
 from zipfs.text import counted
@@ -41,7 +41,7 @@ _STYLES: Final[dict[Level, str]] = {
     " nginx, caddy, apache, http, lighttpd and wwwrun that there are]",
 )
 @click.option("--strict", is_flag=True, help="A warning counts as a problem.")
-@click.option("--json", "as_json", is_flag=True, help="For programs instead of people.")
+@json_option
 def doctor(
     library: str | None,
     mountpoint: str | None,
@@ -84,7 +84,7 @@ def doctor(
             _say(finding)
     bad = [f for f in findings if f.level == "problem" or (strict and f.level == "warning")]
     if as_json:
-        click.echo(json.dumps(_as_json(findings, healthy=not bad), indent=2))
+        print_json(_as_json(findings, healthy=not bad))
     if bad:
         first = f"the first: {bad[0].name}: {bad[0].what}"
         raise ProblemsFoundError(f"{counted(len(bad), 'problem')} found; {first}")

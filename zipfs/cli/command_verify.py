@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -15,8 +14,8 @@ from typing import Any, Final
 
 import click
 
-from zipfs.cli.options import archive_options
-from zipfs.cli.terminal import Bar, check_answers, load_settings, log_to_stderr
+from zipfs.cli.options import archive_options, json_option
+from zipfs.cli.terminal import Bar, check_answers, load_settings, log_to_stderr, print_json
 from zipfs.errors import DamageError, IndexFileError, LibraryError
 from zipfs.index.index import IN_MEMORY, Index
 from zipfs.index.tables import Store
@@ -76,7 +75,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 @click.option(
     "--restart", is_flag=True, help="Begin a new round instead of continuing the last one."
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs instead of people.")
+@json_option
 def verify(
     rate: float | None, max_time: float | None, restart: bool, as_json: bool, **given: Any
 ) -> None:
@@ -182,7 +181,7 @@ def _summarize(verifier: Verifier, file: str, root: str, *, ended: bool, as_json
             },
             **foundreport.as_json(memory),
         }
-        click.echo(json.dumps(facts, indent=2))
+        print_json(facts)
     else:
         click.echo(
             f"{counted(round_.verified, 'file')} verified: {counted(round_.size, 'byte')},"

@@ -53,12 +53,12 @@ _FUSE: Final = re.compile(
 _NEVER: Final = frozenset(("remount", "bind", "rbind", "move"))
 
 
-class Request(NamedTuple):
+class Plan(NamedTuple):
     """What is to be mounted, and how."""
 
     settings: Settings
     user: str | None
-    """Who is to be the daemon; None: we."""
+    """The user of the daemon; None keeps this one."""
 
 
 def split(options: str) -> Iterator[str]:
@@ -140,10 +140,10 @@ def helper(
         # So that `mount -a` finds the line of fstab mounted, and df(1) says what it is.
         arguments += ["-o", f"fsname={source}"]
     context = mount_command.make_context("zipfs mount", [*arguments, "--", source, target])
-    request = Request(_absolute(load_settings(**context.params)), user)
+    plan = Plan(_absolute(load_settings(**context.params)), user)
     if fake:
         return
-    status = _in_background(request)
+    status = _in_background(plan)
     if status:
         raise SystemExit(FAILED)
     if verbose:
@@ -159,35 +159,35 @@ def _absolute(settings: Settings) -> Settings:
     )
 
 
-def _in_background(request: Request) -> int:
+def _in_background(plan: Plan) -> int:
     """Start the daemon; its exit status, if it ends before there is a mount, else 0."""
     ours, its = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(ours)
-        os._exit(_child(request, its))
+        os._exit(_child(plan, its))
     os.close(its)
     with os.fdopen(ours, "rb") as pipe:
         if pipe.read(1):
-            if request.user is not None and request.settings.mountpoint is not None:
+            if plan.user is not None and plan.settings.mountpoint is not None:
                 # Not before: it lasts only from the daemon's first answer on.
-                mp.tune(mp.absolute(request.settings.mountpoint), request.settings.read_ahead)
+                mp.tune(mp.absolute(plan.settings.mountpoint), plan.settings.read_ahead)
             return 0
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if request.user is not None and request.settings.mountpoint is not None:
+    if plan.user is not None and plan.settings.mountpoint is not None:
         # Who made the mount hadn't the right any more to take it away.
-        path = mp.absolute(request.settings.mountpoint)
+        path = mp.absolute(plan.settings.mountpoint)
         mounted = mounts.mounted_at(path)
-        if mounted and mounted.kind == f"fuse.{mp.SUBTYPE}" and mounts.is_dead(path):
+        if mounted and mounted.kind == mp.KIND and mounts.is_dead(path):
             mp.unmount(path)
     return status or FAILED
 
 
-def _child(request: Request, pipe: int) -> int:
+def _child(plan: Plan, pipe: int) -> int:
     """Be the daemon; our exit status. What is wrong before there is a mount goes to stderr."""
     try:
         logs.to_stderr("error")
-        _serve(request, functools.partial(_detach, request, pipe))
+        _serve(plan, functools.partial(_detach, plan, pipe))
     except ZipfsError as error:
         click.echo(f"mount.zipfs: {error}", err=True)
         return error.exit_code
@@ -199,12 +199,12 @@ def _child(request: Request, pipe: int) -> int:
     return 0
 
 
-def _serve(request: Request, mounted: functools.partial[None]) -> None:
+def _serve(plan: Plan, mounted: functools.partial[None]) -> None:
     from zipfs.mount import daemon  # noqa: PLC0415 - only Linux has it
 
-    settings = request.settings
+    settings = plan.settings
     check_answers(settings)
-    if request.user is None or settings.mountpoint is None:
+    if plan.user is None or settings.mountpoint is None:
         daemon.run(settings, mounted=mounted)
         return
     make_library(settings)  # before anything is made or cleared away
@@ -213,22 +213,22 @@ def _serve(request: Request, mounted: functools.partial[None]) -> None:
     options = mp.mount_options(settings)
     device = privileged.mount(path, options, uid=os.getuid(), gid=os.getgid())
     with contextlib.suppress(OSError, KeyError):  # then there is no `zipfs status`
-        entry = pwd.getpwnam(request.user)
+        entry = pwd.getpwnam(plan.user)
         os.environ["RUNTIME_DIRECTORY"] = runtime.for_user(entry.pw_uid, entry.pw_gid)
         # Its home may not be its own, as that of a system's user often isn't.
         os.environ["STATE_DIRECTORY"] = runtime.state_for_user(entry.pw_uid, entry.pw_gid)
-    privileged.become(request.user)
+    privileged.become(plan.user)
     daemon.run(settings, device, mounted=mounted)
 
 
-def _detach(request: Request, pipe: int) -> None:
+def _detach(plan: Plan, pipe: int) -> None:
     """There is a mount: mount(8) may return, and whoever waits for its output."""
     # Not before: of an automount, only systemd's own process group may look at the mount point
     # without waiting for what is being mounted.
     os.setsid()
-    logs.to_system(request.settings.log_level)
-    if request.settings.mountpoint is not None:
-        logs.about(mp.absolute(request.settings.mountpoint))
+    logs.to_system(plan.settings.log_level)
+    if plan.settings.mountpoint is not None:
+        logs.about(mp.absolute(plan.settings.mountpoint))
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):

@@ -13,6 +13,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _Command = Callable[P, R]
 
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, for programs instead of people."
+)
+
 _ARCHIVE_OPTIONS = (
     click.option(
         "--config",

@@ -10,7 +10,7 @@ from typing import Any, Final
 from zipfs.errors import UnansweredError
 from zipfs.ops.doctor.findings import Finding
 from zipfs.ops.doctor.headcount import Headcount
-from zipfs.system.filesystems import sends_events
+from zipfs.system.filesystems import file_system
 from zipfs.system.mounts import Mount, mounts_below
 from zipfs.system.paths import is_within
 from zipfs.system.subprocesses import ask
@@ -56,7 +56,7 @@ def check(
         )
         return
     kind = next((m.kind for m in mounts_below(seen["folder"], mounted)), "")
-    if not sends_events(kind):
+    if not file_system(kind).events:
         yield Finding(
             _NAME,
             "warning",

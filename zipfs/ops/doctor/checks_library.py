@@ -17,7 +17,7 @@ from zipfs.errors import UnansweredError
 from zipfs.ops.doctor.findings import Finding
 from zipfs.ops.doctor.headcount import Headcount
 from zipfs.ops.doctor.remedies import chmod_remedy
-from zipfs.system.filesystems import footing_of, settle_wanted
+from zipfs.system.filesystems import file_system, settle_wanted
 from zipfs.system.mounts import Mount, mounts_below
 from zipfs.system.subprocesses import ask
 from zipfs.text import counted, printable, quoted, size
@@ -115,14 +115,14 @@ def check_file_systems(
             what = f"{shown} can't be listed: {error.strerror}"
             findings.append(Finding(name, "problem", what, _remedy_of(error, shown)))
             continue
-        footing = footing_of(mount.kind, mount.options)
-        level, remedy = footing.level, footing.remedy
+        on = file_system(mount.kind, mount.options)
+        level, remedy = on.level, on.remedy
         if level == "problem":
             dead.append(place)  # nothing in it is a game
             if place != root:
                 level, remedy = "warning", f"name a library that {shown} isn't in"
-        what = f"{shown} {footing.what}"
-        if wanted := settle_wanted(footing.granularity, settle):
+        what = f"{shown} {on.note}"
+        if wanted := settle_wanted(on.granularity, settle):
             level = "warning"
             what += f"; the settle time of {settle:g} s is no longer than the steps of its dates"
             remedy = f"{remedy}; or mount with --settle {wanted:g}".removeprefix("; or ")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zipfs.errors import UnansweredError
-from zipfs.mount.mountpoint import CONNECTIONS, MAX_BACKGROUND, SUBTYPE
+from zipfs.mount.mountpoint import CONNECTIONS, KIND, MAX_BACKGROUND, absolute
 from zipfs.ops.doctor.findings import Finding
 from zipfs.system.mounts import Mount
 from zipfs.system.subprocesses import ask
@@ -25,7 +25,6 @@ _BDI: Final = "/sys/class/bdi"
 _POINT: Final = "mount point"
 _AHEAD: Final = "read-ahead"
 _BACKGROUND: Final = "max_background"
-_KIND: Final = f"fuse.{SUBTYPE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +33,6 @@ class Point:
 
     path: str
     mount: Mount | None
-
-
-def absolute(mountpoint: str) -> str:
-    """The mount point's absolute path; the mount itself isn't looked at."""
-    parent, name = os.path.split(os.path.abspath(mountpoint))
-    return os.path.join(os.path.realpath(parent), name)
 
 
 def locate(mountpoint: str, root: str | None, mounted: Iterable[Mount]) -> tuple[Point, Finding]:
@@ -58,7 +51,7 @@ def locate(mountpoint: str, root: str | None, mounted: Iterable[Mount]) -> tuple
     mount = next((m for m in reversed(list(mounted)) if m.path == path), None)
     if mount is None:
         return Point(path, None), _unmounted(path, shown, root)
-    if mount.kind != _KIND:
+    if mount.kind != KIND:
         finding = Finding(
             _POINT, "problem", f"{mount.kind} is mounted on {shown}, not zipfs", f"umount {shown}"
         )
