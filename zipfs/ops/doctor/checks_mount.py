@@ -1,7 +1,7 @@
-"""Checks of the mount point, and of what the kernel is told of a mount that is there.
+"""Checks of the mount point, and of the kernel's limits for a mount.
 
-What is mounted is read from mountinfo; the mount itself is asked in a process of its own,
-as its daemon may not answer.
+What is mounted is read from mountinfo; a mount itself is accessed in a subprocess, as its daemon
+may not answer.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _BACKGROUND: Final = "max_background"
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A mount point: its absolute path, what zipfs has mounted there, if that lives."""
+    """A mount point: its absolute path, and the live mount of zipfs there, if there is one."""
 
     path: str
     mount: Mount | None
 
 
 def locate(mountpoint: str, root: str | None, mounted: Iterable[Mount]) -> tuple[Point, Finding]:
-    """Look at *mountpoint*, to show the library at *root*, and at what is *mounted* there."""
+    """Check *mountpoint*, for the library at *root*, and what is *mounted* there."""
     shown = quoted(mountpoint)
     try:
         path = ask(absolute, mountpoint)
@@ -83,7 +83,7 @@ def locate(mountpoint: str, root: str | None, mounted: Iterable[Mount]) -> tuple
                 "its log tells why",
             )
             return Point(path, None), finding
-        # Not ours, and nobody else is let in.
+        # Another user's, without allow_other.
     return Point(path, mount), Finding(_POINT, "ok", f"zipfs is mounted on {shown}")
 
 
@@ -116,7 +116,7 @@ def _unmounted(path: str, shown: str, root: str | None) -> Finding:
             "choose an empty folder",
         )
     if os.geteuid() != 0 and not os.access(path, os.W_OK):
-        # fusermount3 wants that, so that nobody covers what isn't theirs.
+        # fusermount3 demands that, so that no user covers a folder of another one.
         return Finding(
             _POINT,
             "problem",
@@ -141,9 +141,9 @@ def _holds(path: str) -> bool:
 def check_tuning(
     mount: Mount | None, read_ahead: int, bdi: str = _BDI, connections: str = CONNECTIONS
 ) -> Iterator[Finding]:
-    """Whether the kernel does for *mount* what was asked for; or would, if there is none.
+    """Check whether the kernel has the limits that were set for *mount*, or lets them be set.
 
-    *read_ahead* is in KiB, 0 for what the kernel takes by itself.
+    *read_ahead* is in KiB, 0 for the kernel's default.
     """
     if mount is None:
         yield _would_be_set(read_ahead, bdi)
