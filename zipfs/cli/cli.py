@@ -84,8 +84,8 @@ def mount(**given: Any) -> None:
 
     A game folder with two or more files is shown as NAME.zip in its place, as soon
     as its files are hashed and have settled; everything else is shown as it is.
-    SIGINT and SIGTERM unmount; SIGHUP looks through the library again; SIGUSR1
-    dumps all stacks to stderr.
+    SIGINT and SIGTERM unmount; SIGHUP rescans the library; SIGUSR1 dumps all stacks
+    to stderr.
     """
     settings = load_settings(**given)
     log_to_stderr(settings.log_level)
@@ -105,7 +105,7 @@ def mount(**given: Any) -> None:
 def index(**given: Any) -> None:
     """Hash all games of LIBRARY now, so that a mount has every archive at once.
 
-    Ctrl-C keeps what was done; the next run, or the mount, carries on from there.
+    After Ctrl-C the next run, or the mount, continues from there.
     """
     settings = load_settings(**given)
     log_to_stderr("warning")
@@ -141,7 +141,7 @@ def index(**given: Any) -> None:
 def inspect(place: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Show the archive of GAME, a path in LIBRARY or relative to it: members and validators.
 
-    What isn't hashed yet is hashed first.
+    Files that aren't hashed yet are hashed first.
     """
     if len(place) > 2:
         raise click.UsageError(f"got an unexpected argument ({place[2]})")
@@ -172,7 +172,7 @@ def inspect(place: tuple[str, ...], as_json: bool, **given: Any) -> None:
 
 
 def _within(library: str, path: bytes) -> bytes:
-    """*path*, absolute or relative to the library, as the latter."""
+    """*path*, which is absolute or relative to the library, as relative to it."""
     path = os.path.normpath(path)
     for root in (os.path.abspath(library), os.path.realpath(library)):
         path = path.removeprefix(os.fsencode(root).rstrip(b"/") + b"/")
@@ -180,7 +180,7 @@ def _within(library: str, path: bytes) -> bytes:
 
 
 def _find_game(sealer: Sealer, path: bytes) -> offline.Game:
-    """The game that *path*, of its folder or its archive, names."""
+    """The game at *path*, of its folder or of its archive. Raises :exc:`LibraryError`."""
     folder, _, name = path.rpartition(b"/")
     candidates = [path]
     candidates += [folder + b"/" + base if folder else base for base in folders_of(name)]
@@ -202,7 +202,7 @@ def main() -> NoReturn:
     guard_output()
     try:
         status = cli.main(standalone_mode=False, prog_name="zipfs") or 0
-        sys.stdout.flush()  # Python would do it too late to say that it can't
+        sys.stdout.flush()  # Python would do it too late to report an error
         sys.exit(status)
     except ZipfsError as error:
         if isinstance(error, OutputError):
@@ -216,7 +216,7 @@ def main() -> NoReturn:
         click.echo("zipfs: interrupted; the same command carries on from here", err=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has gone; nothing is left to say (and to say it to).
+        # The reader of the output has closed it.
         drop_output()
         sys.exit(1)
     except Exception:

@@ -32,18 +32,22 @@ _CONFIG = click.option(
 @click.option(
     "--lazy",
     is_flag=True,
-    help="Unmount even if it is in use: downloads under way go on to their end, which is the"
-    " daemon's end as well.",
+    help="Unmount even if it is in use: downloads under way are completed, and then the daemon"
+    " ends.",
 )
-@click.option("--if-mounted", is_flag=True, help="Do nothing, and be content, if there is none.")
-@click.option("--noted", metavar="FILE", help="What `prepare --note FILE` has mounted, only that.")
+@click.option(
+    "--if-mounted", is_flag=True, help="Do nothing, with status 0, if nothing is mounted."
+)
+@click.option(
+    "--noted", metavar="FILE", help="Unmount only what `prepare --note FILE` has mounted."
+)
 def unmount(
     mountpoint: str | None, config: str | None, lazy: bool, if_mounted: bool, noted: str | None
 ) -> None:
     """Unmount MOUNTPOINT, also one whose daemon has died."""
     if noted is not None:
         if mountpoint is not None or config is not None:
-            raise click.UsageError("--noted says which; leave MOUNTPOINT and --config out")
+            raise click.UsageError("--noted names the mount; leave MOUNTPOINT and --config out")
         if not _unmount_noted(noted, lazy=lazy) and not if_mounted:
             raise MountpointError(f"nothing is mounted by the note {noted}")
         return
@@ -78,15 +82,17 @@ def _unmount_noted(file: str, *, lazy: bool) -> bool:
     return ours
 
 
-@click.command(short_help="Mount for a service that has no right to; see systemd/zipfs@.service.")
+@click.command(
+    short_help="Mount as root for a service without privileges; see systemd/zipfs@.service."
+)
 @click.option("--config", metavar="FILE", required=True, help="TOML file, as that of `mount`.")
-@click.option("--note", metavar="FILE", help="Where to note down what was mounted, for `unmount`.")
+@click.option("--note", metavar="FILE", help="File for a note of the mount, for `unmount --noted`.")
 def prepare(config: str, note: str | None) -> None:
     """Mount, and have the service manager keep the descriptor for `zipfs mount`.
 
-    For the unit's ExecStartPre=, as root: so the daemon itself needs no right at all. A mount
-    whose daemon has died is taken away first. Since it says what root mounts, nobody but root
-    may be able to write the config.
+    For the unit's ExecStartPre=, as root, so that the daemon itself needs no privilege. A mount
+    whose daemon has died is unmounted first. Only root may be able to write the config, as it
+    decides what root mounts.
     """
     from zipfs.mount import privileged  # noqa: PLC0415 - on some systems nobody can
 
@@ -143,16 +149,16 @@ def _write_note(file: str, path: str) -> None:
         raise FuseError(f"can't note down the mount in {file}: {error.strerror}") from None
 
 
-@click.command(short_help="Set the kernel's read-ahead for a mount that had no right to.")
+@click.command(short_help="Set the kernel's read-ahead for a mount without privileges.")
 @click.argument("mountpoint", required=False)
 @_CONFIG
 @click.option("--read-ahead", type=int, metavar="KIB", help="As that of `mount`.  [default: 1024]")
 def tune(mountpoint: str | None, config: str | None, read_ahead: int | None) -> None:
-    """Set, as root, what the kernel lets only root set of the mount on MOUNTPOINT.
+    """Set the limits of the mount on MOUNTPOINT that only root can set.
 
-    That is its read-ahead, and how many reads of it may be under way. `zipfs mount` does it
-    itself if it is root's; else this makes the first download faster. For the unit's
-    ExecStartPost=: before the daemon has answered its first question, nothing of it lasts.
+    They are its read-ahead, and how many read-ahead requests may be under way. `zipfs mount`
+    sets them itself if it runs as root; otherwise this makes the first download faster. For the
+    unit's ExecStartPost=: what is set before the daemon's first answer is lost.
     """
     named = mountpoint_of(mountpoint, config)
     settings = Settings.load(config, {"library": "/"} if config is None else {})

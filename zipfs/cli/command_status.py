@@ -32,8 +32,7 @@ _WATCHED_NEWEST: Final = 5
     metavar="[SECONDS]",
     is_flag=False,
     flag_value=_EVERY,
-    help=f"Show it again and again, every {_EVERY} seconds if not told otherwise, with rates;"
-    " Ctrl-C ends it.",
+    help=f"Show it again every few seconds, by default {_EVERY}, with rates; Ctrl-C ends it.",
 )
 def status(
     mountpoint: str | None, config: str | None, as_json: bool, prometheus: bool, watch: str | None

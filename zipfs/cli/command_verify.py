@@ -51,19 +51,19 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
         seconds += float(match[1]) * _UNITS[match[2]]
         at = match.end()
     if not seconds:
-        raise click.BadParameter(f"{value!r} is no time to do anything in")
+        raise click.BadParameter(f"{value!r} is no time longer than 0")
     return seconds
 
 
-@click.command(short_help="Read all files again: are they still what they were?")
+@click.command(short_help="Read all files again, and compare them with the index.")
 @click.argument("library", required=False)
 @archive_options
 @click.option(
     "--rate",
     type=click.FloatRange(min=0),
     metavar="MIB",
-    help="How many MiB a second are read, at most; 0: as many as the disk gives.  [default: what"
-    " the config file has as hash-rate, or else 0]",
+    help="Most MiB per second that are read; 0: no limit.  [default: hash-rate of the config file,"
+    " or else 0]",
 )
 @click.option(
     "--max-time",

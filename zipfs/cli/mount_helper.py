@@ -2,12 +2,12 @@
 
     mount.zipfs SOURCE TARGET [-sfnv] [-N namespace] [-o options] [-t type.subtype]
 
-(mount(8), "External helpers".) It returns when the mount can be used, and leaves the daemon
-behind. Exit status as mount(8) has it: 1 is wrong usage, 32 a mount that failed.
+(mount(8), "External helpers".) It returns when the mount can be used; the daemon stays in the
+background. The exit status is mount(8)'s: 1 is wrong usage, 32 a mount that failed.
 
-Each option of ``zipfs mount`` can be had as ``-o name=value``, ``-o name`` for those without a
-value; ``_`` is as good as ``-``. A value with a comma in it is quoted, ``name="a,b"``, or has a
-backslash before the comma. What mount(8) and systemd say to themselves is passed over.
+Each option of ``zipfs mount`` can be given as ``-o name=value``, or ``-o name`` if it has no
+value; ``_`` stands for ``-`` too. A value with a comma is quoted, ``name="a,b"``, or has a
+backslash before the comma. Options that mount(8) and systemd use themselves are ignored.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _NOTHING_TO_US: Final = frozenset(
     nostrictatime lazytime nolazytime sync async dirsync silent loud mand nomand iversion noiversion
     """.split()  # noqa: SIM905 - forty lines otherwise
 )
-"""Of mount(8), whatever zipfs does: it is read-only, has no devices, gives nobody rights, and
-keeps no times of access."""
+"""Options of mount(8) without effect: a mount of zipfs is read-only, has no devices and no setuid
+programs, and keeps no access times."""
 _OF_OTHERS: Final = re.compile(r"(x-|X-|comment=|user=|uhelper=|helper=)")
 _FUSE: Final = re.compile(
     r"(exec|noexec|nosymfollow|auto_unmount|fsname=.*|subtype=.*|((fs|def|root)?context)=.*)"
@@ -54,7 +54,7 @@ _NEVER: Final = frozenset(("remount", "bind", "rbind", "move"))
 
 
 class Plan(NamedTuple):
-    """What is to be mounted, and how."""
+    """What to mount, and how."""
 
     settings: Settings
     user: str | None
@@ -62,7 +62,7 @@ class Plan(NamedTuple):
 
 
 def split(options: str) -> Iterator[str]:
-    """The single options of a string of them, without quotes and backslashes."""
+    """The single options of *options*, without quotes and backslashes."""
     if re.fullmatch(r'(?:[^"\\]|\\.|"[^"]*")*', options, re.DOTALL) is None:
         raise click.UsageError(f"a quote isn't closed in the mount options {options!r}")
     for option in re.findall(r'(?:[^,"\\]|\\.|"[^"]*")+', options, re.DOTALL):
@@ -72,7 +72,7 @@ def split(options: str) -> Iterator[str]:
 
 
 def arguments_of(options: Iterable[str], *, sloppy: bool = False) -> tuple[list[str], str | None]:
-    """Those of ``zipfs mount`` for *options*, and the user of ``setuid=``.
+    """The arguments of ``zipfs mount`` for *options*, and the user of ``setuid=``.
 
     Raises :exc:`click.UsageError` for one that isn't known, unless *sloppy*.
     """
@@ -113,12 +113,12 @@ def arguments_of(options: Iterable[str], *, sloppy: bool = False) -> tuple[list[
 @click.argument("source")
 @click.argument("target")
 @click.option("-o", "options", multiple=True, metavar="OPTIONS", help="Separated by commas.")
-@click.option("-s", "sloppy", is_flag=True, help="Pass over options that aren't known.")
-@click.option("-f", "fake", is_flag=True, help="Do all but mount.")
-@click.option("-n", "_no_mtab", is_flag=True, help="Nothing: there is no mtab.")
-@click.option("-v", "verbose", is_flag=True, help="Say what is mounted.")
-@click.option("-N", "namespace", metavar="NAMESPACE", help="Can't be had; use nsenter(1).")
-@click.option("-t", "_kind", metavar="TYPE", help="Nothing: there is but one.")
+@click.option("-s", "sloppy", is_flag=True, help="Ignore unknown options.")
+@click.option("-f", "fake", is_flag=True, help="Do everything but mount.")
+@click.option("-n", "_no_mtab", is_flag=True, help="Ignored: there is no mtab.")
+@click.option("-v", "verbose", is_flag=True, help="Print what is mounted.")
+@click.option("-N", "namespace", metavar="NAMESPACE", help="Not supported; use nsenter(1).")
+@click.option("-t", "_kind", metavar="TYPE", help="Ignored: there is only one.")
 def helper(
     source: str,
     target: str,
@@ -132,12 +132,12 @@ def helper(
 ) -> None:
     """Mount the library SOURCE on TARGET, for mount(8); the daemon goes on in the background."""
     if namespace:
-        raise click.UsageError("-N can't be had; run mount in that namespace, by nsenter(1)")
+        raise click.UsageError("-N isn't supported; run mount in that namespace, by nsenter(1)")
     arguments, user = arguments_of(split(",".join(options)), sloppy=sloppy)
     if not any(argument.startswith("fsname=") for argument in arguments) and not (
         set(source) & set(",\\")
     ):
-        # So that `mount -a` finds the line of fstab mounted, and df(1) says what it is.
+        # So that `mount -a` sees that the line of fstab is mounted, and df(1) shows the library.
         arguments += ["-o", f"fsname={source}"]
     context = mount_command.make_context("zipfs mount", [*arguments, "--", source, target])
     plan = Plan(_absolute(load_settings(**context.params)), user)
@@ -151,7 +151,7 @@ def helper(
 
 
 def _absolute(settings: Settings) -> Settings:
-    """*settings* that hold in any working directory."""
+    """*settings* with absolute paths."""
     paths = ("library", "mountpoint", "index", "romm_config", "lists")
     given = {name: getattr(settings, name) for name in paths}
     return settings.model_copy(
@@ -160,7 +160,7 @@ def _absolute(settings: Settings) -> Settings:
 
 
 def _in_background(plan: Plan) -> int:
-    """Start the daemon; its exit status, if it ends before there is a mount, else 0."""
+    """Start the daemon; 0 once it has mounted, or its exit status if it ends before."""
     ours, its = os.pipe()
     child = os.fork()
     if child == 0:
@@ -170,12 +170,12 @@ def _in_background(plan: Plan) -> int:
     with os.fdopen(ours, "rb") as pipe:
         if pipe.read(1):
             if plan.user is not None and plan.settings.mountpoint is not None:
-                # Not before: it lasts only from the daemon's first answer on.
+                # Not before the daemon's first answer, which would reset it.
                 mp.tune(mp.absolute(plan.settings.mountpoint), plan.settings.read_ahead)
             return 0
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if plan.user is not None and plan.settings.mountpoint is not None:
-        # Who made the mount hadn't the right any more to take it away.
+        # The daemon, another user by then, may not unmount.
         path = mp.absolute(plan.settings.mountpoint)
         mounted = mounts.mounted_at(path)
         if mounted and mounted.kind == mp.KIND and mounts.is_dead(path):
@@ -184,7 +184,7 @@ def _in_background(plan: Plan) -> int:
 
 
 def _child(plan: Plan, pipe: int) -> int:
-    """Be the daemon; our exit status. What is wrong before there is a mount goes to stderr."""
+    """Run the daemon; its exit status. Errors before it has mounted go to stderr."""
     try:
         logs.to_stderr("error")
         _serve(plan, functools.partial(_detach, plan, pipe))
@@ -222,9 +222,9 @@ def _serve(plan: Plan, mounted: functools.partial[None]) -> None:
 
 
 def _detach(plan: Plan, pipe: int) -> None:
-    """There is a mount: mount(8) may return, and whoever waits for its output."""
-    # Not before: of an automount, only systemd's own process group may look at the mount point
-    # without waiting for what is being mounted.
+    """Detach from mount(8), now that there is a mount; it may return."""
+    # Not before: only systemd's own process group may access the mount point of an automount
+    # without waiting for the mount.
     os.setsid()
     logs.to_system(plan.settings.log_level)
     if plan.settings.mountpoint is not None:

@@ -62,7 +62,7 @@ def mount(path: str, options: Iterable[str], *, uid: int, gid: int) -> int:
         elif option in ("default_permissions", "allow_other"):
             data.append(option)
         elif option not in ("exec", f"subtype={mp.SUBTYPE}"):
-            raise ConfigError(f"the mount option {option!r} isn't supported here; leave it out")
+            raise ConfigError(f"the mount option {option!r} can't be had here; leave it out")
     try:
         device = os.open(mp.DEVICE, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
