@@ -16,7 +16,7 @@ PREFIX := /usr/local
 DESTDIR :=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system lint test readers desktop audit soak endure demo bench bench-scale fmt \
+.PHONY: help venv system lint check test readers desktop audit soak endure demo bench bench-scale fmt \
 	clean install uninstall
 
 help: ## this list
@@ -41,6 +41,10 @@ test: ## system packages, .venv/, lint and all tests
 	@.ci/system-packages test
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/pytest -n 3 --dist loadfile --ignore tests/desktop $(PYTEST_ARGS)
+
+# What daily work takes: no mount, no server, nothing of what has 65,535 members.
+check: lint ## lint, types, and the tests that need no mount: the loop of daily work
+	$(BIN)/pytest -n 3 --dist loadfile -q -m "not large" tests/unit tests/property tests/fs $(PYTEST_ARGS)
 
 readers: ## every reader of ZIPs x the corpus of hard folders, as a matrix (READERS_ARGS=)
 	@.ci/system-packages readers

@@ -393,6 +393,7 @@ def test_two_threads_open_the_same_file(
         assert len(open_below(game)) == 1
 
 
+@pytest.mark.large
 def test_70_000_members(library: Path) -> None:
     """ZIP64 by their number; and each is found."""
     game = make_game(library, "g", {f"{n:05}": b"%05d" % n for n in range(70_000)})
