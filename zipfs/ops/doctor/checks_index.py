@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -17,6 +18,7 @@ from zipfs.system.subprocesses import ask
 from zipfs.text import quoted, size
 
 _NAME: Final = "index"
+_problem = functools.partial(Finding, _NAME, "problem")
 _FILES: Final = 3
 """SQLite's database, write-ahead log, and the log's index."""
 _ROOM: Final = 1 << 20
@@ -32,27 +34,17 @@ def check(
     try:
         seen = ask(_look, file)
     except UnansweredError as error:
-        yield Finding(
-            _NAME, "problem", f"where {shown} would be doesn't answer: {error}", _ELSEWHERE
-        )
+        yield _problem(f"where {shown} would be doesn't answer: {error}", _ELSEWHERE)
         return
     except OSError as error:
-        yield Finding(_NAME, "problem", f"can't check {shown}: {error.strerror}", _ELSEWHERE)
+        yield _problem(f"can't check {shown}: {error.strerror}", _ELSEWHERE)
         return
     if root is not None and is_within(os.fsencode(seen["real"]), os.fsencode(root)):
-        yield Finding(
-            _NAME,
-            "problem",
-            f"{shown} would lie in the library, where zipfs writes nothing",
-            _ELSEWHERE,
-        )
+        yield _problem(f"{shown} would lie in the library, where zipfs writes nothing", _ELSEWHERE)
         return
     if seen["refused"]:
-        yield Finding(
-            _NAME,
-            "problem",
-            f"{shown} can't be written: {seen['refused']}",
-            f"{_given(seen)}, or {_ELSEWHERE}",
+        yield _problem(
+            f"{shown} can't be written: {seen['refused']}", f"{_given(seen)}, or {_ELSEWHERE}"
         )
         return
     kind = next((m.kind for m in mounts_below(seen["folder"], mounted)), "")
@@ -84,9 +76,7 @@ def _given(seen: dict[str, Any]) -> str:
 def _space(shown: str, seen: dict[str, Any], found: Headcount | None) -> Finding:
     free, has = seen["free"], seen["has"]
     if seen["inodes"] is not None and seen["inodes"] < _FILES and not has:
-        return Finding(
-            _NAME,
-            "problem",
+        return _problem(
             f"{shown} can't be made: its file system has {seen['inodes']} inodes left",
             f"remove files there (df -i), or {_ELSEWHERE}",
         )
@@ -99,7 +89,7 @@ def _space(shown: str, seen: dict[str, Any], found: Headcount | None) -> Finding
         what += f"; the folder {quoted(seen['missing'])} will be made, for this user alone"
     # While it is written, the log may hold all of it a second time.
     if free + has < need:
-        return Finding(_NAME, "problem", what, f"free some space (df -h), or {_ELSEWHERE}")
+        return _problem(what, f"free some space (df -h), or {_ELSEWHERE}")
     if free + has < 2 * need:
         return Finding(_NAME, "warning", what, f"free some space (df -h), or {_ELSEWHERE}")
     return Finding(_NAME, "ok", what)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,7 @@ _BDI: Final = "/sys/class/bdi"
 _POINT: Final = "mount point"
 _AHEAD: Final = "read-ahead"
 _BACKGROUND: Final = "max_background"
+_problem = functools.partial(Finding, _POINT, "problem")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,46 +43,34 @@ def locate(mountpoint: str, root: str | None, mounted: Iterable[Mount]) -> tuple
     try:
         path = ask(absolute, mountpoint)
     except UnansweredError as error:
-        finding = Finding(
-            _POINT,
-            "problem",
-            f"what is above {shown} doesn't answer: {error}",
-            "choose a folder on a local disk",
+        finding = _problem(
+            f"what is above {shown} doesn't answer: {error}", "choose a folder on a local disk"
         )
         return Point(os.path.abspath(mountpoint), None), finding
     mount = next((m for m in reversed(list(mounted)) if m.path == path), None)
     if mount is None:
         return Point(path, None), _unmounted(path, shown, root)
     if mount.kind != KIND:
-        finding = Finding(
-            _POINT, "problem", f"{mount.kind} is mounted on {shown}, not zipfs", f"umount {shown}"
-        )
+        finding = _problem(f"{mount.kind} is mounted on {shown}, not zipfs", f"umount {shown}")
         return Point(path, None), finding
     try:
         ask(_alive, path)
     except UnansweredError as error:
-        finding = Finding(
-            _POINT,
-            "problem",
+        finding = _problem(
             f"the mount on {shown} doesn't answer: {error}",
             "its log tells why; kill -USR1 of its process dumps all stacks there",
         )
         return Point(path, None), finding
     except OSError as error:
         if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
-            finding = Finding(
-                _POINT,
-                "problem",
+            finding = _problem(
                 f"the daemon of the mount on {shown} has died",
                 f"start it again, which clears that away; or zipfs unmount {shown}",
             )
             return Point(path, None), finding
         if error.errno not in (errno.EACCES, errno.EPERM):
-            finding = Finding(
-                _POINT,
-                "problem",
-                f"the mount on {shown} answers: {error.strerror}",
-                "its log tells why",
+            finding = _problem(
+                f"the mount on {shown} answers: {error.strerror}", "its log tells why"
             )
             return Point(path, None), finding
         # Another user's, without allow_other.
@@ -96,39 +86,27 @@ def _unmounted(path: str, shown: str, root: str | None) -> Finding:
     try:
         holds = ask(_holds, path)
     except UnansweredError as error:
-        return Finding(
-            _POINT, "problem", f"{shown} doesn't answer: {error}", "choose a folder on a local disk"
-        )
+        return _problem(f"{shown} doesn't answer: {error}", "choose a folder on a local disk")
     except FileNotFoundError:
-        return Finding(_POINT, "problem", f"there is no folder {shown}", f"mkdir -p {shown}")
+        return _problem(f"there is no folder {shown}", f"mkdir -p {shown}")
     except OSError as error:
-        return Finding(
-            _POINT,
-            "problem",
+        return _problem(
             f"{shown} can't be used: {error.strerror}",
             "choose an empty folder that this user may list",
         )
     if holds:
-        return Finding(
-            _POINT,
-            "problem",
-            f"{shown} isn't empty, and nothing is mounted there",
-            "choose an empty folder",
+        return _problem(
+            f"{shown} isn't empty, and nothing is mounted there", "choose an empty folder"
         )
     if os.geteuid() != 0 and not os.access(path, os.W_OK):
         # fusermount3 demands that, so that no user covers a folder of another one.
-        return Finding(
-            _POINT,
-            "problem",
+        return _problem(
             f"{shown} may not be written by this user, who therefore can't mount on it",
             f"chown {os.geteuid()} {shown}",
         )
     if root is not None and os.path.commonpath([path, root]) in (path, root):
-        return Finding(
-            _POINT,
-            "problem",
-            f"{shown} and the library lie one in the other",
-            "choose a folder elsewhere",
+        return _problem(
+            f"{shown} and the library lie one in the other", "choose a folder elsewhere"
         )
     return Finding(_POINT, "ok", f"{shown} is an empty folder; nothing is mounted there")
 
