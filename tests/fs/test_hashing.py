@@ -22,10 +22,11 @@ from zipfs.index import hash_process
 from zipfs.index import hash_queue as hasher_module
 from zipfs.index.hash_client import Process
 from zipfs.index.hash_file import SLICE
-from zipfs.index.hash_process import Request
+from zipfs.index.hash_process import Job
 from zipfs.index.hash_queue import Hasher
 from zipfs.library.filestate import BLOCK, Checksums, FileState
 from zipfs.library.scan import SourceFile
+from zipfs.system.rates import BURST
 
 FOR_EVER = 1.0
 """Bytes per second: the first block is read, and then there is a pause of days."""
@@ -346,9 +347,9 @@ def test_at_a_bounded_rate(rate: float, tmp_path: Path, monkeypatch: pytest.Monk
         for number in range(2):
             started = clock.now
             file = number, os.fsencode(tmp_path / "file"), tuple(state)
-            server._work(Request([file], SLICE, rate, 3600.0))  # type: ignore[list-item]
+            server._work(Job([file], SLICE, rate, 3600.0))  # type: ignore[list-item]
             took = clock.now - started
-            assert took == pytest.approx(10 * BLOCK / rate, rel=0.01, abs=2 * hash_process._BURST)
+            assert took == pytest.approx(10 * BLOCK / rate, rel=0.01, abs=2 * BURST)
             assert os.read(answers, 1 << 20)
             clock.now += 1e9
     finally:

@@ -16,7 +16,7 @@ from zipfs.library.rules.romm import Rules
 from zipfs.mount import romm_follower
 from zipfs.mount.romm_follower import RommConfig
 
-HOLDS = "what it said before holds"
+HOLDS = "its previous content stays in force"
 
 
 @pytest.fixture

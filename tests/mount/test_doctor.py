@@ -444,7 +444,7 @@ def test_file_systems_are_named(fuse: None, game: Path, library: Path, place: Pa
     memory = seen.of("file system tmpfs")
     assert memory["what"].startswith(f"{library}/roms/mem is memory")
     foreign = seen.of("file system fuse.faultfs")
-    assert foreign["what"].startswith(f"{point} sends no events: it is looked through every ten")
+    assert foreign["what"].startswith(f"{point} sends no events: it is scanned every ten")
     assert (memory["level"], foreign["level"]) == ("note", "note")
 
 

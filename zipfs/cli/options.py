@@ -1,4 +1,4 @@
-"""The options of the commands, in the order in which ``--help`` tells of them."""
+"""The options of the commands, in the order of ``--help``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from zipfs.config import LogLevel, PlaylistMode, SelectionName, Timestamps, Trus
 P = ParamSpec("P")
 R = TypeVar("R")
 _Command = Callable[P, R]
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, for programs instead of people."
+)
 
 _ARCHIVE_OPTIONS = (
     click.option(
@@ -36,38 +40,38 @@ _ARCHIVE_OPTIONS = (
     click.option(
         "--selection",
         type=click.Choice(get_args(SelectionName)),
-        help="The rules for games and their files: `general`, all but what operating systems leave"
-        " behind, or those of `romm`.  [default: general]",
+        help="Whose rules: `general`, all files but those that operating systems leave behind, or"
+        " those of `romm`.  [default: general]",
     ),
     click.option(
         "--romm-config",
         metavar="FILE",
-        help="RomM's config.yml: what it excludes, and where it has games.  [default: RomM's"
-        " defaults]",
+        help="RomM's config.yml, for what it excludes and where its games are.  [default: RomM's"
+        " own defaults]",
     ),
     click.option(
         "--exclude",
         metavar="PATTERN",
         multiple=True,
-        help="Files and folders to skip in archives, by name, such as '*.nfo', or by path in"
+        help="Files and folders to exclude from archives, by name, such as '*.nfo', or by path in"
         " the library, such as 'roms/*/*/extras'; can be given several times.",
     ),
     click.option(
         "--include",
         metavar="PATTERN",
         multiple=True,
-        help="Files and folders to take in that would be skipped; can be given several times.",
+        help="Files and folders to include that would be excluded; can be given several times.",
     ),
     click.option(
         "--portable-names",
         is_flag=True,
-        help="Change the names in archives so that Windows can create each of them, and macOS"
-        " side by side.",
+        help="Change names in archives so that Windows can create each of them, and macOS all"
+        " of them in one folder.",
     ),
     click.option(
         "--timestamps",
         type=click.Choice(get_args(Timestamps)),
-        help="Date the members of archives as their `files` are, or all the same: `fixed`, for"
+        help="The dates of members: those of their `files`, or one for all, `fixed`, for"
         " libraries whose copies have other dates.  [default: files]",
     ),
     click.option(
@@ -104,7 +108,7 @@ _ARCHIVE_OPTIONS = (
 
 
 def archive_options(command: _Command[P, R]) -> _Command[P, R]:
-    """What decides on archives, so that all commands have to be told the same."""
+    """The options that decide on archives, which are the same for all commands."""
     for option in reversed(_ARCHIVE_OPTIONS):
         command = option(command)
     return command
@@ -114,14 +118,14 @@ _MOUNT_OPTIONS = (
     click.option(
         "--allow-other",
         is_flag=True,
-        help="Let other users, such as the web server's, into the mount. Each file can still be"
-        " read only by those who can read its source.",
+        help="Let other users, such as a web server's, into the mount. Each file still has the"
+        " permissions of its source.",
     ),
     click.option(
         "--settle",
         type=float,
         metavar="SECONDS",
-        help="Time without changes in a game's folder before its archive is shown, in seconds."
+        help="How long a game's folder has to be unchanged before its archive is shown."
         "  [default: 2]",
     ),
     click.option(
@@ -134,61 +138,62 @@ _MOUNT_OPTIONS = (
     click.option(
         "--watch",
         type=click.Choice(get_args(Watch)),
-        help="How changes are noticed before somebody asks: by `events` from the kernel, or `poll`,"
-        " a scan of the library every few seconds.  [default: auto, which polls where the file"
-        " system sends no events: NFS, SMB, FUSE]",
+        help="How changes are noticed: by `events` from the kernel, or by `poll`, which scans the"
+        " library every few seconds.  [default: auto, which polls where the"
+        " file system sends no events: NFS, SMB, FUSE]",
     ),
     click.option(
         "--trust",
         type=click.Choice(get_args(Trust)),
-        help="When a file counts as unchanged: if all of its `state` is equal, or `mtime` and size"
-        " alone, so that archives stay while files are hashed again after a chmod.  [default:"
-        " state]",
+        help="What shows that a file is unchanged: its whole `state`, or `mtime` and size alone, so"
+        " that archives stay while files are hashed again after a chmod.  [default: state]",
     ),
     click.option(
         "--read-timeout",
         type=float,
         metavar="SECONDS",
-        help="Time after which a read fails whose disk or share doesn't answer, in seconds; 0"
-        " waits without limit.  [default: 30]",
+        help="Seconds after which a read fails if the disk or the share doesn't answer; 0: never."
+        "  [default: 30]",
     ),
     click.option(
         "--hash-rate",
         type=float,
         metavar="MIB",
-        help="Highest rate of reading to compute checksums, in MiB a second; 0 sets no limit."
-        "  [default: 0]",
+        help="Most MiB per second that are read to compute checksums; 0: no limit.  [default: 0]",
     ),
     click.option(
         "--uid",
         metavar="USER",
-        help="The owner that all files and folders are shown with, by number or name.  [default:"
-        " that of the source]",
+        help="Owner of all files and folders, by number or name.  [default: the source's]",
     ),
-    click.option("--gid", metavar="GROUP", help="The group, likewise."),
+    click.option(
+        "--gid",
+        metavar="GROUP",
+        help="Group of all files and folders, by number or name.  [default: the source's]",
+    ),
     click.option(
         "--umask",
         metavar="OCTAL",
-        help="Octal umask, such as 022; replaces the permission bits of the sources.  [default:"
-        " those of the source]",
+        help="Octal umask, such as 022; replaces the source's permission bits.  [default: the"
+        " source's bits]",
     ),
     click.option(
         "-o",
         "options",
         metavar="OPTION",
         multiple=True,
-        help="A mount option of FUSE itself, passed on as it is.",
+        help="A mount option of FUSE, passed on unchanged.",
     ),
     click.option(
         "--log-level",
         type=click.Choice(get_args(LogLevel)),
-        help="The lowest level of messages in the log.  [default: info]",
+        help="Level of the log on stderr.  [default: info]",
     ),
 )
 
 
 def mount_options(command: _Command[P, R]) -> _Command[P, R]:
-    """What only a mount can be told."""
+    """The options of a mount alone."""
     for option in reversed(_MOUNT_OPTIONS):
         command = option(command)
     return command
