@@ -256,7 +256,11 @@ class Desktop:
             return {}
         # Side panes are lists with no column headers, or one.
         columns, table = max(
-            ((_columns(table), table) for table in window.all("table")),
+            (
+                (_columns(table), table)
+                for role in ("table", "tree table")  # the latter in Thunar 4.20
+                for table in window.all(role)
+            ),
             key=lambda pair: pair[0],
             default=(0, window),
         )

@@ -140,7 +140,7 @@ async def test_stuck_threads_are_made_up_for(hang: Hang, clock: MockClock) -> No
     hang.release()
     await until(lambda: threads.stuck == 0)
     assert threads._limiter.total_tokens == 2
-    assert threads._limiter.borrowed_tokens == 0
+    await until(lambda: threads._limiter.borrowed_tokens == 0)  # given back a little later
     assert not threads._limiters
 
 

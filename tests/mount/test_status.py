@@ -145,17 +145,22 @@ def test_reads_and_bytes_are_those_of_readers(game: Path, library: Path, mount: 
     assert quantiles == sorted(quantiles)
     assert 0 < quantiles[0] <= quantiles[-1] <= durations["longest"] <= durations["seconds"]
     assert found["requests"]["open"]["count"] == 1
-    # The kernel has them now: a second reader is no work, and isn't counted. But for pages that
-    # the kernel has taken back meanwhile, as it may at any time.
-    archive.read_bytes()
-    kept = status(mounted)["reads"]["bytes"]
-    assert size <= kept < 2 * size
+
+    # The kernel has them now: a second reader is no work, and isn't counted.
+    # Unless somebody else needs memory, or has emptied its cache, just then: so again.
+    def is_known() -> bool:
+        nonlocal reads
+        reads = status(mounted)["reads"]
+        archive.read_bytes()
+        return status(mounted)["reads"] == reads
+
+    poll("the kernel to have all of it", is_known)
     # Then it hasn't any more.
     with archive.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         assert status(mounted)["open"]["handles"] == 1
         assert len(file.read()) == size
-    assert status(mounted)["reads"]["bytes"] == kept + size
+    assert status(mounted)["reads"]["bytes"] >= reads["bytes"] + size
     poll("the handle to be closed", lambda: status(mounted)["open"]["handles"] == 0)
 
 

@@ -35,7 +35,7 @@ from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
 import pyfuse3
 import trio
 
-from tests.support.waiting import SECONDS
+from tests.support.waiting import SECONDS, poll
 
 Op = Literal["read", "stat", "open"]
 OPS: Final[tuple[Op, ...]] = ("read", "stat", "open")
@@ -394,7 +394,6 @@ def faultfs(source: Path, place: Path, seconds: float = 100) -> Iterator[tuple[P
     # Not at the top: the file system itself has no use for it.
     from bench.process import start  # noqa: PLC0415
     from tests.support.mounting import Notifications, environment  # noqa: PLC0415
-    from tests.support.waiting import poll  # noqa: PLC0415
 
     mountpoint, control, log = (place / f"faultfs{end}" for end in ("", ".socket", ".log"))
     mountpoint.mkdir()
