@@ -31,7 +31,7 @@ from zipfs.errors import EXIT_CODES
 from zipfs.library.rules.categories import PARTS
 from zipfs.library.rules.general import LITTER_FILES, LITTER_FOLDERS
 from zipfs.library.rules.playlists import IMAGES, PLATFORMS, RAW, TABLES
-from zipfs.system.filesystems import _KINDS, _LOCAL, _NEVER_CHANGES, _NO_EVENTS, footing_of
+from zipfs.system.filesystems import rows
 
 ROOT: Final = Path(__file__).parents[1]
 MANUAL: Final = ROOT / "zipfs/manual"
@@ -134,17 +134,11 @@ def _options(*commands: str, but: Iterable[str] = ()) -> str:
 
 
 def _file_systems() -> str:
-    """Kinds of which the same is to be said stand together."""
-    found: dict[tuple[str, str, str], list[str]] = {}
-    for kind in sorted({*_LOCAL, *_NEVER_CHANGES, *_KINDS}):
-        said = footing_of(kind, ())
-        found.setdefault((said.level, said.what, said.remedy), []).append(kind)
-    order = ("ok", "note", "warning", "problem")
     return items(
-        f"{names(kinds)} ({level}): {what}." + (f" Remedy: {remedy}." if remedy else "")
-        for (level, what, remedy), kinds in sorted(
-            found.items(), key=lambda one: (order.index(one[0][0]), one[1])
-        )
+        f"{names(row.kinds)} ({row.level}): {row.note}."
+        + (f" Remedy: {row.remedy}." if row.remedy else "")
+        for row in rows()
+        if row.level != "problem"  # views of the kernel, where no library is
     )
 
 
@@ -232,7 +226,9 @@ PARTS_OF_IT: Final[dict[str, Callable[[], str]]] = {
     "verify": lambda: _options("verify", but=archive_options()),
     "exit-statuses": _statuses,
     "filesystems": _file_systems,
-    "no-events": lambda: wrapped(names(_NO_EVENTS)),
+    "no-events": lambda: wrapped(
+        names(sorted(kind for row in rows() if not row.events for kind in row.kinds))
+    ),
     "platforms": lambda: wrapped(names(sorted(PLATFORMS))),
     "discs": _discs,
     "categories": lambda: wrapped(names(PARTS)),
