@@ -180,7 +180,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--publish",
         action="store_true",
-        help=f"put figures, plots and README's table into the repository ({PUBLISHED}/)",
+        help=f"put figures, plots and the documents' tables into the repository ({PUBLISHED}/)",
     )
     return parser.parse_args()
 

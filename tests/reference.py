@@ -11,7 +11,6 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 
 from tests.strictzip import (
@@ -157,14 +156,28 @@ def _pack(kind: str, fields: Mapping[str, str], values: Change, changes: Change)
 
 
 def dos_date_time(mtime: int) -> tuple[int, int]:
-    """DOS date and time of *mtime*, by the standard library's calendar."""
-    first = datetime(1980, 1, 1, tzinfo=UTC)
-    last = datetime(2107, 12, 31, 23, 59, 58, tzinfo=UTC)
-    seconds = max(-(1 << 33), min(mtime, 1 << 33))  # both beyond DOS time, within datetime
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
-    moment = max(first, min(moment, last))
-    date = (moment.year - 1980) << 9 | moment.month << 5 | moment.day
-    return date, moment.hour << 11 | moment.minute << 5 | moment.second // 2
+    """DOS date and time of *mtime*, by arithmetic on days and not by a library's calendar."""
+    days, seconds = divmod(max(315532800, min(mtime, 4354819198)), 86400)
+    year, month, day = _civil(days)
+    date = (year - 1980) << 9 | month << 5 | day
+    return date, seconds // 3600 << 11 | seconds // 60 % 60 << 5 | seconds % 60 // 2
+
+
+def _civil(days: int) -> tuple[int, int, int]:
+    """Year, month and day of the Gregorian calendar, *days* after 1970-01-01.
+
+    Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms": years begin
+    in March, so that the leap day is the last of its year.
+    """
+    era, day_of_era = divmod(days + 719468, 146097)
+    year_of_era = (
+        day_of_era - day_of_era // 1460 + day_of_era // 36524 - day_of_era // 146096
+    ) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    month_from_march = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * month_from_march + 2) // 5 + 1
+    month = month_from_march + 3 if month_from_march < 10 else month_from_march - 9
+    return year_of_era + era * 400 + (month <= 2), month, day
 
 
 def timestamp(mtime: int) -> bytes:

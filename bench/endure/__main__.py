@@ -1,6 +1,6 @@
 """`make endure`: a day's work in an hour, and whether memory, threads and open files stay flat.
 
-A mount of a library made for it, behind nginx as README.md configures it, serves what a busy home
+A mount of a library made for it, behind nginx as the manual configures it, serves what a busy home
 server does in a day: a household and its friends, two front ends that scan, a backup, a
 thumbnailer, somebody who keeps changing things. :data:`KINDS` lists a day's work.
 

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from textwrap import wrap
 from typing import Final
 
 from rich.box import SIMPLE
 from rich.table import Table
 
 from bench.speed.reach import number
-from bench.speed.results import NULLFS, PEERS, STORED, ZIPFS, Results, Row, Series, Spread
+from bench.speed.results import (
+    BINDFS,
+    BUILT,
+    NULLFS,
+    PEERS,
+    STORED,
+    STREAMED,
+    ZIPFS,
+    Results,
+    Row,
+    Series,
+    Spread,
+)
 
 GB: Final = 1e9
+_WIDTH: Final = 80
+"""Columns of what isn't a table."""
 MET: Final = {True: "met", False: "NOT MET", None: "?"}
 
 
@@ -118,20 +133,60 @@ def _table(first: str, *columns: str) -> Table:
 # ---------------------------------------------------------------- Markdown
 
 
+_LIMITS: Final = (STORED, NULLFS, BINDFS)
+"""What zipfs can't exceed, or what does as little; all other peers send a ZIP another way."""
+_BRIEF: Final = ("first", "cached", "ranges-4k-cached", "ranges-4k-first", "resume")
+_BRIEF_PEERS: Final = (STORED, STREAMED, BUILT)
+
+
 def markdown(results: Results) -> str:
-    """README's table, and what one has to know to read it."""
-    peers = [peer for peer in PEERS if any(peer in row.series for row in results.rows)]
-    lines = [
+    """The manual's tables, narrow enough for a terminal, and what one has to know to read them."""
+    limits = [peer for peer in PEERS if peer in _LIMITS]
+    others = [peer for peer in PEERS if peer not in _LIMITS]
+    parts = (*_markdown(results, limits), *_markdown(results, others), _footnote(results))
+    return "\n\n".join(parts)
+
+
+def brief(results: Results) -> str:
+    """README's table: some rows, without the spread."""
+    rows = [row for row in compared(results) if row.key in _BRIEF]
+    peers = [peer for peer in _BRIEF_PEERS if any(peer in row.series for row in rows)]
+    lines = _header(peers)
+    for row in rows:
+        ratios = (row.ratio(peer) for peer in peers)
+        lines.append(_line(row, (number(one.median) if one else "" for one in ratios)))
+    note = (
+        f"Medians of {results.date}, {results.cpus} CPUs, Linux {results.linux}. The ratios are of"
+        " zipfs to the other. Where the unit is ms, less is better."
+    )
+    return "\n".join([*lines, "", *wrap(note, _WIDTH)])
+
+
+def _markdown(results: Results, peers: Collection[str]) -> list[str]:
+    """One table against those of *peers* that were measured, if there are any."""
+    rows = [row for row in compared(results) if row.series.keys() & set(peers)]
+    there = [peer for peer in peers if any(peer in row.series for row in rows)]
+    if not there:
+        return []
+    lines = _header(there)
+    for row in rows:
+        ratios = (row.ratio(peer) for peer in there)
+        lines.append(
+            _line(row, (f"{number(one.median)} ({_range(one)})" if one else "" for one in ratios))
+        )
+    return ["\n".join(lines)]
+
+
+def _header(peers: Collection[str]) -> list[str]:
+    return [
         f"| | zipfs | {' | '.join(f'to {PEERS[peer]}' for peer in peers)} |",
         f"|---|--:|{'--:|' * len(peers)}",
     ]
-    for row in compared(results):
-        value = f"{number(row.series[ZIPFS].value.median)} {row.unit}"
-        ratios = (row.ratio(peer) for peer in peers)
-        cells = (f"{number(one.median)} ({_range(one)})" if one else "" for one in ratios)
-        lines.append(f"| {row.what} | {value} | {' | '.join(cells)} |")
-    lines += ["", _footnote(results)]
-    return "\n".join(lines)
+
+
+def _line(row: Row, cells: Iterable[str]) -> str:
+    value = f"{number(row.series[ZIPFS].value.median)} {row.unit}"
+    return f"| {row.what} | {value} | {' | '.join(cells)} |"
 
 
 def _range(ratio: Spread) -> str:
@@ -143,7 +198,8 @@ def _footnote(results: Results) -> str:
     versions = "; ".join(f"{about.name}: {about.version}" for about in results.about.values())
     stored = "" if STORED not in results.about else " Where the unit is ms, less is better."
     limit = f"{fuse_limit(results)} ".lstrip()
-    return (
+    text = (
         f"Medians (min–max) of up to {results.rounds} rounds on {results.date}, archives of"  # noqa: RUF001
         f" {sizes}, {results.cpus} CPUs, Linux {results.linux}.{stored} {limit}{versions}."
     )
+    return "\n".join(wrap(text, _WIDTH, break_on_hyphens=False))

@@ -17,7 +17,7 @@ from typing import Final
 import pytest
 import trio
 
-from tests.support.mounting import poll
+from tests.support.waiting import SECONDS, poll
 from zipfs.library.filestate import FileState
 from zipfs.library.scan import SourceFile
 
@@ -122,14 +122,14 @@ def source_file(root: Path, source: str | bytes) -> SourceFile:
     return SourceFile(os.path.basename(name), name, FileState.of(status))
 
 
-async def until(condition: Callable[[], object], seconds: float = 20) -> None:
+async def until(condition: Callable[[], object], seconds: float = SECONDS) -> None:
     """Give way to threads and other tasks until *condition* holds; only a defect takes long."""
     with trio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110 - what threads do sets no event
             await trio.sleep(0.002)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = SECONDS) -> None:
     """The same where no loop runs."""
     poll("a condition", condition, seconds)
 

@@ -26,6 +26,7 @@ import zipfs
 from tests.fs.lab import Progress, open_below, root_only, unprivileged
 from tests.strictzip import read_archive
 from tests.support.libraries import content, expected, make_file, make_game, tree
+from tests.support.waiting import SECONDS
 from zipfs.errors import ChangedError as AnyChangedError
 from zipfs.index import hash_file
 from zipfs.index.index import Index
@@ -361,13 +362,13 @@ def test_closing_while_others_read(
 
     def waiting(*arguments: object) -> None:
         begun.set()
-        assert go_on.wait(20)
+        assert go_on.wait(SECONDS)
         read_source(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(archivefile, "read_source", waiting)
     with ThreadPoolExecutor(1) as pool:
         reading_it = pool.submit(archive.read_at, 100, 1000)
-        assert begun.wait(20)
+        assert begun.wait(SECONDS)
         archive.close()
         assert len(open_below(game)) == 1
         go_on.set()
@@ -378,7 +379,7 @@ def test_closing_while_others_read(
 def test_two_threads_open_the_same_file(
     game: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=SECONDS)
     open_file = archivefile.open_file
 
     def together(*arguments: object, **options: object) -> int:

@@ -19,6 +19,7 @@ import trio.testing
 from tests.fs.conftest import SETTLE, Tree
 from tests.fs.lab import FakeTime, open_below, until
 from tests.support.libraries import content, expected, make_file, make_game
+from tests.support.waiting import SECONDS
 from zipfs.catalog import game as game_module
 from zipfs.catalog import games as games_module
 from zipfs.catalog.nodes import Archive, File, Folder
@@ -330,7 +331,7 @@ async def test_a_look_that_began_before_the_doubt_is_no_answer(
         found = examine(*arguments, **keywords)  # type: ignore[arg-type]  # passed on as they came
         if not looked.is_set():
             looked.set()
-            assert go_on.wait(20)
+            assert go_on.wait(SECONDS)
         return found
 
     monkeypatch.setattr(sealer, "examine", slow)
@@ -466,7 +467,7 @@ async def test_its_end_saves_what_was_hashed_so_far(
     def slow(self: FileHasher, limit: int) -> object:
         if self._state.size == 2:
             reading.set()
-            assert go_on.wait(20)
+            assert go_on.wait(SECONDS)
         return advance(self, limit)
 
     monkeypatch.setattr(FileHasher, "advance", slow)
@@ -680,7 +681,7 @@ async def test_clients_that_poll_cost_nothing(
     step = threading.Semaphore(0)
 
     def stepwise(self: FileHasher, limit: int) -> object:
-        assert step.acquire(timeout=20)
+        assert step.acquire(timeout=SECONDS)
         return advance(self, limit)
 
     monkeypatch.setattr(FileHasher, "advance", stepwise)
@@ -713,7 +714,7 @@ async def test_a_stuck_game_delays_nobody_else(
 
     def stuck(game: bytes, *rest: object, **keywords: object) -> object:
         if game == b"roms/stuck":
-            assert go_on.wait(20)
+            assert go_on.wait(SECONDS)
         return examine(game, *rest, **keywords)  # type: ignore[arg-type]  # passed on as they came
 
     monkeypatch.setattr(sealer, "examine", stuck)

@@ -22,7 +22,7 @@ from zipfs.library.filestate import Checksums, FileState
 from zipfs.library.scan import SourceFile
 
 PATIENCE = 0.1
-LONG = 10.0
+LONG = 120.0
 
 
 class Results:

@@ -20,9 +20,11 @@ from zipfs.catalog.nodes import Folder
 from zipfs.errors import ConfigError, StaleError
 from zipfs.index.index import Index
 from zipfs.library.filestate import FileState
-from zipfs.library.lists import ListedLibrary, ListScan
+from zipfs.library.library import Library
+from zipfs.library.lists import ListScan, WithLists
 from zipfs.library.rules.general import Selection
 from zipfs.library.scan import Entry, LeftOut
+from zipfs.library.view import find_games
 from zipfs.sealing.members import FIXED_TIME, Style
 from zipfs.sealing.offline import seal_all
 from zipfs.sealing.outcomes import Absent, Impossible, Outcome, Plain, Sealed, Unsettled, Version
@@ -54,8 +56,8 @@ def lists(place: Path, library: Path) -> Path:
     return folder
 
 
-def listed(library: Path, lists: Path, folder: bytes = b".lists") -> ListedLibrary:
-    return ListedLibrary(str(library), str(lists), shown_in=folder, prefix=b"/library/")
+def listed(library: Path, lists: Path, folder: bytes = b".lists") -> WithLists:
+    return WithLists(Library(str(library)), str(lists), shown_in=folder, prefix=b"/library/")
 
 
 @pytest.fixture
@@ -493,7 +495,7 @@ def test_removed(library: Path, lists: Path, sealer: Sealer) -> None:
 def test_it_is_sealed_offline_as_well(library: Path, lists: Path, sealer: Sealer) -> None:
     write_list(lists / "bulk.list", text_of(library, MEMBERS))
     write_list(lists / "bad.list", b"nonsense")
-    games = list(sealer.library.games(sealer.policy))
+    games = list(find_games(sealer.library, sealer.policy))
     assert [path for path, _ in games if path.startswith(b".lists")] == [
         b".lists/bad",
         b".lists/bulk",
@@ -599,13 +601,12 @@ async def test_asked_for_before_it_is_listed(library: Path, lists: Path, tree: T
 
 
 async def test_noticed_when_told(library: Path, lists: Path, running: Tree, sealer: Sealer) -> None:
-    library_ = sealer.library
-    assert isinstance(library_, ListedLibrary)
+    shown_at = sealer.library.watched()[os.fsencode(lists)]
     await until(lambda: running.games._surveyed)
     text = text_of(library, MEMBERS)
     write_list(lists / "bulk.list", text)
-    assert library_.shown_at([b"x.list", b"y", b".list", b""]) == {b".lists/x", b".lists"}
-    running.catalog.changed(library_.shown_at([b"bulk.list", b".bulk.list.tmp"]))
+    assert shown_at([b"x.list", b"y", b".list", b""]) == {b".lists/x", b".lists"}
+    running.catalog.changed(shown_at([b"bulk.list", b".bulk.list.tmp"]))
     await until(lambda: running.games.by_archive(b".lists/bulk.zip"))
     before = await running.archive(".lists/bulk.zip")
     unpublished: list[bytes] = []

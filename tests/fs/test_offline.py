@@ -15,14 +15,15 @@ from tests.fs.lab import FakeTime, Progress
 from tests.support.libraries import content, expected, make_file, make_game
 from zipfs.index.hash_file import hash_file
 from zipfs.index.index import Index
+from zipfs.library.view import find_games
 from zipfs.sealing import offline
-from zipfs.sealing.offline import Game, Summary, seal_all, seal_one
+from zipfs.sealing.offline import FoundGame, Summary, seal_all, seal_one
 from zipfs.sealing.outcomes import Plain, Sealed, Unhashed
 from zipfs.sealing.sealer import Sealer
 
 
-def games(sealer: Sealer) -> list[Game]:
-    return list(sealer.library.games(sealer.policy))
+def games(sealer: Sealer) -> list[FoundGame]:
+    return list(find_games(sealer.library, sealer.policy))
 
 
 def test_all_games_are_sealed(library: Path, sealer: Sealer) -> None:

@@ -37,11 +37,12 @@ from tests.model.mapped import Mapped
 from tests.model.shelf import CHANGES, Game, Shelf
 from tests.model.versions import Epoch, ModelError, Version, check
 from tests.support.libraries import tree
-from tests.support.mounting import Mounted, Mounts, poll
+from tests.support.mounting import Mounted, Mounts
+from tests.support.waiting import poll
 
 MAX_HANDLES: Final = 12
 MAX_MAPPINGS: Final = 3
-SETTLE_SECONDS: Final = 20.0
+SETTLE_SECONDS: Final = 200.0
 """For all games to be shown as they are: usually it takes one or two."""
 _ALIGNMENT: Final = 4096  # of what is read with O_DIRECT
 
@@ -140,7 +141,7 @@ class World:
         self._close_all()
         try:
             if self._threads:  # worth the seconds that files stay open after their last reader
-                poll("files to be closed", lambda: not self.mounted.library_descriptors(), 20)
+                poll("files to be closed", lambda: not self.mounted.library_descriptors())
             self.mounted.unmount()
         except BaseException:
             self.mounted.force()

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.planned import PlannedArchive, held
-from tests.property.strategies import files, sparse_files
+from tests.property.strategies import files, sparse_files, times
 from tests.reference import File, archive, dos_date_time
 from tests.strictzip import read_archive
+from zipfs.archive import records
 from zipfs.archive.layout import Data, Layout
 from zipfs.archive.records import Member, archive_time, central_header, end_records, local_header
 
@@ -148,6 +149,11 @@ def test_order_moves_members_and_changes_nothing_in_them(
         for each in archives
     ]
     assert found[0] == found[1]
+
+
+@given(times | st.integers(-(1 << 70), 1 << 70))
+def test_dos_time_is_the_calendars(mtime: int) -> None:
+    assert records.dos_date_time(mtime) == dos_date_time(mtime)
 
 
 @given(st.integers(-(1 << 70), 1 << 70))

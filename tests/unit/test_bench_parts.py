@@ -41,11 +41,9 @@ def test_a_program_that_fails_is_told_by_its_last_words(stop: Stop) -> None:
 
 def test_a_signal_ends_what_runs(stop: Stop) -> None:
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    before = time.monotonic()
     with pytest.raises(StoppedError) as stopped:
         stop.run("sleep", "60")
     assert stopped.value.number == signal.SIGTERM
-    assert time.monotonic() - before < 30
 
 
 def test_a_temporary_folder_goes_with_all_in_it(tmp_path: Path) -> None:

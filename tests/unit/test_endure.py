@@ -20,7 +20,7 @@ from bench.endure.flat import Point, is_flat, judge_memory, judge_quiet, theil_s
 from bench.endure.library import EXCUSED, Library
 from bench.endure.probe import Probe, Process, Sample
 from tests.model.versions import ModelError
-from tests.support.mounting import poll
+from tests.support.waiting import poll
 from zipfs.archive.validators import nginx_etag
 
 HOUR = 3600.0

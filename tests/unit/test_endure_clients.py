@@ -14,8 +14,9 @@ from urllib.parse import unquote
 
 import pytest
 
+from bench.endure import clients
 from bench.endure.clients import BROKEN, MISSING, PREFIX, Clients
-from bench.endure.library import EXCUSED, HOMEBREW, Library
+from bench.endure.library import HOMEBREW, Library
 from bench.endure.programs import Programs
 from bench.web import ADDRESS, Server
 from tests.model.versions import ModelError
@@ -202,7 +203,8 @@ def test_a_client_that_hangs_stops_doing_so_in_a_quiet_moment(
     untouched: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Library, "stable", lambda self, *groups: [untouched.archive])
+    monkeypatch.setattr(clients, "HANG", (3600.0, 3600.0))
     threading.Timer(0.3, untouched.quiet.set).start()
     began = time.monotonic()
     assert untouched.clients.hang(random.Random(1), 1) == 1
-    assert 0.2 < time.monotonic() - began < EXCUSED / 6
+    assert time.monotonic() - began > 0.2

@@ -15,9 +15,9 @@ from typing import Final, Protocol
 import trio
 
 from zipfs.catalog.game import Game
-from zipfs.library.library import Library
 from zipfs.library.rules.general import Policy
 from zipfs.library.scan import Entry, LeftOut, Origins, Place
+from zipfs.library.view import LibraryView
 from zipfs.logs import Once
 from zipfs.sealing.outcomes import Examination, Version
 from zipfs.sealing.sealer import Sealer
@@ -167,7 +167,7 @@ def lane_of(path: bytes) -> tuple[str, bytes]:
 
 
 async def survey(
-    library: Library,
+    library: LibraryView,
     policy: Policy,
     threads: Threads,
     tell: Callable[[bytes, Iterable[LeftOut]], object] = lambda folder, left_out: None,
@@ -226,7 +226,7 @@ async def survey(
         tell(source, left_out)
 
 
-def _look(library: Library, source: bytes, origins: Origins, name: bytes) -> Entry | LeftOut:
+def _look(library: LibraryView, source: bytes, origins: Origins, name: bytes) -> Entry | LeftOut:
     """What *name* in the folder *source* is."""
     path = join(source, name)
     try:

@@ -29,8 +29,8 @@ from typing import Final, NamedTuple
 import trio
 
 from zipfs.catalog.scanner import lane_of
-from zipfs.library.library import Library
 from zipfs.library.scan import LeftOut, SourceFile
+from zipfs.library.view import LibraryView
 from zipfs.sealing.outcomes import Examination, Unhashed, Unsettled
 from zipfs.system.lanes import Threads
 from zipfs.system.paths import is_within
@@ -193,7 +193,7 @@ class Omissions:
 class Reviews(Omissions):
     """The book of what *library* doesn't show."""
 
-    def __init__(self, library: Library, threads: Threads) -> None:
+    def __init__(self, library: LibraryView, threads: Threads) -> None:
         super().__init__()
         self._library = library
         self._in_thread = threads.run
