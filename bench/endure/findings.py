@@ -69,8 +69,8 @@ def judge(course: Course) -> None:
     later = [sample for sample in course.samples if sample.when >= course.warm]
     moments = quiet_moments(course.samples)
     found = [
-        judge_memory(f"memory, {told}", [(s.when, getattr(s.daemon, key)) for s in later], run=run)
-        for key, told in (("uss", "its own (USS)"), ("pss", "proportional"), ("rss", "resident"))
+        judge_memory(f"memory, {label}", [(s.when, getattr(s.daemon, key)) for s in later], run=run)
+        for key, label in (("uss", "its own (USS)"), ("pss", "proportional"), ("rss", "resident"))
     ]
     found += [
         judge_memory(
@@ -134,10 +134,10 @@ def _found(course: Course) -> Table:
     first, last = course.samples[0], course.samples[-1]
     table.add_row("GB received over HTTP", f"{course.received / 1e9:.1f}")
     table.add_row("CPU of the daemon, s", f"{last.daemon.cpu - first.daemon.cpu:.0f}")
-    for told, value in _COURSES.items():
-        digits = 2 if "on disk" in told else 0
+    for label, value in _COURSES.items():
+        digits = 2 if "on disk" in label else 0
         table.add_row(
-            f"{told}: first, last, most", _three([value(s) for s in course.samples], digits)
+            f"{label}: first, last, most", _three([value(s) for s in course.samples], digits)
         )
     return table
 
