@@ -178,11 +178,12 @@ def fill(
     filled = 0
     for piece in plan:
         if isinstance(piece, Data):
-            count = read(piece.source, piece.offset, view[filled : filled + piece.length])
-            filled += count
-            if count < piece.length:
+            end = filled + piece.length
+            filled += read(piece.source, piece.offset, view[filled:end])
+            if filled < end:
                 break
         else:
-            view[filled : filled + len(piece)] = piece
-            filled += len(piece)
+            end = filled + len(piece)
+            view[filled:end] = piece
+            filled = end
     return filled

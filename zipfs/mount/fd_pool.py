@@ -46,14 +46,16 @@ class Loan:
     """What a thread has of the pool until :meth:`end`: *files* stay open, *room* stays free."""
 
     pool: FdPool
-    files: dict[Key, OpenFile]
+    files: list[OpenFile | None]
+    """In the order they were asked for; None for those that aren't in the pool."""
     room: int
     """How many files it may open for the pool."""
 
     def end(self) -> None:
         """Give all of it back; once, when the thread has ended, and before any adoption."""
-        for file in self.files.values():
-            file.users -= 1
+        for file in self.files:
+            if file:
+                file.users -= 1
         self.pool.release(self.room)
 
 
@@ -83,18 +85,12 @@ class FdPool:
             self._files.move_to_end(file.key)
 
     def lend(self, keys: Iterable[Key], room: int) -> Loan:
-        """Those of the files *keys* that are open, and room for up to *room* of the others."""
-        files: dict[Key, OpenFile] = {}
-        missing: set[Key] = set()
-        for key in keys:
-            if key in files:
-                continue
-            if file := self._files.get(key):
+        """The files *keys*, as far as they are open, and room for up to *room* of the others."""
+        files = [self._files.get(key) for key in keys]
+        for file in files:
+            if file:
                 file.users += 1
-                files[key] = file
-            else:
-                missing.add(key)
-        wanted = min(room, len(missing))
+        wanted = min(room, files.count(None))
         return Loan(self, files, self.reserve(wanted) if wanted else 0)
 
     def reserve(self, wanted: int) -> int:

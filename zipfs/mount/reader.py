@@ -12,14 +12,13 @@ Open files are kept in a pool of limited size (R4).
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import heapq
 import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import trio
@@ -27,7 +26,7 @@ import trio
 from zipfs.archive.layout import Data, Piece, fill
 from zipfs.library.files import Blocks, Key, close_all, key_of, open_file, open_files, read_source
 from zipfs.library.scan import SourceFile
-from zipfs.mount.fd_pool import CLOSED, FdPool, Loan, OpenFile
+from zipfs.mount.fd_pool import CLOSED, FdPool, OpenFile
 from zipfs.system.lanes import Threads
 from zipfs.system.process import Limits
 
@@ -127,7 +126,7 @@ class Reader:
         """The files of *content* that are to stay open, open and pinned."""
         sources = self._to_pin(content.files)
         loan = self._pool.lend(map(key_of, sources), len(sources))
-        missing = [source for source in sources if key_of(source) not in loan.files]
+        missing = [source for source, file in zip(sources, loan.files, strict=True) if not file]
         open_them = functools.partial(open_files, provable=bool(content.digests))
         opened = await self._in_thread(
             open_them,
@@ -137,7 +136,7 @@ class Reader:
             discard=lambda late: close_all(late.values()),
             ended=loan.end,
         )
-        pinned = list(loan.files.values())
+        pinned = [file for file in loan.files if file]
         pinned += [self._pool.adopt(key, descriptor) for key, descriptor in opened.items()]
         for file in pinned:
             file.pins += 1
@@ -281,13 +280,14 @@ class PendingRead:
         """
         reader, content, done = self._reader, self._content, self._done
         pieces = list(content.plan(self._offset + done, len(self._view) - done))
-        sources = [content.files[piece.source] for piece in pieces if isinstance(piece, Data)]
+        numbers = list(dict.fromkeys(piece.source for piece in pieces if isinstance(piece, Data)))
         # Room for one: of the files that the thread opens, it keeps the last.
-        loan = reader._pool.lend(map(key_of, sources), 1)
+        loan = reader._pool.lend([key_of(content.files[number]) for number in numbers], 1)
         opened = await reader._in_thread(
             self._read_rest,
             pieces,
-            loan,
+            dict(zip(numbers, loan.files, strict=True)),
+            bool(loan.room),
             lane=self._lane,
             discard=lambda late: close_all([late[1]] if late else []),
             ended=loan.end,
@@ -298,32 +298,33 @@ class PendingRead:
         reader._give_buffer(self._view)
         return self._view
 
-    def _read_rest(self, pieces: Sequence[Piece], loan: Loan) -> tuple[Key, int] | None:
+    def _read_rest(
+        self, pieces: Sequence[Piece], files: Mapping[int, OpenFile | None], keep: bool
+    ) -> tuple[Key, int] | None:
         """Fill the rest of the view with *pieces*, in a worker thread.
 
-        Files that aren't in *loan* are opened, one at a time. The last of them is returned
-        for the pool, if *loan* has room for it: the next read probably continues in it.
+        *files* has the file of each source, None if it has to be opened; so they are, one at a
+        time. If it is to *keep* one, the last of them is returned, for the pool: the next read
+        probably continues in it.
         """
         reader, content = self._reader, self._content
-        last: tuple[Key, int] | None = None
-        with contextlib.ExitStack() as closing:
+        opened: list[tuple[Key, int]] = []  # one at most
 
-            def read(number: int, offset: int, part: memoryview) -> int:
-                nonlocal last
-                source = content.files[number]
-                digest = content.digests[number] if content.digests else None
-                if lent := loan.files.get(key_of(source)):
-                    descriptor = lent.descriptor
-                else:
-                    closing.close()
-                    descriptor = open_file(reader._absolute, source, provable=digest is not None)
-                    closing.callback(close_all, [descriptor])
-                    last = key_of(source), descriptor
-                read_source(descriptor, source, digest, reader._blocks, offset, part)
-                return len(part)
+        def read(number: int, offset: int, part: memoryview) -> int:
+            source = content.files[number]
+            digest = content.digests[number] if content.digests else None
+            if file := files[number]:
+                descriptor = file.descriptor
+            else:
+                if opened:
+                    close_all([opened.pop()[1]])
+                descriptor = open_file(reader._absolute, source, provable=digest is not None)
+                opened.append((key_of(source), descriptor))
+            read_source(descriptor, source, digest, reader._blocks, offset, part)
+            return len(part)
 
+        try:
             fill(pieces, self._view[self._done :], read)
-            if not loan.room:
-                return None
-            closing.pop_all()
-            return last
+            return opened.pop() if keep and opened else None
+        finally:
+            close_all([descriptor for _, descriptor in opened])
