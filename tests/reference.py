@@ -31,11 +31,13 @@ from tests.strictzip import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class File:
-    """A member to be. *data* as a number stands for so many zeros, whose CRC-32 isn't computed."""
+    """A member to be. *data* as a number stands for so many zeros, or for data read elsewhere."""
 
     name: bytes
     data: bytes | int = b""
     mtime: int = 1_600_000_000
+    checksum: int = 0
+    """The CRC-32, if *data* is a number: it isn't computed then."""
 
     @property
     def size(self) -> int:
@@ -43,14 +45,14 @@ class File:
 
     @property
     def crc32(self) -> int:
-        return 0 if isinstance(self.data, int) else zlib.crc32(self.data)
+        return self.checksum if isinstance(self.data, int) else zlib.crc32(self.data)
 
 
 class Pieces:
     """An archive out of pieces, each bytes or a number of zeros; readable at any offset."""
 
     def __init__(self, pieces: Sequence[bytes | int]) -> None:
-        self._pieces = tuple(pieces)
+        self.pieces = tuple(pieces)
         lengths = [piece if isinstance(piece, int) else len(piece) for piece in pieces]
         self._starts = list(accumulate(lengths, initial=0))
         self.size = self._starts.pop()
@@ -60,7 +62,7 @@ class Pieces:
         found = []
         number = bisect_right(self._starts, offset) - 1
         while offset < end:
-            piece, start = self._pieces[number], self._starts[number]
+            piece, start = self.pieces[number], self._starts[number]
             if isinstance(piece, int):
                 part = bytes(max(0, min(start + piece, end) - offset))
             else:
@@ -77,7 +79,7 @@ class Pieces:
         """The offset of each byte that isn't one of the zeros."""
         return [
             start + n
-            for piece, start in zip(self._pieces, self._starts, strict=True)
+            for piece, start in zip(self.pieces, self._starts, strict=True)
             if isinstance(piece, bytes)
             for n in range(len(piece))
         ]

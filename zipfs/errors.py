@@ -2,7 +2,7 @@
 
 Every exception here carries one sentence that names the thing and the remedy;
 the command line prints it as it is, without a traceback. ``EXIT_CODES`` is the
-table that README documents.
+table that the manual documents (``zipfs help exit-statuses``).
 """
 
 from __future__ import annotations
@@ -22,6 +22,12 @@ class ZipfsError(Exception):
 
 class ConfigError(ZipfsError):
     """An option, a config file or one of its keys is wrong."""
+
+    exit_code = 2
+
+
+class TopicError(ZipfsError):
+    """The manual has no such topic, or nothing of what was searched for."""
 
     exit_code = 2
 
@@ -102,7 +108,7 @@ EXIT_CODES: dict[int, str] = {
     ZipfsError.exit_code: (
         "an unexpected error; the log has its traceback. Or the output can't be written"
     ),
-    ConfigError.exit_code: "wrong usage, an unknown option or config key, a bad value",
+    ConfigError.exit_code: "wrong usage, an unknown option, topic or config key, a bad value",
     LibraryError.exit_code: "no such library or game, or it can't be read",
     MountpointError.exit_code: "mount point missing, not empty, in use, or not mounted",
     FuseError.exit_code: "FUSE is missing, or the system forbids this mount",

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.fs.lab import until
 from tests.support.libraries import content, make_file
 from zipfs.index import hash_file as filehasher_module
 from zipfs.index import hash_queue as hasher_module
@@ -21,7 +22,7 @@ from zipfs.library.filestate import Checksums, FileState
 from zipfs.library.scan import SourceFile
 
 PATIENCE = 0.1
-LONG = 10.0
+LONG = 120.0
 
 
 class Results:
@@ -98,13 +99,6 @@ def opened(folder: Path) -> list[str]:
 
 def make_hasher(folder: Path, patience: float | None = PATIENCE) -> Hasher:
     return Hasher(lambda name: os.fsencode(folder) + b"/" + name, patience)
-
-
-async def until(condition: object) -> None:
-    assert callable(condition)
-    with trio.fail_after(LONG):
-        while not condition():  # noqa: ASYNC110 - set by other threads, too
-            await trio.sleep(0.001)
 
 
 async def test_others_are_hashed(tmp_path: Path, disk: Disk, nursery: trio.Nursery) -> None:

@@ -86,7 +86,7 @@ class Bench:
         self.hasher.add(SourceFile(name, name, state), b"game", asked=False)
 
     async def done(self) -> Results:
-        await until(lambda: not len(self.hasher), 60)
+        await until(lambda: not len(self.hasher))
         assert self.hasher.pending_bytes == 0
         return self.results
 
@@ -101,7 +101,7 @@ class Bench:
                     return True
             return False
 
-        await until(there, 60)
+        await until(there)
         return found
 
 
@@ -142,6 +142,17 @@ async def test_it_hashes(bench: Bench, tmp_path: Path) -> None:
     assert wrong(results, *names, *SIZES) == []
     assert len(results.hashed_[b"big"].blocks) == 71 * 8
     assert results.hashed_[odd].crc32 == zlib.crc32(b"odd")
+
+
+async def test_a_daemon_older_than_the_packages_finds_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that runs while it is upgraded asks for the process by its old name."""
+    old = "import sys; sys.path[:] = sys.argv[1:]; from zipfs.hashing import main; main(1)"
+    monkeypatch.setattr(hash_process, "COMMAND", old)
+    bench.add("small", "big")
+    bench.start()
+    assert wrong(await bench.done(), "small", "big") == []
 
 
 async def test_errors_come_through(bench: Bench, tmp_path: Path) -> None:
@@ -212,7 +223,7 @@ async def test_it_ends_with_its_pipe(bench: Bench, caplog: pytest.LogCaptureFixt
     assert bench.hasher._worker
     bench.hasher._worker.dismiss()
     bench.hasher._rate = 0
-    await until(lambda: child not in children(), 60)
+    await until(lambda: child not in children())
     assert wrong(await bench.done(), "other") == []
     # We heard of its end first, and killed what was left of it.
     assert "hashing other: the process has " in caplog.text
@@ -279,7 +290,7 @@ async def test_idle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("0", "1", "2"):
         bench.add(name)
         assert wrong(await bench.done(), name) == []
-        await until(lambda: not children(), 60)
+        await until(lambda: not children())
 
 
 @pytest.mark.parametrize(
@@ -299,7 +310,7 @@ async def test_it_doesnt_start(
         patch.setattr(sys, "executable", program)
         bench.add("0")
         bench.start()
-        await until(lambda: bench.hasher._failures > 5, 60)
+        await until(lambda: bench.hasher._failures > 5)
     results = await bench.done()
     assert wrong(results, "0") == []
     assert [record.getMessage() for record in caplog.records] == [

@@ -10,16 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trio
 
-from tests.fs.conftest import SETTLE, sealed
+from tests.fs.conftest import SETTLE, Tree, sealed
 from tests.fs.lab import FakeTime, open_below, unprivileged, until
-from tests.fs.test_catalog import Tree
 from tests.support.libraries import MTIME, content, make_file, make_game
 from tests.support.lists import Wanted, expected_of, text_of, write_list
 from zipfs.catalog import game as game_module
 from zipfs.catalog.nodes import Folder
-from zipfs.catalog.tree import Catalog
 from zipfs.errors import ConfigError, StaleError
 from zipfs.index.index import Index
 from zipfs.library.filestate import FileState
@@ -31,7 +28,6 @@ from zipfs.sealing.offline import seal_all
 from zipfs.sealing.outcomes import Absent, Impossible, Outcome, Plain, Sealed, Unsettled, Version
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.permissions import Access
-from zipfs.system.process import Limits
 
 LIST = b".lists/bulk"
 MEMBERS: list[Wanted] = [
@@ -65,25 +61,6 @@ def listed(library: Path, lists: Path, folder: bytes = b".lists") -> ListedLibra
 @pytest.fixture
 def sealer(library: Path, lists: Path, index: Index, clock: FakeTime) -> Sealer:
     return Sealer(listed(library, lists), index, globs=(b"roms/*",), settle=SETTLE)
-
-
-@pytest.fixture
-def tree(sealer: Sealer) -> Tree:
-    return Tree(Catalog(sealer, Limits(64, 8)))
-
-
-@pytest.fixture
-async def running(tree: Tree, nursery: trio.Nursery) -> Tree:
-    """The same with its work in the background."""
-    nursery.start_soon(tree.catalog.run)
-    return tree
-
-
-@pytest.fixture
-def stale(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was found out is taken as it is for no time at all."""
-    monkeypatch.setattr(game_module, "FRESH", 0.0)
-    monkeypatch.setattr(game_module, "_SHARE", 0.0)
 
 
 def version_of(sealer: Sealer, name: str = "bulk") -> Version:

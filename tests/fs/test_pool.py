@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fs.lab import open_below, source_file, wait_for
+from tests.support.waiting import SECONDS
 from zipfs.errors import ChangedError
 from zipfs.library.files import Key, key_of, open_file, open_files
 from zipfs.mount import fd_pool as pool_module
@@ -178,7 +179,7 @@ def test_closing_is_not_waited_for_and_counts_until_it_is_done(
     go_on = threading.Event()
 
     def slow(descriptor: int) -> None:
-        assert go_on.wait(20)
+        assert go_on.wait(SECONDS)
         close(descriptor)
 
     with monkeypatch.context() as patch:

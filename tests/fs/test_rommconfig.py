@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from tests.fs.lab import root_only, unprivileged, until
+from tests.support.waiting import SECONDS
 from zipfs.errors import ConfigError
 from zipfs.library.policy import MAX_SIZE, load_rules
 from zipfs.library.rules.romm import Rules
@@ -90,7 +91,7 @@ def test_what_may_not_be_read(place: Path) -> None:
 
 
 async def test_no_file_no_following() -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(SECONDS):
         await Adopted(None).config.follow()
 
 

@@ -8,16 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trio
 
-from tests.fs.conftest import SETTLE, sealed
+from tests.fs.conftest import SETTLE, Tree, sealed
 from tests.fs.lab import FakeTime, open_below, until
-from tests.fs.test_catalog import Tree
 from tests.support.libraries import content, expected, make_file, make_game
 from tests.support.lists import text_of, write_list
-from zipfs.catalog import game as game_module
 from zipfs.catalog.scanner import survey
-from zipfs.catalog.tree import Catalog
 from zipfs.index.index import Index
 from zipfs.library.library import Library
 from zipfs.library.lists import ListedLibrary
@@ -37,7 +33,6 @@ from zipfs.sealing.outcomes import (
 )
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.lanes import Threads
-from zipfs.system.process import Limits
 
 GAME = "roms/psx/Final"
 FILES = {
@@ -77,25 +72,6 @@ def varied(library: Path, *variants: Variant) -> VariedLibrary:
 @pytest.fixture
 def sealer(games: Path, index: Index, clock: FakeTime) -> Sealer:
     return Sealer(varied(games), index, globs=(b"roms/*/*",), settle=SETTLE)
-
-
-@pytest.fixture
-def tree(sealer: Sealer) -> Tree:
-    return Tree(Catalog(sealer, Limits(64, 8)))
-
-
-@pytest.fixture
-async def running(tree: Tree, nursery: trio.Nursery) -> Tree:
-    """The same with its work in the background."""
-    nursery.start_soon(tree.catalog.run)
-    return tree
-
-
-@pytest.fixture
-def stale(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was found out is taken as it is for no time at all."""
-    monkeypatch.setattr(game_module, "FRESH", 0.0)
-    monkeypatch.setattr(game_module, "_SHARE", 0.0)
 
 
 def version_of(sealer: Sealer, path: str) -> Version:

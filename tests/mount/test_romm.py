@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.libraries import expected_archive, make_game
-from tests.support.mounting import Mounted, Mounts, poll, run_zipfs
+from tests.support.mounting import Mounted, Mounts, run_zipfs
 from tests.support.selections import CASES
+from tests.support.waiting import poll
 
 GAME = "roms/psx/Game"
 

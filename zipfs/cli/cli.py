@@ -16,6 +16,7 @@ from rich.console import Console
 from zipfs import __version__
 from zipfs.cli import report
 from zipfs.cli.command_doctor import doctor
+from zipfs.cli.command_help import manual
 from zipfs.cli.command_mounts import prepare, tune, unmount
 from zipfs.cli.command_status import status
 from zipfs.cli.command_verify import verify
@@ -70,7 +71,7 @@ def cli() -> None:
     """
 
 
-for _command in (doctor, prepare, status, tune, unmount, verify):
+for _command in (doctor, manual, prepare, status, tune, unmount, verify):
     cli.add_command(_command)
 
 

@@ -45,8 +45,12 @@ def mountpoint_of(mountpoint: str | None, config: str | None) -> str:
     help="Unmount even if it is in use: downloads under way go on to their end, which is the"
     " daemon's end as well.",
 )
-@click.option("--if-mounted", is_flag=True, help="Do nothing, and be content, if there is none.")
-@click.option("--noted", metavar="FILE", help="What `prepare --note FILE` has mounted, only that.")
+@click.option("--if-mounted", is_flag=True, help="Succeed without a mount, too.")
+@click.option(
+    "--noted",
+    metavar="FILE",
+    help="Unmount what `prepare --note FILE` has mounted, and nothing else.",
+)
 def unmount(
     mountpoint: str | None, config: str | None, lazy: bool, if_mounted: bool, noted: str | None
 ) -> None:
@@ -90,7 +94,7 @@ def _unmount_noted(file: str, *, lazy: bool) -> bool:
 
 @click.command(short_help="Mount for a service that has no right to; see systemd/zipfs@.service.")
 @click.option("--config", metavar="FILE", required=True, help="TOML file, as that of `mount`.")
-@click.option("--note", metavar="FILE", help="Where to note down what was mounted, for `unmount`.")
+@click.option("--note", metavar="FILE", help="The file in which the mount is noted for `unmount`.")
 def prepare(config: str, note: str | None) -> None:
     """Mount, and have the service manager keep the descriptor for `zipfs mount`.
 

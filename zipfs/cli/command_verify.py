@@ -63,16 +63,16 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     "--rate",
     type=click.FloatRange(min=0),
     metavar="MIB",
-    help="How many MiB a second are read, at most; 0: as many as the disk gives.  [default: what"
-    " the config file has as hash-rate, or else 0]",
+    help="Highest rate of reading, in MiB a second; 0 sets no limit.  [default: hash-rate of the"
+    " config file, or else 0]",
 )
 @click.option(
     "--max-time",
     callback=_seconds,
     metavar="DURATION",
-    help="Stop after so many seconds, or 90min, or 1h30m: the next run carries on.",
+    help="Stop after so many seconds, or 90min, or 1h30m, with status 0: the next run continues.",
 )
-@click.option("--restart", is_flag=True, help="Begin anew instead of carrying on.")
+@click.option("--restart", is_flag=True, help="Begin again instead of continuing.")
 @click.option("--json", "as_json", is_flag=True, help="For programs instead of people.")
 def verify(
     rate: float | None, max_time: float | None, restart: bool, as_json: bool, **given: Any

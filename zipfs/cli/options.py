@@ -36,27 +36,27 @@ _ARCHIVE_OPTIONS = (
     click.option(
         "--selection",
         type=click.Choice(get_args(SelectionName)),
-        help="By whose rules: `general`, all but what operating systems leave behind, or those of"
-        " `romm`.  [default: general]",
+        help="The rules for games and their files: `general`, all but what operating systems leave"
+        " behind, or those of `romm`.  [default: general]",
     ),
     click.option(
         "--romm-config",
         metavar="FILE",
-        help="RomM's config.yml, for what it leaves out and where it looks for games.  [default:"
-        " what RomM does without one]",
+        help="RomM's config.yml: what it excludes, and where it has games.  [default: RomM's"
+        " defaults]",
     ),
     click.option(
         "--exclude",
         metavar="PATTERN",
         multiple=True,
-        help="Files and folders to leave out of archives, by name, such as '*.nfo', or by path in"
+        help="Files and folders to skip in archives, by name, such as '*.nfo', or by path in"
         " the library, such as 'roms/*/*/extras'; can be given several times.",
     ),
     click.option(
         "--include",
         metavar="PATTERN",
         multiple=True,
-        help="Files and folders to take in that would be left out; can be given several times.",
+        help="Files and folders to take in that would be skipped; can be given several times.",
     ),
     click.option(
         "--portable-names",
@@ -80,23 +80,25 @@ _ARCHIVE_OPTIONS = (
         "--playlist-platforms",
         metavar="NAME,...",
         multiple=True,
-        help="Folders of these platforms, instead of the README's list; `default` among them"
-        " stands for that; can be given several times.  [default: default]",
+        help="Folders of these platforms, instead of the list in `zipfs help playlists`; `default`"
+        " among them stands for that list; can be given several times.  [default: default]",
     ),
     click.option(
         "--lists",
         metavar="FOLDER",
-        help="Show each X.list in FOLDER, members in the format of nginx's ZIP module, as X.zip.",
+        help="Show each X.list in FOLDER, a list of members in the format of nginx's ZIP module, as"
+        " the archive X.zip.",
     ),
     click.option(
         "--lists-folder",
         metavar="NAME",
-        help="The folder of the mount where they are shown.  [default: .lists]",
+        help="The folder of the mount that shows the archives of lists.  [default: .lists]",
     ),
     click.option(
         "--lists-prefix",
         metavar="PATH",
-        help="Where locations in lists have the library.  [default: /library/]",
+        help="The path that stands for the library in the locations of lists.  [default:"
+        " /library/]",
     ),
 )
 
@@ -112,74 +114,75 @@ _MOUNT_OPTIONS = (
     click.option(
         "--allow-other",
         is_flag=True,
-        help="Let other users, a web server's for one, into the mount. Each file can still be read"
-        " only by whom its source grants it.",
+        help="Let other users, such as the web server's, into the mount. Each file can still be"
+        " read only by those who can read its source.",
     ),
     click.option(
         "--settle",
         type=float,
         metavar="SECONDS",
-        help="How long nothing in a game's folder must have changed before its archive is shown."
+        help="Time without changes in a game's folder before its archive is shown, in seconds."
         "  [default: 2]",
     ),
     click.option(
         "--read-ahead",
         type=int,
         metavar="KIB",
-        help="The kernel's read-ahead for the mount, set if root; 0 leaves it alone."
-        "  [default: 1024]",
+        help="The kernel's read-ahead for the mount, in KiB; only root can set it; 0 leaves it as"
+        " it is.  [default: 1024]",
     ),
     click.option(
         "--watch",
         type=click.Choice(get_args(Watch)),
-        help="How to hear of changes before somebody asks: `events` from the kernel, or `poll`,"
-        " looking through the library every few seconds.  [default: auto, which polls where the"
-        " file system sends no events: NFS, SMB, FUSE]",
+        help="How changes are noticed before somebody asks: by `events` from the kernel, or `poll`,"
+        " a scan of the library every few seconds.  [default: auto, which polls where the file"
+        " system sends no events: NFS, SMB, FUSE]",
     ),
     click.option(
         "--trust",
         type=click.Choice(get_args(Trust)),
-        help="What shows that a file is unchanged: all of its `state`, or `mtime` and size alone,"
-        " so that archives stay up while files are checked again after a chmod.  [default: state]",
+        help="When a file counts as unchanged: if all of its `state` is equal, or `mtime` and size"
+        " alone, so that archives stay while files are hashed again after a chmod.  [default:"
+        " state]",
     ),
     click.option(
         "--read-timeout",
         type=float,
         metavar="SECONDS",
-        help="How long a read may wait for a disk or a share that doesn't answer before it fails;"
-        " 0 waits for ever.  [default: 30]",
+        help="Time after which a read fails whose disk or share doesn't answer, in seconds; 0"
+        " waits without limit.  [default: 30]",
     ),
     click.option(
         "--hash-rate",
         type=float,
         metavar="MIB",
-        help="How many MiB a second are read, at most, to compute checksums; 0: as many as the disk"
-        " gives.  [default: 0]",
+        help="Highest rate of reading to compute checksums, in MiB a second; 0 sets no limit."
+        "  [default: 0]",
     ),
     click.option(
         "--uid",
         metavar="USER",
-        help="Whose all files and folders are said to be, by number or name.  [default: whose they"
-        " are]",
+        help="The owner that all files and folders are shown with, by number or name.  [default:"
+        " that of the source]",
     ),
-    click.option("--gid", metavar="GROUP", help="The same of the group."),
+    click.option("--gid", metavar="GROUP", help="The group, likewise."),
     click.option(
         "--umask",
         metavar="OCTAL",
-        help="Which permissions nobody has, such as 022; all others everybody has, whatever the"
-        " sources grant.  [default: what they grant]",
+        help="Octal umask, such as 022; replaces the permission bits of the sources.  [default:"
+        " those of the source]",
     ),
     click.option(
         "-o",
         "options",
         metavar="OPTION",
         multiple=True,
-        help="A mount option of FUSE's own, passed on as it is.",
+        help="A mount option of FUSE itself, passed on as it is.",
     ),
     click.option(
         "--log-level",
         type=click.Choice(get_args(LogLevel)),
-        help="How much to say on stderr.  [default: info]",
+        help="The lowest level of messages in the log.  [default: info]",
     ),
 )
 

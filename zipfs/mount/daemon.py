@@ -300,7 +300,7 @@ def _raise_limit() -> int:
 def _mount(operations: Operations, mount: _Mount, settings: Settings) -> None:
     # libfuse's name for a mount that is there already; fuse_session_mount in fuse_lowlevel.h.
     path = mount.path if mount.device is None else f"/dev/fd/{mount.device}"
-    with _captured_stderr() as said:
+    with _captured_stderr() as said, _undisturbed():
         try:
             pyfuse3.init(operations, path, mount.options)
         except RuntimeError as error:
@@ -308,6 +308,17 @@ def _mount(operations: Operations, mount: _Mount, settings: Settings) -> None:
             lines = [line for line in said() if line]
             reason = lines[-1] if lines else str(error)
             raise FuseError(f"can't mount on {settings.mountpoint}: {reason}") from None
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals wait, or reach other threads: libfuse 3.17 takes an interrupted waitpid(2) for a
+    mount that failed."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

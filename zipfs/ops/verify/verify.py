@@ -17,8 +17,8 @@ aren't those any more, has not been written: its disk, controller or memory has 
   some seconds at most behind.
 
 tmpfs and overlayfs tell nothing of what a program writes through a map after the first store
-(README): there such a file is taken for a damaged one, and rightly so, for a mount would give the
-same wrong bytes.
+(``zipfs help http``): there such a file is taken for a damaged one, and rightly so, for a mount
+would give the same wrong bytes.
 
 Blocking, in the caller's thread.
 """
