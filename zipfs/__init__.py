@@ -1,6 +1,7 @@
 """zipfs shows every multi-file game of a library as one virtual, seekable .zip file.
 
-README.md tells how to use it; each module's docstring tells the theory of its part.
+``zipfs help`` is the manual, DESIGN.md the contract; each module's docstring tells the theory of
+its part.
 What is named here can be used from other programs, on any platform.
 """
 

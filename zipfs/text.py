@@ -11,17 +11,17 @@ _UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def shown(path: bytes) -> str:
-    """*path* for a line of the log: on one line, whatever bytes are in it."""
+    """*path* as text on one line, whatever bytes are in it; for the log."""
     return clean(path.decode("utf-8", "backslashreplace"))
 
 
 def clean(text: object) -> str:
-    """*text* without what a terminal would take for an order."""
+    """*text* with control characters escaped, so that a terminal doesn't interpret them."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 def size(count: float) -> str:
-    """Bytes as people read them: ``1.5 GiB``."""
+    """A number of bytes: ``1.5 GiB``."""
     if count < _KIB:
         return f"{count:.0f} bytes"
     power = 1
@@ -31,7 +31,7 @@ def size(count: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """A span of time, to be planned with: ``3 min 20 s``."""
+    """A span of time, with two units at most: ``3 min 20 s``."""
     whole = round(seconds)
     for unit, name, smaller, small in _SPANS:
         if whole >= unit:
@@ -44,7 +44,7 @@ _SPANS: Final = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1,
 
 
 def duration(seconds: float | None) -> str:
-    """How long a request took: ``13 µs``, ``1.20 ms``."""
+    """The duration of a request: ``13 µs``, ``1.20 ms``; empty for None."""
     if seconds is None:
         return ""
     if seconds < 1e-3:
@@ -64,11 +64,11 @@ def counted(count: int, one: str, *, at_least: bool = False) -> str:
 
 
 def quoted(path: str) -> str:
-    """*path* as a shell takes it, and as any terminal shows it."""
+    """*path* quoted for a shell; as a Python literal if it isn't printable."""
     text = shlex.quote(path)
     return text if text.isprintable() else repr(path)
 
 
 def printable(path: str) -> str:
-    """*path* as any terminal shows it."""
+    """*path*; as a Python literal if it isn't printable."""
     return path if path.isprintable() else repr(path)

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import IO, Final
 
 from bench.process import start
-from tests.support.mounting import as_user, environment, poll, processes_with
+from tests.support.mounting import as_user, environment, processes_with
 from tests.support.users import NOBODY
+from tests.support.waiting import poll
 
 _SCREEN: Final = (Path(__file__).parent / "screen.py").read_text()
 _PYTHON: Final = "/usr/bin/python3"
@@ -34,7 +35,7 @@ PROGRAMS: Final = (
 )  # fmt: skip
 ZONE: Final = 2
 """Hours that the desktop is east of Greenwich."""
-SECONDS: Final = 30.0
+SECONDS: Final = 240.0
 """How long to wait for what should take a moment; less than a test's own time."""
 
 _OPENBOX: Final = """\
@@ -255,7 +256,11 @@ class Desktop:
             return {}
         # Side panes are lists with no column headers, or one.
         columns, table = max(
-            ((_columns(table), table) for table in window.all("table")),
+            (
+                (_columns(table), table)
+                for role in ("table", "tree table")  # the latter in Thunar 4.20
+                for table in window.all(role)
+            ),
             key=lambda pair: pair[0],
             default=(0, window),
         )

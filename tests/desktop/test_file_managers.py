@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from tests.desktop import shelf
 from tests.desktop.managers import MANAGERS, Manager, answer
 from tests.desktop.session import Desktop
 from tests.support.libraries import content, expected, make_file, make_game, sha256, tree
-from tests.support.mounting import Mounted, poll, temporary_folder
+from tests.support.mounting import Mounted, temporary_folder
+from tests.support.waiting import poll
 
 EACH = pytest.mark.parametrize("manager", MANAGERS, ids=lambda manager: manager.program)
 ARCHIVE = f"{shelf.GAME}.zip"
@@ -37,17 +39,19 @@ def test_listing(manager: Manager, folder: Path, library: Path, desktop: Desktop
     assert list(rows) == list(shelf.SHOWN)
     for name in (ARCHIVE, f"{shelf.SMALL}.zip"):
         assert manager.columns(rows[name]) == manager.expected(folder / name)
-    assert manager.columns(rows[shelf.SINGLE]).kind == "folder"
+    assert manager.columns(rows[shelf.SINGLE]).kind in ("folder", "Folder")
 
     # The picture's thumbnail: then they have looked at all that they wanted to look at.
     icon = rows[shelf.PICTURE].icon
     poll("a thumbnail", lambda: shelf.COLOUR in desktop.pixels(icon))
+
+    def icon_of(name: str) -> bytes:
+        return desktop.pixels(rows[name].icon)
+
     # A line's background changes from one to the next, so these are two further down.
-    archive, stored, disc = (
-        desktop.pixels(rows[name].icon) for name in (f"{shelf.SMALL}.zip", shelf.STORED, shelf.DISC)
-    )
-    assert archive == stored
-    assert archive != disc
+    archive = f"{shelf.SMALL}.zip"
+    poll("the same icon", lambda: icon_of(archive) == icon_of(shelf.STORED))
+    assert icon_of(archive) != icon_of(shelf.DISC)
 
     desktop.click(rows[ARCHIVE].name)
     desktop.wait_text(f'"{ARCHIVE}"')
@@ -58,6 +62,8 @@ def test_listing(manager: Manager, folder: Path, library: Path, desktop: Desktop
 @EACH
 def test_free_space(manager: Manager, folder: Path, library: Path, desktop: Desktop) -> None:
     """It is that of the library's disk, as no archive takes any; 0 would look like a full one."""
+    if manager.program == "pcmanfm" and "libgtk-3" in _libraries("pcmanfm"):
+        pytest.skip("a status bar of GTK 3 doesn't tell screen readers what is at its end")
     before = os.statvfs(library)
     manager.open(desktop, folder)
     said = desktop.wait_text("Free space: ")
@@ -68,6 +74,12 @@ def test_free_space(manager: Manager, folder: Path, library: Path, desktop: Desk
     if "Total" in said:
         total = after.f_blocks * after.f_frsize / _GIB
         assert _gib(said, "Total: ") == pytest.approx(total, abs=0.1)
+
+
+def _libraries(program: str) -> str:
+    path = shutil.which(program)
+    assert path
+    return subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout
 
 
 def _gib(text: str, before: str) -> float:

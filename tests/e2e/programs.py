@@ -16,7 +16,7 @@ import pytest
 from tests.e2e import downloads
 from tests.support.mounting import MARKER
 
-SECONDS: Final = 60.0
+SECONDS: Final = 240.0
 """How long a program may take; only a defect comes near it."""
 
 # Debian keeps servers and games out of an ordinary user's PATH.

@@ -13,7 +13,7 @@ from bench import games
 from tests.e2e import curl
 from tests.e2e.expected import Expected, sha256_of
 from tests.e2e.programs import environment, run, running
-from tests.support.mounting import poll
+from tests.support.waiting import SECONDS, poll
 
 GAME: Final = games.FOLDERS[0].game
 ROOT: Final = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def test_demo(fuse: None, no_process_left: None, place: Path) -> None:
         assert sha256_of(file) == expected.sha256()
 
         demo.send_signal(signal.SIGINT)
-        assert demo.wait(60) == 0, said.read_text()
+        assert demo.wait(SECONDS) == 0, said.read_text()
     assert list(home.iterdir()) == []
     assert str(home) not in Path("/proc/self/mountinfo").read_text()
     for word in ("Traceback", "Warning", "by force"):

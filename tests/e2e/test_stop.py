@@ -14,7 +14,8 @@ from tests.e2e.expected import Expected, sha256_of
 from tests.e2e.programs import ARIA2C, WGET, run, running
 from tests.e2e.site import SERVERS, Serve, reload
 from tests.support.libraries import content, make_game
-from tests.support.mounting import Mounts, poll
+from tests.support.mounting import Mounts
+from tests.support.waiting import SECONDS, poll
 
 GAME: Final = "roms/ps2/Game"
 # Much more than all buffers between the mount and the reader of a pipe hold.
@@ -76,7 +77,7 @@ def test_killed_during_a_download(
             assert download.wait() == curl.PARTIAL
         # It need not come to the end of what is on its way to it; what it has, it notes down.
         client.send_signal(signal.SIGINT)
-        assert client.wait(60) != 0
+        assert client.wait(SECONDS) != 0
         assert by_aria2c.with_name(f"{by_aria2c.name}.aria2").exists()
     assert BEGINNING <= len(received) < expected.size
     by_curl.write_bytes(received)

@@ -13,7 +13,8 @@ from tests.e2e import curl
 from tests.e2e.expected import Expected
 from tests.e2e.site import SERVERS, Serve
 from tests.support.libraries import content, make_game
-from tests.support.mounting import Mounted, Mounts, poll
+from tests.support.mounting import Mounted, Mounts
+from tests.support.waiting import poll
 
 HUGE: Final = 20 << 30
 
@@ -59,7 +60,7 @@ def test_while_20_gib_are_hashed(library: Path, mount: Mounts, serve: Serve) -> 
         poll("the huge file to be hashed on", lambda: _is_open(mounted, "disc.bin"))
         assert curl.get(late).body == Expected(folder)[:]
 
-    mounted.wait_archive("roms/x/Huge", 100)
+    mounted.wait_archive("roms/x/Huge")
     for server in servers:
         huge = server.url_of("roms/x/Huge.zip")
         assert int(curl.head(huge).headers["content-length"]) > HUGE

@@ -17,6 +17,7 @@ from typing import Final
 import pytest
 import trio
 
+from tests.support.waiting import SECONDS, poll
 from zipfs.library.filestate import FileState
 from zipfs.library.scan import SourceFile
 
@@ -43,6 +44,20 @@ class FakeTime:
 
     def monotonic(self) -> float:
         return (time.monotonic() if self.frozen is None else self.frozen) + self.ahead
+
+
+class Progress:
+    """What a progress bar would show, in bytes."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.done = 0
+
+    def total(self, size: int) -> None:
+        self.size = size
+
+    def advance(self, size: int) -> None:
+        self.done += size
 
 
 @contextmanager
@@ -107,19 +122,16 @@ def source_file(root: Path, source: str | bytes) -> SourceFile:
     return SourceFile(os.path.basename(name), name, FileState.of(status))
 
 
-async def until(condition: Callable[[], object], seconds: float = 20) -> None:
+async def until(condition: Callable[[], object], seconds: float = SECONDS) -> None:
     """Give way to threads and other tasks until *condition* holds; only a defect takes long."""
     with trio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110 - what threads do sets no event
             await trio.sleep(0.002)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = SECONDS) -> None:
     """The same where no loop runs."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    poll("a condition", condition, seconds)
 
 
 def cached_pages(path: Path) -> list[bool]:

@@ -23,9 +23,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import zipfs
-from tests.fs.lab import open_below, root_only, unprivileged
+from tests.fs.lab import Progress, open_below, root_only, unprivileged
 from tests.strictzip import read_archive
 from tests.support.libraries import content, expected, make_file, make_game, tree
+from tests.support.waiting import SECONDS
 from zipfs.errors import ChangedError as AnyChangedError
 from zipfs.index import hash_file
 from zipfs.index.index import Index
@@ -361,13 +362,13 @@ def test_closing_while_others_read(
 
     def waiting(*arguments: object) -> None:
         begun.set()
-        assert go_on.wait(20)
+        assert go_on.wait(SECONDS)
         read_source(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(archivefile, "read_source", waiting)
     with ThreadPoolExecutor(1) as pool:
         reading_it = pool.submit(archive.read_at, 100, 1000)
-        assert begun.wait(20)
+        assert begun.wait(SECONDS)
         archive.close()
         assert len(open_below(game)) == 1
         go_on.set()
@@ -378,7 +379,7 @@ def test_closing_while_others_read(
 def test_two_threads_open_the_same_file(
     game: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=SECONDS)
     open_file = archivefile.open_file
 
     def together(*arguments: object, **options: object) -> int:
@@ -393,6 +394,7 @@ def test_two_threads_open_the_same_file(
         assert len(open_below(game)) == 1
 
 
+@pytest.mark.large
 def test_70_000_members(library: Path) -> None:
     """ZIP64 by their number; and each is found."""
     game = make_game(library, "g", {f"{n:05}": b"%05d" % n for n in range(70_000)})
@@ -642,26 +644,12 @@ def test_links_and_devices(library: Path, game: Path, caplog: pytest.LogCaptureF
 # -- In a library, and with an index ---------------------------------------------------------
 
 
-class Count:
-    """A progress."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self.done = 0
-
-    def total(self, size: int) -> None:
-        self.size = size
-
-    def advance(self, size: int) -> None:
-        self.done += size
-
-
 SIZE = sum(len(data) for data in FILES.values() if isinstance(data, bytes))
 
 
 def hashed(folder: Path, **options: object) -> int:
     """How many bytes have to be hashed to open it."""
-    count = Count()
+    count = Progress()
     opened(folder, progress=count, **options).close()
     assert count.size == count.done
     return count.done

@@ -16,13 +16,13 @@ import pytest
 import trio
 import trio.testing
 
-from tests.fs.conftest import SETTLE
+from tests.fs.conftest import SETTLE, Tree
 from tests.fs.lab import FakeTime, open_below, until
 from tests.support.libraries import content, expected, make_file, make_game
+from tests.support.waiting import SECONDS
 from zipfs.catalog import game as game_module
 from zipfs.catalog import reseal as reseal_module
-from zipfs.catalog.game import Game
-from zipfs.catalog.nodes import Archive, File, Folder, Node
+from zipfs.catalog.nodes import Archive, File, Folder
 from zipfs.catalog.tree import Catalog
 from zipfs.errors import StaleError
 from zipfs.index import hash_file
@@ -34,68 +34,6 @@ from zipfs.library.rules.romm import Rules
 from zipfs.sealing.outcomes import Examination, Sealed, Version
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.process import Limits
-
-
-class Tree:
-    """A catalog, asked by paths."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self.catalog = catalog
-        self.games = catalog._games
-
-    async def find(self, path: str) -> Node:
-        node: Node = await self.catalog.root()
-        for name in path.split("/"):
-            assert isinstance(node, Folder)
-            node = await self.catalog.lookup(node, os.fsencode(name))
-        return node
-
-    async def archive(self, path: str) -> Archive:
-        node = await self.find(path)
-        assert isinstance(node, Archive)
-        return node
-
-    async def folder(self, path: str) -> Folder:
-        node = await self.find(path) if path else await self.catalog.root()
-        assert isinstance(node, Folder)
-        return node
-
-    async def is_there(self, path: str) -> bool:
-        try:
-            await self.find(path)
-        except FileNotFoundError:
-            return False
-        return True
-
-    async def names(self, path: str) -> list[str]:
-        nodes = await self.catalog.children(await self.folder(path))
-        return [os.fsdecode(name) for name, _ in nodes]
-
-    async def sealed(self, path: str) -> Archive:
-        """The archive at *path*, which is being sealed, and isn't asked for meanwhile."""
-        await until(lambda: self.games.by_archive(os.fsencode(path)))
-        return await self.archive(path)
-
-    def was_looked_at(self, path: str) -> bool:
-        """Whether the game at *path* was, after it was invalidated."""
-        game = self.game(path)
-        last = game and game.examination
-        return bool(game and last and last.started >= game.invalidated)
-
-    def game(self, path: str) -> Game | None:
-        return self.games.get(os.fsencode(path))
-
-
-@pytest.fixture
-def tree(sealer: Sealer) -> Tree:
-    return Tree(Catalog(sealer, Limits(64, 8)))
-
-
-@pytest.fixture
-async def running(tree: Tree, nursery: trio.Nursery) -> Tree:
-    """The same with its work in the background."""
-    nursery.start_soon(tree.catalog.run)
-    return tree
 
 
 class Looks:
@@ -133,13 +71,6 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     monkeypatch.setattr(FileHasher, "__init__", counted)
     return counts
-
-
-@pytest.fixture
-def stale(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was found out is taken as it is for no time at all."""
-    monkeypatch.setattr(game_module, "FRESH", 0.0)
-    monkeypatch.setattr(game_module, "_SHARE", 0.0)
 
 
 async def a_moment() -> None:
@@ -413,7 +344,7 @@ async def test_a_look_that_began_before_the_doubt_is_no_answer(
         found = examine(*arguments, **keywords)  # type: ignore[arg-type]  # passed on as they came
         if not looked.is_set():
             looked.set()
-            assert go_on.wait(20)
+            assert go_on.wait(SECONDS)
         return found
 
     monkeypatch.setattr(sealer, "examine", slow)
@@ -549,7 +480,7 @@ async def test_its_end_saves_what_was_hashed_so_far(
     def slow(self: FileHasher, limit: int) -> object:
         if self._state.size == 2:
             reading.set()
-            assert go_on.wait(20)
+            assert go_on.wait(SECONDS)
         return advance(self, limit)
 
     monkeypatch.setattr(FileHasher, "advance", slow)
@@ -763,7 +694,7 @@ async def test_clients_that_poll_cost_nothing(
     step = threading.Semaphore(0)
 
     def stepwise(self: FileHasher, limit: int) -> object:
-        assert step.acquire(timeout=20)
+        assert step.acquire(timeout=SECONDS)
         return advance(self, limit)
 
     monkeypatch.setattr(FileHasher, "advance", stepwise)
@@ -796,7 +727,7 @@ async def test_a_stuck_game_delays_nobody_else(
 
     def stuck(game: bytes, *rest: object, **keywords: object) -> object:
         if game == b"roms/stuck":
-            assert go_on.wait(20)
+            assert go_on.wait(SECONDS)
         return examine(game, *rest, **keywords)  # type: ignore[arg-type]  # passed on as they came
 
     monkeypatch.setattr(sealer, "examine", stuck)

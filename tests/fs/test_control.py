@@ -19,6 +19,7 @@ import pytest
 import trio
 
 from tests.fs.lab import NOBODY, root_only, unprivileged, until
+from tests.support.waiting import SECONDS
 from zipfs.errors import MountpointError
 from zipfs.mount import runtime, status_client, status_server
 from zipfs.system import mounts
@@ -179,6 +180,7 @@ async def test_clients_that_never_read_hinder_nobody(
     folder: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More of them than are served at a time, and each with more to take than a socket holds."""
+    monkeypatch.setattr(status_server, "PATIENCE", 10 * SECONDS)
     large = json.dumps({"document": 1, "text": "x" * (4 << 20)}).encode()
 
     async def tell() -> bytes:
@@ -189,7 +191,7 @@ async def test_clients_that_never_read_hinder_nobody(
         for _ in range(3 * status_server.CLIENTS):
             stack.enter_context(connected(folder))
             await trio.lowlevel.checkpoint()
-        with trio.fail_after(3):  # less than they are given
+        with trio.fail_after(SECONDS):  # less than they are given
             assert await ask(folder) == json.loads(large)
 
 
@@ -205,7 +207,7 @@ async def test_a_client_that_doesnt_take_it_is_hung_up_on(
     with connected(folder) as client:
         await trio.sleep(0.5)
         received = 0
-        with trio.fail_after(5):
+        with trio.fail_after(SECONDS):
             while True:
                 try:
                     piece = client.recv(1 << 20)
@@ -351,7 +353,7 @@ async def test_no_answer(trickling: bool, folder: Path, monkeypatch: pytest.Monk
 
     with serving(folder, silent):
         try:
-            with trio.fail_after(5):
+            with trio.fail_after(SECONDS):
                 assert "is alive but has not answered for" in await refused(folder)
         finally:
             over.set()
@@ -398,9 +400,9 @@ async def test_whom_root_has_given_a_folder_may_serve_in_it(
 async def test_a_mount_that_hangs_isnt_dead(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
     monkeypatch.setattr(status_client, "PATIENCE", 0.2)
-    monkeypatch.setattr(mounts, "is_dead", lambda path: over.wait(20))
+    monkeypatch.setattr(mounts, "is_dead", lambda path: over.wait(SECONDS))
     try:
-        with trio.fail_after(5):
+        with trio.fail_after(SECONDS):
             assert "it has no socket" in await refused(folder)
     finally:
         over.set()

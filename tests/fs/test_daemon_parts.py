@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import cast
@@ -23,6 +25,7 @@ from zipfs.config import Settings
 from zipfs.errors import ConfigError, FuseError, LibraryError, MountpointError, ZipfsError
 from zipfs.library.library import Library
 from zipfs.mount import daemon, mountpoint
+from zipfs.mount.fs import Operations
 from zipfs.mount.sd_notify import Notifier, watchdog_seconds
 from zipfs.sealing import sealers
 from zipfs.system import mounts
@@ -310,6 +313,30 @@ def test_what_c_code_says_is_caught(capfd: pytest.CaptureFixture[str]) -> None:
         assert said() == ["fuse: mount failed", "\ufffd"]
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "before\nafter\n"
+
+
+def test_no_signal_interrupts_the_mounting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """libfuse 3.17 waits for a program, and takes EINTR for a mount that failed."""
+    seen = []
+
+    def init(*_: object) -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
+        seen.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        assert not heard
+
+    heard: list[int] = []
+    kept = signal.signal(signal.SIGHUP, lambda number, _: heard.append(number))
+    monkeypatch.setattr(daemon.pyfuse3, "init", init)
+    mount = daemon._Mount(str(tmp_path), None, set(), Notifier(), lambda: None)
+    try:
+        daemon._mount(cast(Operations, None), mount, Settings(library=str(tmp_path)))
+        assert seen[0] >= set(daemon._SIGNALS)
+        assert heard == [signal.SIGHUP]  # and is not lost
+    finally:
+        signal.signal(signal.SIGHUP, kept)
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(daemon._SIGNALS)
 
 
 async def test_the_stacks_of_all_tasks(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 import zipfs
 from tests.support.elsewhere import PLATFORMS
 from tests.support.libraries import content, expected, make_game
+from tests.support.waiting import SECONDS
 from zipfs.library.filestate import BLOCK
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +28,7 @@ def run(platform: str, program: str, *arguments: object) -> subprocess.Completed
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
 

@@ -16,7 +16,8 @@ from tests.fs.test_catalog import Tree
 from tests.support.escapes import NAME, make_library, write_escapes
 from zipfs.catalog.tree import Catalog
 from zipfs.index.index import Index
-from zipfs.library.lists import ListedLibrary
+from zipfs.library.library import Library
+from zipfs.library.lists import WithLists
 from zipfs.sealing.outcomes import Impossible
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.process import Limits
@@ -58,7 +59,7 @@ async def test_no_escape(
     lists.mkdir()
     names = write_escapes(lists, library, outside)
     opens.seen.clear()
-    listed = ListedLibrary(str(library), str(lists), shown_in=b".lists", prefix=b"/library/")
+    listed = WithLists(Library(str(library)), str(lists), shown_in=b".lists", prefix=b"/library/")
     tree = Tree(Catalog(Sealer(listed, index, globs=(b"*/*",), settle=SETTLE), Limits(64, 8)))
     nursery.start_soon(tree.catalog.run)
     node = await tree.sealed(".lists/control.zip")

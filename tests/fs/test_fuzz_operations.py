@@ -24,6 +24,7 @@ import trio
 
 from tests.fs.lab import open_below, until, wait_for
 from tests.support.libraries import content, expected, make_file, make_game
+from tests.support.waiting import SECONDS
 from zipfs.archive.validators import ROOT_INODE
 from zipfs.catalog.tree import Catalog
 from zipfs.mount import fd_pool as pool_module
@@ -195,7 +196,7 @@ class Fuzz:
         name = self.random.choice([*MAY, "walk", "walk", "open", "read", "read"])
         method: Callable[[], Awaitable[None]] = getattr(self, name)
         try:
-            with trio.fail_after(30):
+            with trio.fail_after(SECONDS):
                 await method()
             self.counts[name] += 1
         except pyfuse3.FUSEError as error:
@@ -308,7 +309,7 @@ async def _still_right(fuzz: Fuzz) -> None:
     wanted = expected(game)
     operations = fuzz.operations
     roms = await operations.lookup(ROOT_INODE, pyfuse3.FileNameT(b"roms"), CONTEXT)
-    with trio.fail_after(30):
+    with trio.fail_after(SECONDS):
         while True:
             try:
                 found = await operations.lookup(

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from tests.fs.inthread import is_hashing
 from tests.fs.lab import cached_pages, open_below, source_file, unprivileged, until, wait_for
 from tests.support.libraries import content, make_file
+from tests.support.waiting import SECONDS
 from zipfs.errors import ChangedError
 from zipfs.index import hash_file as filehasher_module
 from zipfs.index import hash_process as hashing_module
@@ -427,7 +428,7 @@ async def test_a_small_file_overtakes_a_big_one_between_slices(
                 added.set()
 
             token.run_sync_soon(add)
-            assert added.wait(20)
+            assert added.wait(SECONDS)
         return done
 
     monkeypatch.setattr(FileHasher, "advance", interrupted)
@@ -595,10 +596,10 @@ async def test_its_end_leaves_nothing_open(
     def slow(self: FileHasher, limit: int) -> Checksums | None:
         if self._state.size == 3 * BLOCK:
             reading.set()
-            assert go_on.wait(20)
+            assert go_on.wait(SECONDS)
         done = advance(self, limit)
         token.run_sync_soon(add)
-        assert added.wait(20)
+        assert added.wait(SECONDS)
         return done
 
     monkeypatch.setattr(FileHasher, "advance", slow)

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from tests.fs.hashed import Results
+from tests.fs.lab import until
 from tests.support.libraries import content, make_file
 from zipfs.index import hash_file as filehasher_module
 from zipfs.index import hash_queue as hasher_module
@@ -22,7 +23,7 @@ from zipfs.library.filestate import Checksums, FileState
 from zipfs.library.scan import SourceFile
 
 PATIENCE = 0.1
-LONG = 10.0
+LONG = 120.0
 
 
 class Disk:
@@ -86,13 +87,6 @@ def make_hasher(folder: Path, patience: float | None = PATIENCE) -> tuple[Hasher
     results = Results()
     hasher = Hasher(lambda name: os.fsencode(folder) + b"/" + name, results.keep, patience)
     return hasher, results
-
-
-async def until(condition: object) -> None:
-    assert callable(condition)
-    with trio.fail_after(LONG):
-        while not condition():  # noqa: ASYNC110 - set by other threads, too
-            await trio.sleep(0.001)
 
 
 async def test_others_are_hashed(tmp_path: Path, disk: Disk, nursery: trio.Nursery) -> None:

@@ -23,10 +23,11 @@ from zipfs.index import hash_process
 from zipfs.index import hash_queue as hasher_module
 from zipfs.index.hash_client import Process
 from zipfs.index.hash_file import SLICE
-from zipfs.index.hash_process import Request
+from zipfs.index.hash_process import Job
 from zipfs.index.hash_queue import Hasher, UnexpectedError
 from zipfs.library.filestate import BLOCK, FileState
 from zipfs.library.scan import SourceFile
+from zipfs.system.rates import BURST
 
 FOR_EVER = 1.0
 """Bytes per second: the first block is read, and then there is a pause of days."""
@@ -75,7 +76,7 @@ class Bench:
         self.results.request(self.hasher, SourceFile(name, name, state))
 
     async def done(self) -> Results:
-        await until(lambda: not len(self.hasher), 60)
+        await until(lambda: not len(self.hasher))
         assert self.hasher.pending_bytes == 0
         return self.results
 
@@ -90,7 +91,7 @@ class Bench:
                     return True
             return False
 
-        await until(there, 60)
+        await until(there)
         return found
 
 
@@ -212,7 +213,7 @@ async def test_it_ends_with_its_pipe(bench: Bench, caplog: pytest.LogCaptureFixt
     assert bench.hasher._worker
     bench.hasher._worker.dismiss()
     bench.hasher._rate = 0
-    await until(lambda: child not in children(), 60)
+    await until(lambda: child not in children())
     assert wrong(await bench.done(), "other") == []
     # We heard of its end first, and killed what was left of it.
     assert "hashing other: the process has " in caplog.text
@@ -279,7 +280,7 @@ async def test_idle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("0", "1", "2"):
         bench.add(name)
         assert wrong(await bench.done(), name) == []
-        await until(lambda: not children(), 60)
+        await until(lambda: not children())
 
 
 @pytest.mark.parametrize(
@@ -299,7 +300,7 @@ async def test_it_doesnt_start(
         patch.setattr(sys, "executable", program)
         bench.add("0")
         bench.start()
-        await until(lambda: bench.hasher._failures > 5, 60)
+        await until(lambda: bench.hasher._failures > 5)
     results = await bench.done()
     assert wrong(results, "0") == []
     assert [record.getMessage() for record in caplog.records] == [
@@ -335,9 +336,9 @@ def test_at_a_bounded_rate(rate: float, tmp_path: Path, monkeypatch: pytest.Monk
         for number in range(2):
             started = clock.now
             file = number, os.fsencode(tmp_path / "file"), tuple(state)
-            server._work(Request([file], SLICE, rate, 3600.0))  # type: ignore[list-item]
+            server._work(Job([file], SLICE, rate, 3600.0))  # type: ignore[list-item]
             took = clock.now - started
-            assert took == pytest.approx(10 * BLOCK / rate, rel=0.01, abs=2 * hash_process._BURST)
+            assert took == pytest.approx(10 * BLOCK / rate, rel=0.01, abs=2 * BURST)
             assert os.read(answers, 1 << 20)
             clock.now += 1e9
     finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounting import poll
+from tests.support.waiting import SECONDS, poll
 from zipfs.system import inotify as module
 from zipfs.system.inotify import Inotify
 
@@ -31,12 +31,12 @@ class Told:
             self.paths |= {os.fsdecode(path) for path in paths}
 
     def wait(self, *paths: str) -> None:
-        poll(f"{paths} to be told, not only {self.paths}", lambda: self.paths >= set(paths), 10)
+        poll(f"{paths} to be told, not only {self.paths}", lambda: self.paths >= set(paths))
         self.paths.clear()
 
     def close(self) -> None:
         self.inotify.stop()
-        self._thread.join(10)
+        self._thread.join(SECONDS)
         assert not self._thread.is_alive()
         self.inotify.close()
 

@@ -20,6 +20,7 @@ from zipfs.cli import report
 from zipfs.index.index import Index
 from zipfs.library.library import Library
 from zipfs.library.rules.playlists import Mode, Playlists
+from zipfs.library.view import find_games
 from zipfs.sealing.members import FIXED_TIME, Style
 from zipfs.sealing.offline import seal_all
 from zipfs.sealing.outcomes import Plain, Sealed, Version
@@ -318,7 +319,7 @@ def test_inspect_says_who_made_it(library: Path, shop: Shop) -> None:
 def test_it_counts_as_a_member(library: Path, shop: Shop) -> None:
     make_game(library, GAME, TWO)
     sealer = shop.sealer()
-    summary = seal_all(sealer, list(sealer.library.games(sealer.policy)))
+    summary = seal_all(sealer, list(find_games(sealer.library, sealer.policy)))
     version = shop.version()
     assert (summary.archives, summary.members) == (1, 4)
     assert summary.size == version.size

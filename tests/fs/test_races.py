@@ -24,7 +24,7 @@ from zipfs.system.inotify import Inotify
 
 ALL: Final = Selection((b"*/*",))
 SECONDS: Final = 1.0
-PATIENCE: Final = 30.0
+PATIENCE: Final = 200.0
 """For how much longer, if nothing was seen at all."""
 
 

@@ -9,13 +9,14 @@ import pytest
 import trio
 
 from tests.fs.lab import root_only, unprivileged, until
+from tests.support.waiting import SECONDS
 from zipfs.errors import ConfigError
 from zipfs.library.policy import MAX_SIZE, load_rules
 from zipfs.library.rules.romm import Rules
 from zipfs.mount import romm_follower
 from zipfs.mount.romm_follower import RommConfig
 
-HOLDS = "what it said before holds"
+HOLDS = "its previous content stays in force"
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_what_may_not_be_read(place: Path) -> None:
 
 
 async def test_no_file_no_following() -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(SECONDS):
         await Adopted(None).config.follow()
 
 

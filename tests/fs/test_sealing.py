@@ -19,6 +19,7 @@ from zipfs.index.hash_file import hash_file
 from zipfs.index.index import Index
 from zipfs.library.filestate import BLOCK
 from zipfs.library.library import Library
+from zipfs.library.view import find_games
 from zipfs.sealing.outcomes import (
     Absent,
     Examination,
@@ -473,7 +474,7 @@ def test_the_structure_is_found_out(case: str, library: Path, index: Index) -> N
         make_game(library, game, {"1": b"1", "2": b"2"})
     sealer = Sealer(Library(str(library)), index, settle=SETTLE)
     assert sealer.policy.is_game(wanted)
-    assert [path for path, _ in sealer.library.games(sealer.policy)] == [wanted]
+    assert [path for path, _ in find_games(sealer.library, sealer.policy)] == [wanted]
 
 
 def test_the_structure_may_change(library: Path, index: Index) -> None:
@@ -498,7 +499,7 @@ def test_folders_that_cant_be_entered_are_no_hindrance(
     caplog.set_level(logging.WARNING)
     with unprivileged():
         sealer = Sealer(Library(str(library)), index, settle=SETTLE)
-        assert [path for path, _ in sealer.library.games(sealer.policy)] == [b"snes/game"]
+        assert [path for path, _ in find_games(sealer.library, sealer.policy)] == [b"snes/game"]
     assert caplog.messages == []
 
 

@@ -17,6 +17,7 @@ from zipfs.library.rules.globs import Patterns
 from zipfs.library.rules.playlists import Playlists
 from zipfs.library.rules.romm import Rules
 from zipfs.library.rules.romm_config import read_rules
+from zipfs.library.view import find_games
 from zipfs.sealing import offline
 from zipfs.sealing.outcomes import Plain
 from zipfs.sealing.sealer import Sealer
@@ -29,7 +30,7 @@ def encoded(patterns: object) -> tuple[bytes, ...]:
 
 def archives(sealer: Sealer) -> dict[str, list[str]]:
     found = {}
-    for game in sealer.library.games(sealer.policy):
+    for game in find_games(sealer.library, sealer.policy):
         examination, version = offline.seal_one(sealer, game)
         if version is None:
             assert isinstance(examination.outcome, Plain), examination
@@ -70,7 +71,7 @@ def test_playlists_of_romm(name: str, library: Path, index: Index, clock: FakeTi
         settle=SETTLE,
     )
     found = {}
-    for game in sealer.library.games(sealer.policy):
+    for game in find_games(sealer.library, sealer.policy):
         _, version = offline.seal_one(sealer, game)
         if version is None:
             continue

@@ -13,6 +13,7 @@ import trio
 
 from tests.fs.lab import root_only, source_file, unprivileged, until
 from tests.support.libraries import make_game
+from tests.support.waiting import SECONDS
 from zipfs.catalog.skipped import NEWEST
 from zipfs.catalog.tree import Catalog
 from zipfs.config import Settings
@@ -56,13 +57,13 @@ async def test_an_index_that_doesnt_answer(status: Status, sealer: Sealer) -> No
     def hold() -> None:
         with sealer.index._lock:
             held.set()
-            hung.wait(60)
+            hung.wait(SECONDS)
 
     thread = threading.Thread(target=hold)
     thread.start()
     try:
         held.wait()
-        with trio.fail_after(20):
+        with trio.fail_after(SECONDS):
             for _ in range(2):
                 found = await told(status)
                 assert found["index"] is None

@@ -6,16 +6,18 @@ import contextlib
 import errno
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from zipfs.system import lanes as module
 from zipfs.system.lanes import LANE, MAX_STUCK_IN_LANE, Threads, timed_out
 
 PATIENCE = 0.05
-LONG = 10.0
+"""Seconds on a clock that the tests move: a machine with much to do may take any time."""
+LONG = 60.0
 """Seconds that nothing here takes unless it is broken."""
 
 
@@ -29,12 +31,16 @@ class Hang:
         self.most = 0
         self.inside = 0
 
+    def has(self, number: int) -> Callable[[], bool]:
+        """Whether so many have entered."""
+        return lambda: self.entered == number
+
     def __call__(self, result: object = None) -> object:
         with self._lock:
             self.entered += 1
             self.inside += 1
             self.most = max(self.most, self.inside)
-        self._released.wait(LONG)
+        self._released.wait(2 * LONG)
         with self._lock:
             self.inside -= 1
         return result
@@ -51,9 +57,41 @@ def hang() -> Iterator[Hang]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(LONG):
-        while not condition():  # noqa: ASYNC110 - set by other threads, too
-            await trio.sleep(0.001)
+    """Wait for what other threads do; trio's clock may stand still meanwhile."""
+    deadline = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < deadline
+        await trio.to_thread.run_sync(time.sleep, 0.001)
+
+
+@pytest.fixture
+def clock() -> MockClock:
+    """A clock that only moves when a test says so: no patience ends before its time."""
+    return MockClock()
+
+
+async def given_up(
+    clock: MockClock, call: Callable[[], Awaitable[object]], begun: Callable[[], bool]
+) -> OSError:
+    """The error of *call*, whose patience ends once it has *begun*."""
+    errors = []
+
+    async def run() -> None:
+        with pytest.raises(TimeoutError) as raised:
+            await call()
+        errors.append(raised.value)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await end(clock, begun)
+    return errors[0]
+
+
+async def end(clock: MockClock, begun: Callable[[], bool]) -> None:
+    """The patience of all that waits ends, once it has *begun*."""
+    await until(begun)
+    await wait_all_tasks_blocked()
+    clock.jump(PATIENCE)
 
 
 async def test_result_and_error() -> None:
@@ -66,11 +104,10 @@ async def test_result_and_error() -> None:
     assert not threads.is_stuck("a", "b")
 
 
-async def test_given_up_and_found(hang: Hang) -> None:
+async def test_given_up_and_found(hang: Hang, clock: MockClock) -> None:
     threads = Threads(2, PATIENCE)
-    with pytest.raises(TimeoutError) as raised:
-        await threads.run(hang, lane="a", item=1)
-    assert raised.value.errno == errno.ETIMEDOUT
+    error = await given_up(clock, lambda: threads.run(hang, lane="a", item=1), hang.has(1))
+    assert error.errno == errno.ETIMEDOUT
     assert threads.stuck == 1
     assert threads.is_stuck("a", 1)
     assert threads.is_stuck("a")
@@ -89,29 +126,30 @@ async def test_given_up_and_found(hang: Hang) -> None:
     assert await threads.run(int, lane="a", item=1) == 0
 
 
-async def test_stuck_threads_are_made_up_for(hang: Hang) -> None:
+async def get_stuck(threads: Threads, hang: Hang, clock: MockClock, count: int) -> None:
+    """So many threads hang in lane a, each in an item of its own."""
+    for item in range(count):
+        await given_up(clock, lambda: threads.run(hang, lane="a", item=item), hang.has(item + 1))  # noqa: B023 - called before the next
+
+
+async def test_stuck_threads_are_made_up_for(hang: Hang, clock: MockClock) -> None:
     threads = Threads(2, PATIENCE)
-    for item in range(6):
-        with pytest.raises(TimeoutError):
-            await threads.run(hang, lane="a", item=item)
+    await get_stuck(threads, hang, clock, 6)
     assert threads._limiter.total_tokens == 8
     assert await threads.run(int, lane="b") == 0
     hang.release()
     await until(lambda: threads.stuck == 0)
     assert threads._limiter.total_tokens == 2
-    assert threads._limiter.borrowed_tokens == 0
+    await until(lambda: threads._limiter.borrowed_tokens == 0)  # given back a little later
     assert not threads._limiters
 
 
-async def test_spare_threads_are_few(hang: Hang) -> None:
+async def test_spare_threads_are_few(hang: Hang, clock: MockClock) -> None:
     threads = Threads(2, PATIENCE, spare=1)
-    for item in range(3):
-        with pytest.raises(TimeoutError):
-            await threads.run(hang, lane="a", item=item)
+    await get_stuck(threads, hang, clock, 3)
     assert (hang.entered, threads._limiter.total_tokens) == (3, 3)
     # Nobody is left; to wait is limited all the same, and counts for nobody as stuck.
-    with pytest.raises(TimeoutError):
-        await threads.run(hang, lane="b")
+    await given_up(clock, lambda: threads.run(hang, lane="b"), hang.has(3))
     assert hang.entered == 3
     assert not threads.is_stuck("b")
     hang.release()
@@ -143,35 +181,32 @@ async def test_item_leaves_room_in_its_lane(hang: Hang) -> None:
     assert (hang.entered, hang.most) == (50, 1)
 
 
-async def test_lane_with_too_many_stuck_items_is_given_up(hang: Hang) -> None:
+async def test_lane_with_too_many_stuck_items_is_given_up(hang: Hang, clock: MockClock) -> None:
     threads = Threads(2, PATIENCE)
-    async with trio.open_nursery() as nursery:
-        for item in range(MAX_STUCK_IN_LANE):
-            nursery.start_soon(_given_up, threads, hang, item)
-    with trio.fail_after(LONG):
-        while threads.stuck < MAX_STUCK_IN_LANE:  # some waited in vain for a thread
-            await _given_up(threads, hang, object())
+    await get_stuck(threads, hang, clock, MAX_STUCK_IN_LANE)
+    assert threads.stuck == MAX_STUCK_IN_LANE
     with pytest.raises(TimeoutError):
         await threads.run(int, lane="a", item="another")
     assert await threads.run(int, lane="b", item="another") == 0
 
 
-async def _given_up(threads: Threads, hang: Hang, item: object) -> None:
-    with pytest.raises(TimeoutError):
-        await threads.run(hang, lane="a", item=item)
-
-
-async def test_waiting_for_a_stuck_lane_ends_with_it(hang: Hang) -> None:
+async def test_waiting_for_a_stuck_lane_ends_with_it(hang: Hang, clock: MockClock) -> None:
     """Who waits in a lane when it is found to be stuck doesn't send in another thread."""
     threads = Threads(64, PATIENCE)
+
+    async def run() -> None:
+        with pytest.raises(TimeoutError):
+            await threads.run(hang, lane="a", item=1)
+
     async with trio.open_nursery() as nursery:
         for _ in range(100):
-            nursery.start_soon(_given_up, threads, hang, 1)
+            nursery.start_soon(run)
+        await end(clock, hang.has(1))
     assert hang.entered == 1
     assert threads.stuck == 1
 
 
-async def test_discard_and_ended(hang: Hang) -> None:
+async def test_discard_and_ended(hang: Hang, clock: MockClock) -> None:
     threads = Threads(2, PATIENCE)
     discarded: list[tuple[object, int]] = []
     ended: list[int] = []
@@ -182,8 +217,11 @@ async def test_discard_and_ended(hang: Hang) -> None:
     def note() -> None:
         ended.append(threading.get_ident())
 
-    with pytest.raises(TimeoutError):
-        await threads.run(hang, "late", lane="a", discard=discard, ended=note)
+    await given_up(
+        clock,
+        lambda: threads.run(hang, "late", lane="a", discard=discard, ended=note),
+        hang.has(1),
+    )
     assert not discarded
     assert not ended, "what it was lent is still in use"
     hang.release()
@@ -199,27 +237,31 @@ async def test_discard_and_ended(hang: Hang) -> None:
     assert len(discarded) == 1
 
 
-async def test_ended_is_told_of_what_never_began(hang: Hang) -> None:
+async def test_ended_is_told_of_what_never_began(hang: Hang, clock: MockClock) -> None:
     threads = Threads(1, PATIENCE, spare=0)
-    with pytest.raises(TimeoutError):
-        await threads.run(hang, lane="a")
+    await given_up(clock, lambda: threads.run(hang, lane="a"), hang.has(1))
     ended: list[str] = []
     with pytest.raises(TimeoutError):  # its lane is stuck
         await threads.run(int, lane="a", ended=lambda: ended.append("a"))
-    with pytest.raises(TimeoutError):  # no thread is free
-        await threads.run(int, lane="b", ended=lambda: ended.append("b"))
+    # No thread is free.
+    await given_up(
+        clock, lambda: threads.run(int, lane="b", ended=lambda: ended.append("b")), hang.has(1)
+    )
     assert ended == ["a", "b"]
 
 
-async def test_late_error_is_nobodys(hang: Hang) -> None:
+async def test_late_error_is_nobodys(hang: Hang, clock: MockClock) -> None:
     threads = Threads(2, PATIENCE)
 
     def fail() -> None:
         hang()
         raise OSError(errno.EIO, "late")
 
-    with pytest.raises(TimeoutError):
-        await threads.run(fail, lane="a", discard=lambda _: pytest.fail("of what?"))
+    await given_up(
+        clock,
+        lambda: threads.run(fail, lane="a", discard=lambda _: pytest.fail("of what?")),
+        hang.has(1),
+    )
     hang.release()
     await until(lambda: threads.stuck == 0)
 
@@ -252,14 +294,15 @@ async def test_ending_just_when_given_up() -> None:
                     )
                 )
 
-    for start in range(0, 800, 8):
+    count = 0
+    while count < 800 or not got:  # on a machine with much to do nearly all may be late
         async with trio.open_nursery() as nursery:
-            for number in range(start, start + 8):
+            for number in range(count, count + 8):
                 nursery.start_soon(call, number)
+        count += 8
     await until(lambda: threads.stuck == 0)
     assert sorted(got + discarded) == sorted(made)
-    assert sorted(ended) == list(range(800))
-    assert got
+    assert sorted(ended) == list(range(count))
     assert threads._limiter.total_tokens == 8
 
 
@@ -300,7 +343,7 @@ async def test_map() -> None:
         await threads.map(lambda n: 1 // n, [2, 1, 0], lane="a", key=int)
 
 
-async def test_map_goes_around_what_hangs(hang: Hang) -> None:
+async def test_map_goes_around_what_hangs(hang: Hang, clock: MockClock) -> None:
     threads = Threads(4, PATIENCE)
 
     def look(number: int) -> int:
@@ -309,7 +352,14 @@ async def test_map_goes_around_what_hangs(hang: Hang) -> None:
         return number
 
     wanted = [0, 1, None, 3, 4, None, 6]
-    assert await threads.map(look, range(7), lane="a", key=int) == wanted
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def run() -> None:
+            assert await threads.map(look, range(7), lane="a", key=int) == wanted
+
+        await end(clock, hang.has(1))
+        await end(clock, hang.has(2))
     assert [threads.is_stuck("a", number) for number in range(7)] == [n is None for n in wanted]
     # Now that they are known nobody goes in again, by whichever way they are asked for.
     assert await threads.map(look, range(7), lane="a", key=int) == wanted
@@ -322,18 +372,17 @@ async def test_map_goes_around_what_hangs(hang: Hang) -> None:
     assert await threads.map(look, range(7), lane="a", key=int) == list(range(7))
 
 
-async def test_map_may_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_map_may_take_long(clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Patience is for one thing; a big folder on a slow disk is many."""
-    monkeypatch.setattr(module, "_CHUNK", 0.05)
-    threads = Threads(1, 0.5)
+    monkeypatch.setattr(module, "_CHUNK", 0.0)
+    threads = Threads(1, PATIENCE)
 
     def look(number: int) -> int:
-        time.sleep(0.02)
+        trio.from_thread.run_sync(clock.jump, PATIENCE / 10)
         return number
 
-    started = time.monotonic()
     assert await threads.map(look, range(60), lane="a", key=int) == list(range(60))
-    assert time.monotonic() - started > 0.5
+    assert clock.current_time() > 5 * PATIENCE
 
 
 async def test_map_takes_an_error_of_the_source_for_no_answer() -> None:
@@ -348,9 +397,13 @@ async def test_map_takes_an_error_of_the_source_for_no_answer() -> None:
     assert threads.stuck == 0
 
 
-async def test_map_with_no_thread_to_be_had(hang: Hang) -> None:
+async def test_map_with_no_thread_to_be_had(hang: Hang, clock: MockClock) -> None:
     threads = Threads(1, PATIENCE, spare=0)
-    with pytest.raises(TimeoutError):
-        await threads.run(hang, lane="b")
-    with trio.fail_after(LONG):  # once, and not for each of them
-        assert await threads.map(str, range(1000), lane="a", key=int) == [None] * 1000
+    await given_up(clock, lambda: threads.run(hang, lane="b"), hang.has(1))
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def run() -> None:
+            assert await threads.map(str, range(1000), lane="a", key=int) == [None] * 1000
+
+        await end(clock, hang.has(1))  # once, and not for each of them

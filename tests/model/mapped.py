@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import IO, Final
 
+from tests.support.waiting import SECONDS
+
 _CHILD: Final = """
 import mmap, os, struct, sys
 descriptor = os.open(sys.argv[1], os.O_RDONLY)
@@ -51,14 +53,14 @@ class Mapped:
         found = _out(self._process).read(max(0, min(length, self.size - offset)))
         if len(found) == min(length, self.size - offset):
             return found
-        assert self._process.wait(30) == -signal.SIGBUS
+        assert self._process.wait(SECONDS) == -signal.SIGBUS
         return None
 
     def close(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe
             pipe.close()
-        self._process.wait(30)
+        self._process.wait(SECONDS)
 
 
 def _out(process: subprocess.Popen[bytes]) -> IO[bytes]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 
-import pytest
 from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
@@ -68,7 +67,6 @@ for _name in sorted({**CHANGES, **READS}.keys() - _SLOW):
     setattr(Machine, _name, _rule(_name))
 
 
-@pytest.mark.timeout(300)  # half a minute, if the machine has nothing else to do
 def test_every_read_is_of_one_version(mount: Mounts) -> None:
     run_state_machine_as_test(
         type("Machine", (Machine,), {"mounts": mount}),

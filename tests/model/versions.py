@@ -161,18 +161,40 @@ class History:
         self.epochs.append(Epoch(version, sources, now))
         return True
 
-    def identify(self, inode: int, size: int, mtime_ns: int, now: float) -> Version:
-        """The version with these validators; fails if they can't be (DESIGN V1, V2, V4)."""
+    def identify(
+        self, inode: int, size: int, mtime_ns: int, now: float, recent: float = RECENT
+    ) -> Version:
+        """The version with these validators; raises :exc:`ModelError` if none has them.
+
+        Nor may it be older than *recent*, in seconds (DESIGN V1, V2, V4).
+        """
         version = self.versions.get(inode)
         if version is None:
             raise ModelError(f"{self.path} was never this: inode {inode:x}, {size} bytes")
         check(size == version.size, f"{self.path}: {size} bytes, not {version.size}: {version}")
         self._check_mtime(version, mtime_ns)
         check(
-            any(epoch.version is version for epoch in self.recent(now)),
+            any(epoch.version is version for epoch in self.recent(now, recent)),
             f"{self.path} is shown as it was long ago: {version}",
         )
         return version
+
+    def identify_http(self, seconds: int, size: int, now: float, recent: float) -> Version:
+        """The same by what an ETag has: the mtime in whole seconds, and the size."""
+        version = self._seconds.get(seconds) or next(
+            (
+                one
+                for one in self.known
+                if one.size == size
+                and one.shown is None
+                and (one.first - seconds) % validators.DAY == 0
+            ),
+            None,
+        )
+        if version is None:
+            raise ModelError(f"{self.path} was never this: {size} bytes of {seconds}")
+        mtime_ns = validators.mtime_ns(seconds, version.content)
+        return self.identify(version.inode, size, mtime_ns, now, recent)
 
     def _check_mtime(self, version: Version, mtime_ns: int) -> None:
         if version.shown is not None:
@@ -202,11 +224,11 @@ class History:
         """How many versions were seen in the mount."""
         return len(self._seconds)
 
-    def recent(self, now: float) -> list[Epoch]:
-        """What it was a moment ago and since."""
+    def recent(self, now: float, seconds: float = RECENT) -> list[Epoch]:
+        """What it was so many *seconds* ago and since."""
         found = []
         for epoch in reversed(self.epochs):
-            if epoch.ended < now - RECENT:
+            if epoch.ended < now - seconds:
                 break
             found.append(epoch)
         return found

@@ -34,14 +34,15 @@ from pathlib import Path
 from typing import Final
 
 from tests.model.mapped import Mapped
-from tests.model.shelf import CHANGES, PLATFORM, Game, Shelf
+from tests.model.shelf import CHANGES, Game, Shelf
 from tests.model.versions import Epoch, ModelError, Version, check
 from tests.support.libraries import tree
-from tests.support.mounting import Mounted, Mounts, poll
+from tests.support.mounting import Mounted, Mounts
+from tests.support.waiting import poll
 
 MAX_HANDLES: Final = 12
 MAX_MAPPINGS: Final = 3
-SETTLE_SECONDS: Final = 20.0
+SETTLE_SECONDS: Final = 200.0
 """For all games to be shown as they are: usually it takes one or two."""
 _ALIGNMENT: Final = 4096  # of what is read with O_DIRECT
 
@@ -117,9 +118,9 @@ class World:
         self.counts["steps"] += 1
         rng = random.Random(f"{name} {seed}")
         if change := CHANGES.get(name):
-            self.shelf.said = "nothing"
+            self.shelf.last = "nothing"
             change[1](self.shelf, rng)
-            self.trace[-1] += f": {self.shelf.said}"
+            self.trace[-1] += f": {self.shelf.last}"
         else:
             READS[name][1](self, rng)
         self.check()
@@ -140,7 +141,7 @@ class World:
         self._close_all()
         try:
             if self._threads:  # worth the seconds that files stay open after their last reader
-                poll("files to be closed", lambda: not self.mounted.library_descriptors(), 20)
+                poll("files to be closed", lambda: not self.mounted.library_descriptors())
             self.mounted.unmount()
         except BaseException:
             self.mounted.force()
@@ -238,7 +239,7 @@ class World:
     def list(self, rng: random.Random) -> None:
         """The folder of the games: nothing in it that was never there."""
         games = {Path(game.history.path).name: game for game in self.shelf.games}
-        with os.scandir(self.mounted.path / PLATFORM) as entries:
+        with os.scandir(self.mounted.path / self.shelf.platform) as entries:
             for entry in entries:
                 game = games.get(entry.name)
                 if game is None:
@@ -272,7 +273,7 @@ class World:
         while not all(map(self._is_shown, self.shelf.games)) and time.monotonic() < deadline:
             time.sleep(0.05)
         self.shelf.store(rng)
-        self.trace[-1] += f": {self.shelf.said}"
+        self.trace[-1] += f": {self.shelf.last}"
 
     def _is_shown(self, game: Game) -> bool:
         wanted = game.history.now.version

@@ -15,6 +15,7 @@ from bench.mount import is_mounted, zipfs_program
 from tests.support.libraries import make_file, make_game, tree
 from tests.support.mounting import Mounts, as_user, environment, run_zipfs
 from tests.support.users import NOBODY, needs_root
+from tests.support.waiting import SECONDS
 from zipfs.errors import EXIT_CODES
 
 GAME = "roms/psx/Game"
@@ -266,7 +267,7 @@ def in_a_namespace(setup: str, command: Sequence[str | Path]) -> subprocess.Comp
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
 

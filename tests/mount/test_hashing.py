@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.faultfs import Faults
 from tests.support.libraries import content, expected, make_file, make_game
-from tests.support.mounting import Mounted, Mounts, poll
+from tests.support.mounting import Mounted, Mounts
+from tests.support.waiting import SECONDS, poll
 
 GAME, BIG, SMALL = (f"roms/psx/{name}" for name in ("Game", "Big", "Small"))
 SLOWLY = "--hash-rate=0.5"
@@ -110,7 +111,7 @@ def test_daemon_killed_while_the_disk_hangs(
     mounted = mount(shown)
     poll("the hashing to hang", lambda: faults.waiting(f"{GAME}/a", "read") > 0)
     mounted.process.kill()
-    mounted.process.wait(20)
+    mounted.process.wait(SECONDS)
     faults.release()
     mounted.kill()  # sees all of it end
 

@@ -18,8 +18,9 @@ import pytest
 
 from bench.mount import is_mounted, zipfs_program
 from tests.support.libraries import content, expected, expected_archive, make_file, make_game
-from tests.support.mounting import Mounted, Mounts, poll, run_zipfs
+from tests.support.mounting import Mounted, Mounts, run_zipfs
 from tests.support.users import needs_root
+from tests.support.waiting import poll
 
 GAME = "roms/psx/Game"
 
@@ -402,7 +403,7 @@ def test_few_descriptors(library: Path, mount: Mounts) -> None:
         for number in range(3)
     ]
     mounted = mount(library, program=["prlimit", "--nofile=100:100", zipfs_program()])
-    mounted.wait_sealed(3, timeout=60)
+    mounted.wait_sealed(3)
     wanted = [expected(folder) for folder in folders]
     handles = [mounted.archive(f"roms/psx/{number}").open("rb") for number in range(3)]
     try:

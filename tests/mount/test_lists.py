@@ -19,8 +19,9 @@ from tests.strictzip import read_archive
 from tests.support.escapes import make_library, write_escapes
 from tests.support.libraries import content, make_file, make_game, tree
 from tests.support.lists import Wanted, expected_of, text_of, write_list
-from tests.support.mounting import Mounted, Mounts, poll, run_zipfs
+from tests.support.mounting import Mounted, Mounts, run_zipfs
 from tests.support.users import OTHER, needs_root, run_as
+from tests.support.waiting import SECONDS, poll
 
 GAMES = 100
 SUBSET: list[Wanted] = [
@@ -101,7 +102,7 @@ def test_programs_unpack_it(
     archive = mount(games, "--lists", lists).wait_for(".lists/subset.zip")
     here = place / "unpacked"
     here.mkdir()
-    subprocess.run([*program, archive], cwd=here, check=True, capture_output=True, timeout=60)
+    subprocess.run([*program, archive], cwd=here, check=True, capture_output=True, timeout=SECONDS)
     for name, what in SUBSET:
         data = what if isinstance(what, bytes) else (games / what).read_bytes()
         assert (here / name).read_bytes() == data

@@ -26,8 +26,6 @@ from tests.support.libraries import content, expected_archive, make_file, make_g
 from tests.support.mounting import Mounted, Mounts
 from zipfs.library.filestate import BLOCK
 
-pytestmark = pytest.mark.timeout(60)
-
 ARCHIVE, SINGLE = "roms/psx/Game.zip", "roms/gb/Game.gb"
 MANY: Final = 3000
 

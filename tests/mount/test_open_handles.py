@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.libraries import Expected, content, expected, make_file, make_game
-from tests.support.mounting import Mounted, Mounts, poll
+from tests.support.mounting import Mounted, Mounts
+from tests.support.waiting import poll
 
 GAME = "roms/psx/Game"
 SMALL, LARGE = 300_000, 5_000_000
@@ -333,7 +334,7 @@ def test_rewritten_again_and_again_while_it_is_read(library: Path, mount: Mounts
     writer.start()
     whole: set[int] = set()
     try:
-        poll("both versions", lambda: _download(mounted, versions, whole), 60)
+        poll("both versions", lambda: _download(mounted, versions, whole))
     finally:
         stop.set()
         writer.join()

@@ -11,7 +11,8 @@ import pytest
 
 from tests.strictzip import read_archive
 from tests.support.libraries import content, expected, make_file, make_game
-from tests.support.mounting import Mounted, Mounts, poll, run_zipfs
+from tests.support.mounting import Mounted, Mounts, run_zipfs
+from tests.support.waiting import SECONDS, poll
 
 GAME = "roms/psx/Fear & Loathing (Disc 1-10)"
 NAME = "Fear & Loathing (Disc 1-10).m3u"
@@ -84,7 +85,7 @@ def test_programs_unpack_it(games: Path, place: Path, mount: Mounts, program: li
     archive = mount(games).wait_archive(GAME)
     here = place / "unpacked"
     here.mkdir()
-    subprocess.run([*program, archive], cwd=here, check=True, capture_output=True, timeout=60)
+    subprocess.run([*program, archive], cwd=here, check=True, capture_output=True, timeout=SECONDS)
     assert (here / NAME).read_bytes() == DISCS
     # What it names is there, from where it is.
     for line in DISCS.decode().splitlines():

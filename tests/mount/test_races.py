@@ -14,7 +14,7 @@ from tests.support.mounting import Mounts
 from tests.support.swapping import OPEN, SECRET, make_library, swapping
 
 SECONDS: Final = 4.0
-PATIENCE: Final = 40.0
+PATIENCE: Final = 200.0
 READERS: Final = 4
 CAREFUL: Final = None
 CARELESS: Final = [sys.executable, "-m", "tests.support.swapping"]

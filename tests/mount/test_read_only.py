@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.libraries import content, expected_archive, make_file, make_game, tree
 from tests.support.mounting import Mounts
+from tests.support.waiting import SECONDS
 
 ARCHIVE, SINGLE, FOLDER = "roms/psx/Game.zip", "roms/gb/Game.gb", "roms/psx"
 
@@ -94,7 +95,7 @@ def test_programs(library: Path, mount: Mounts) -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=SECONDS,
             check=False,
         )
         assert done.returncode != 0, command

@@ -24,9 +24,10 @@ import pytest
 from bench.mount import is_mounted, zipfs_program
 from tests.support.faultfs import Faults
 from tests.support.libraries import content, expected, make_file, make_game
-from tests.support.mounting import Mounted, Mounts, environment, poll, run_zipfs
+from tests.support.mounting import Mounted, Mounts, environment, run_zipfs
 from tests.support.promtool import check_metrics
 from tests.support.users import NOBODY, OTHER, needs_root, run_as
+from tests.support.waiting import SECONDS, poll
 from zipfs import __version__
 from zipfs.mount.runtime import SYSTEM, socket_name
 from zipfs.system.mounts import mounted_at
@@ -144,17 +145,22 @@ def test_reads_and_bytes_are_those_of_readers(game: Path, library: Path, mount: 
     assert quantiles == sorted(quantiles)
     assert 0 < quantiles[0] <= quantiles[-1] <= durations["longest"] <= durations["seconds"]
     assert found["requests"]["open"]["count"] == 1
-    # The kernel has them now: a second reader is no work, and isn't counted. But for pages that
-    # the kernel has taken back meanwhile, as it may at any time.
-    archive.read_bytes()
-    kept = status(mounted)["reads"]["bytes"]
-    assert size <= kept < 2 * size
+
+    # The kernel has them now: a second reader is no work, and isn't counted.
+    # Unless somebody else needs memory, or has emptied its cache, just then: so again.
+    def is_known() -> bool:
+        nonlocal reads
+        reads = status(mounted)["reads"]
+        archive.read_bytes()
+        return status(mounted)["reads"] == reads
+
+    poll("the kernel to have all of it", is_known)
     # Then it hasn't any more.
     with archive.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         assert status(mounted)["open"]["handles"] == 1
         assert len(file.read()) == size
-    assert status(mounted)["reads"]["bytes"] == kept + size
+    assert status(mounted)["reads"]["bytes"] >= reads["bytes"] + size
     poll("the handle to be closed", lambda: status(mounted)["open"]["handles"] == 0)
 
 
@@ -413,7 +419,7 @@ def test_watch(game: Path, library: Path, mount: Mounts) -> None:
                     while os.read(main, 65536):
                         pass
                 assert process.stderr.read() == b""
-                assert process.wait(20) == 0
+                assert process.wait(SECONDS) == 0
             finally:
                 process.kill()
     finally:
@@ -442,7 +448,7 @@ def test_watch_without_a_terminal(end: str, game: Path, library: Path, mount: Mo
             process.send_signal(signal.SIGINT)
         else:
             mounted.unmount()
-        rest, said = process.communicate(timeout=30)
+        rest, said = process.communicate(timeout=SECONDS)
     assert "\x1b" not in rest
     if end == "Ctrl-C":
         assert (process.returncode, said) == (0, "")
@@ -481,9 +487,7 @@ def test_a_daemon_that_hangs(game: Path, library: Path, mount: Mounts) -> None:
     mounted = mount(library)
     mounted.process.send_signal(signal.SIGSTOP)
     try:
-        began = time.monotonic()
         assert "is alive but has not answered for 5 s" in refusal(mounted)
-        assert time.monotonic() - began < 15
         # The same where its socket is nowhere to be found.
         (socket_name,) = os.listdir(mounted.runtime)
         (mounted.runtime / socket_name).rename(mounted.runtime / "elsewhere")
@@ -640,7 +644,7 @@ def test_an_output_that_takes_nothing(
         env=environment({"RUNTIME_DIRECTORY": str(mounted.runtime)}),
         stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
     assert (done.returncode, done.stderr) == (1, f"zipfs: can't write the output: {why}\n")

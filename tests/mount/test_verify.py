@@ -24,8 +24,9 @@ from bench.process import start
 from tests.support.disks import Disk, disk
 from tests.support.faultfs import Faults
 from tests.support.libraries import content, expected_archive, make_file, make_game, tree
-from tests.support.mounting import Mounts, environment, poll, run_zipfs
+from tests.support.mounting import Mounts, environment, run_zipfs
 from tests.support.users import program_for_everybody
+from tests.support.waiting import SECONDS, poll
 
 MIB = 1 << 20
 GAME = "roms/psx/Game"
@@ -198,7 +199,7 @@ def test_on_a_terminal(faulty: Source, library: Path, index: Path) -> None:
         with contextlib.suppress(OSError):  # EIO is how a terminal's end looks like
             while data := os.read(main, 65536):
                 shown += data
-        process.communicate(timeout=60)
+        process.communicate(timeout=SECONDS)
     finally:
         os.close(main)
     assert process.returncode == 10
@@ -241,7 +242,7 @@ def test_a_file_that_changes_while_it_is_read(faulty: Source, library: Path, ind
     poll("it to be read", lambda: faults.waiting(LARGE, "read") > 0)
     make_file(folder / "large", FILES["large"][::-1])
     faults.release(LARGE)
-    said, complained = process.communicate(timeout=60)
+    said, complained = process.communicate(timeout=SECONDS)
     assert (process.returncode, complained) == (0, b"")
     told = json.loads(said)
     assert told["last_round"]["changed"] == 1
@@ -279,31 +280,31 @@ def test_what_was_verified_is_not_read_again(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,  # type: ignore[arg-type]
     )
+    poll("the huge one to be in work", lambda: faults.count("roms/psx/Huge/b", "read") > 0)
+    # What was done before is saved within seconds.
     memory = Path(f"{index}.verify")
-
-    def is_within() -> bool:
-        assert process.poll() is None
-        if not memory.exists():
-            return False
-        partial = json.loads(memory.read_text())["partial"]
-        return bool(partial) and partial["path"].endswith("/b")
-
-    poll("the huge one to be in work", is_within)
+    done = 11 * MIB + 5 + 5000
+    poll("the others to be saved", lambda: _saved(memory).get("passed", 0) == done)
+    assert process.poll() is None
     process.send_signal(number)
-    _, complained = process.communicate(timeout=30)
+    _, complained = process.communicate(timeout=SECONDS)
     if number == signal.SIGINT:
         assert process.returncode == 130
         said_last = complained.strip()
         assert said_last == b"zipfs: interrupted; the same command carries on from here"
-    partial = json.loads(memory.read_text())["partial"]
-    assert 0 < partial["offset"] < 40 * MIB
     read = faults.count(f"{GAME}/*", "read")
     said, _ = verified(source, index)
     assert said["ended"]
-    assert said["this_run"]["read_bytes"] == 40 * MIB - partial["offset"] + 1
+    assert said["this_run"]["read_bytes"] == 40 * MIB + 1  # the huge one from its beginning
     assert said["last_round"]["verified"] == {"files": 5, "bytes": 42 * MIB + TOTAL + 1}
     assert faults.count(f"{GAME}/*", "read") == read
     assert verified(source, index)[0]["this_run"]["verified_files"] == 5  # the next round
+
+
+def _saved(memory: Path) -> dict[str, Any]:
+    """The round that is under way, as it was saved."""
+    found = json.loads(memory.read_text())["round"] if memory.exists() else None
+    return found or {}
 
 
 def test_a_part_each_night(library: Path, index: Path) -> None:
@@ -320,7 +321,7 @@ def test_a_part_each_night(library: Path, index: Path) -> None:
             break
         assert said["round"]["done_bytes"] <= 12 * MIB
     assert read == 12 * MIB
-    assert 2 <= runs <= 12
+    assert runs >= 2
     assert time.monotonic() - started > 12 / 6 * 0.6
     done = run_zipfs("verify", "--index", index, "--rate=6", "--max-time=0.4s", library)
     assert done.returncode == 0
@@ -339,8 +340,10 @@ def test_the_rate_of_the_config_file(library: Path, index: Path, place: Path) ->
     done = run_zipfs("verify", "--config", config)
     assert (done.returncode, done.stderr) == (0, "")
     assert time.monotonic() - started > 0.7
+    # At the config's own rate this would take hours.
+    config.write_text(config.read_text().replace("hash-rate = 10", "hash-rate = 0.001"))
     run = json.loads(run_zipfs("verify", "--json", "--config", config, "--rate", "0").stdout)
-    assert run["this_run"]["seconds"] < 0.7
+    assert run["this_run"]["read_bytes"] == TOTAL
 
 
 @pytest.mark.parametrize("rate", ["1e-9", "1e-300"])
@@ -425,7 +428,7 @@ def test_two_at_once(faulty: Source, library: Path, index: Path) -> None:
     asked = subprocess.run(["ionice", "-p", f"{process.pid}"], capture_output=True, check=True)
     assert asked.stdout == b"idle\n"
     faults.clear()
-    assert process.wait(60) == 0
+    assert process.wait(SECONDS) == 0
 
 
 def test_beside_a_mount(library: Path, index: Path, mount: Mounts) -> None:
@@ -447,7 +450,7 @@ def test_beside_a_mount(library: Path, index: Path, mount: Mounts) -> None:
     make_file(other / "1", content(2 * MIB, "new"))
     mounted.wait_gone("roms/psx/Other.zip")
     assert mounted.wait_archive("roms/psx/Other").read_bytes() == expected_archive(other)
-    said, complained = process.communicate(timeout=60)
+    said, complained = process.communicate(timeout=SECONDS)
     assert (process.returncode, complained) == (0, b"")
     last = json.loads(said)["last_round"]
     assert last["verified"]["files"] + last["changed"] == 4

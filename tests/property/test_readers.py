@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from tests.planned import PlannedArchive, held
 from tests.property.strategies import long_components, paths, times, without_folders
 from tests.strictzip import read_archive
+from tests.support.waiting import SECONDS
 from zipfs.archive.layout import Layout
 from zipfs.archive.records import Member
 from zipfs.sealing.members import Style
@@ -61,7 +62,7 @@ class Program:
             cwd=place,
             input=archive.read_bytes() if self.piped else b"",
             capture_output=True,
-            timeout=60,
+            timeout=SECONDS,
             check=False,
             env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TZ": "UTC"},
         )

@@ -31,7 +31,7 @@ def system(fuse: None) -> Iterator[Container]:
         made.write("/etc/nginx/conf.d/games.conf", _NGINX)
         made.boot()
         # What `make install` does where it isn't for a package.
-        made.run("systemd-sysusers")
+        made.run("systemd-sysusers", "/usr/local/lib/sysusers.d/zipfs.conf")
         made.run("systemctl", "daemon-reload")
         made.run("systemctl", "start", "nginx")
         yield made

@@ -1,7 +1,9 @@
-"""A real systemd in a container: this system's own root, read-only, below what tests change.
+"""A real systemd in a container: this system's own programs, and only the units that tests need.
 
-``systemd-nspawn`` over an overlay, in a mount namespace that ends with it: whatever happens,
-no mount is left.
+``systemd-nspawn`` over an overlay of this system's root, in a mount namespace that ends with it:
+whatever happens, no mount is left. What is installed, enabled or configured on this machine takes
+no part: the folders that systemd reads units, generators and settings from are hidden, and a few
+of the machine's own units are put back.
 """
 
 from __future__ import annotations
@@ -17,17 +19,77 @@ from pathlib import Path
 from typing import Final
 
 from bench.process import start
-from tests.support.mounting import environment, poll
+from tests.support.mounting import environment
+from tests.support.waiting import SECONDS, poll
 
 _REPOSITORY: Final = Path(__file__).parents[2]
-_BOOT_SECONDS: Final = 90.0
-_MASKED: Final = (
-    "apache2 apt-daily.timer apt-daily-upgrade.timer caddy cron dpkg-db-backup.timer"
-    " e2scrub_all.timer exim4 fstrim.timer getty@tty1 console-getty lighttpd logrotate.timer"
-    " man-db.timer postgresql prometheus prometheus-node-exporter rsync ssh systemd-networkd"
-    " systemd-resolved systemd-timesyncd"
+_BOOT_SECONDS: Final = 300.0
+"""As long as a machine with much other work may take."""
+_HIDDEN: Final = (
+    "/etc/init.d",
+    "/etc/nginx/conf.d",
+    "/etc/nginx/modules-enabled",
+    "/etc/nginx/sites-enabled",
+    "/etc/systemd",
+    "/etc/tmpfiles.d",
+    "/usr/local/lib/systemd",
+    "/usr/local/lib/tmpfiles.d",
+    *(
+        f"/usr/lib/{folder}"
+        for folder in (
+            "systemd/system",
+            "systemd/system-environment-generators",
+            "systemd/system-generators",
+            "systemd/system-preset",
+            "tmpfiles.d",
+        )
+    ),
+    *(
+        f"/usr/lib/systemd/{settings}.conf.d"
+        for settings in ("system", "journald", "user", "logind")
+    ),
 )
-"""What may be installed here, takes time to start, and concerns no test."""
+"""Folders of which the container has only what is put there for it. /etc/systemd has the links
+of `systemctl enable`, and drop-ins; packages put such links below /usr/lib, too."""
+_TARGETS: Final = """
+    basic emergency final first-boot-complete local-fs local-fs-pre multi-user network
+    network-online network-pre nss-lookup nss-user-lookup paths poweroff remote-fs remote-fs-pre
+    rescue shutdown slices sockets swap sysinit time-set time-sync timers umount
+"""
+_UNITS: Final = (
+    *(f"{name}.target" for name in _TARGETS.split()),
+    "nginx.service",
+    "systemd-journald-dev-log.socket",
+    "systemd-journald.service",
+    "systemd-journald.socket",
+    "systemd-poweroff.service",
+    "systemd-tmpfiles-setup.service",
+)
+"""What boots, and what tests start. The machine's own files, as its users have them."""
+_WANTED: Final = {
+    "sysinit": ("systemd-journald.service", "systemd-tmpfiles-setup.service"),
+    "sockets": ("systemd-journald.socket", "systemd-journald-dev-log.socket"),
+}
+_GENERATORS: Final = ("systemd-fstab-generator",)  # and ours, which `make install` brings
+_TMPFILES: Final = ("systemd.conf", "systemd-tmp.conf", "tmp.conf", "var.conf")
+_SETTINGS: Final = {
+    "/etc/machine-id": "",
+    "/etc/fstab": "",
+    # No directory service of the machine's is asked who somebody is.
+    "/etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files\n",
+    "/etc/systemd/system.conf": "[Manager]\nDefaultTimeoutStartSec=300\n",
+    # All that a service logs is kept, however much, and nothing of the machine's own journal.
+    "/etc/systemd/journald.conf": "[Journal]\nStorage=volatile\nRateLimitIntervalSec=0\n",
+    "/etc/nginx/nginx.conf": """
+user www-data;
+pid /run/nginx.pid;
+events {}
+http {
+    access_log off;
+    include conf.d/*.conf;
+}
+""",
+}
 _LET_GO: Final = (
     "cut -d' ' -f5 /proc/self/mountinfo | grep -vE '^/($|proc|sys|dev($|/pts|/shm$))' | tac"
     ' | while read -r path; do umount --lazy "$(printf %b "$path")" || true; done'
@@ -63,17 +125,37 @@ class Container:
             check=False,
         )
         assert done.returncode == 0, done.stdout
-        self.write("/etc/machine-id", "")
-        self.write("/etc/fstab", "")
-        units = self.stage / "etc/systemd/system"
-        units.mkdir(parents=True, exist_ok=True)
-        for name in _MASKED.split():
-            unit = name if "." in name else f"{name}.service"
-            (units / unit).symlink_to("/dev/null")
+        for path in _HIDDEN:
+            folder = self._staged(path)
+            folder.mkdir(parents=True, exist_ok=True)
+            # overlayfs shows nothing of what lies below such a folder.
+            os.setxattr(folder, "trusted.overlay.opaque", b"y")
+        for folder, names in (
+            ("systemd/system", _UNITS),
+            ("systemd/system-generators", _GENERATORS),
+            ("tmpfiles.d", _TMPFILES),
+        ):
+            for name in names:
+                file = Path("/usr/lib", folder, name)
+                if file.exists():  # not every version of systemd has all of them
+                    shutil.copy2(file, self._staged(str(file)), follow_symlinks=False)
+        units = self._staged("/usr/lib/systemd/system")
+        (units / "default.target").symlink_to("multi-user.target")
+        for target, names in _WANTED.items():
+            wants = units / f"{target}.target.wants"
+            wants.mkdir()
+            for name in names:
+                (wants / name).symlink_to(f"../{name}")
+        for path, text in _SETTINGS.items():
+            self.write(path, text)
+
+    def _staged(self, path: str) -> Path:
+        """Where *path* is in the stage."""
+        return self.stage / path.lstrip("/")
 
     def write(self, path: str, text: str) -> None:
         """Write a file before the container is booted."""
-        file = self.stage / path.lstrip("/")
+        file = self._staged(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
 
@@ -117,7 +199,7 @@ class Container:
         return False
 
     def run(
-        self, *command: str, check: bool = True, user: str | None = None, seconds: float = 60
+        self, *command: str, check: bool = True, user: str | None = None, seconds: float = SECONDS
     ) -> subprocess.CompletedProcess[str]:
         """Run *command* in the container, to its end."""
         done = subprocess.run(
@@ -165,7 +247,7 @@ class Container:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._leader, signal.SIGRTMIN + 4)  # systemd(1): poweroff.target
         try:
-            process.wait(60)
+            process.wait(SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

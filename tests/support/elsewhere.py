@@ -11,9 +11,9 @@ import functools
 import os
 import sys
 
-_UNIX = ["geteuid", "getegid", "getgroups", "statvfs", "pread"]
+_UNIX = ["geteuid", "getegid", "getgroups", "fchown", "setpriority", "statvfs", "pread"]
 _FLAGS = ["O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK"]
-_LINUX = ["preadv", "posix_fadvise", "RWF_NOWAIT", "O_PATH"]
+_LINUX = ["preadv", "posix_fadvise", "RWF_NOWAIT", "O_PATH", "getxattr"]
 
 PLATFORMS = {
     "linux": ("linux", []),

@@ -35,6 +35,8 @@ from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
 import pyfuse3
 import trio
 
+from tests.support.waiting import SECONDS, poll
+
 Op = Literal["read", "stat", "open"]
 OPS: Final[tuple[Op, ...]] = ("read", "stat", "open")
 
@@ -391,7 +393,7 @@ def faultfs(source: Path, place: Path, seconds: float = 100) -> Iterator[tuple[P
     """
     # Not at the top: the file system itself has no use for it.
     from bench.process import start  # noqa: PLC0415
-    from tests.support.mounting import Notifications, environment, poll  # noqa: PLC0415
+    from tests.support.mounting import Notifications, environment  # noqa: PLC0415
 
     mountpoint, control, log = (place / f"faultfs{end}" for end in ("", ".socket", ".log"))
     mountpoint.mkdir()
@@ -430,12 +432,12 @@ def faultfs(source: Path, place: Path, seconds: float = 100) -> Iterator[tuple[P
 
 
 def _end(process: subprocess.Popen[bytes], mountpoint: Path) -> None:
-    from tests.support.mounting import unmount_lazily  # noqa: PLC0415
+    from bench.mount import unmount_lazily  # noqa: PLC0415
 
     command: Sequence[str] = ["fusermount3", "-u", str(mountpoint)]
     if os.geteuid() == 0:
         command = ["umount", str(mountpoint)]
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         subprocess.run(command, capture_output=True, check=False)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -443,7 +445,7 @@ def _end(process: subprocess.Popen[bytes], mountpoint: Path) -> None:
     busy = process.poll() is None
     if busy:
         process.kill()
-        process.wait(15)
+        process.wait(SECONDS)
     unmount_lazily(mountpoint)
     assert not busy, f"{mountpoint} is still in use"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import re
 import shutil
@@ -18,15 +17,14 @@ import socket
 import stat
 import subprocess
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.mount import is_mounted, zipfs_program
+from bench.mount import is_mounted, mounts_below, unmount_lazily, zipfs_program
 from bench.process import start
-from zipfs.system.mounts import mounts
+from tests.support.waiting import SECONDS, poll
 
 PREFIX: Final = "zipfs-test-"
 """How our temporary folders are called; then the process that owns one, and something random."""
@@ -35,22 +33,12 @@ MARKER: Final = "ZIPFS_TEST_PROCESS"
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - folders in it are as safe as in /tmp
 _OF_MOUNT: Final = "ZIPFS_TEST_MOUNT"
 """The same for a daemon and those that it has started: the address that it notifies."""
-SECONDS: Final = 60.0
-"""How long to wait for what should take a moment; only a defect takes all of it."""
 
 _PROBLEM: Final = re.compile(
     r"\b(WARNING|ERROR|CRITICAL):|Traceback \(most recent call last\)|Fatal Python error"
     r"|\w+Warning: |Exception ignored"
 )
 _SEALED: Final = re.compile(r"everything is sealed: (\d+) archives")
-
-
-def poll(what: str, condition: Callable[[], bool], seconds: float = SECONDS) -> None:
-    """Wait until *condition* holds; fails if it doesn't within *seconds*."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for {what}"
-        time.sleep(0.01)
 
 
 def fuse_missing() -> str | None:
@@ -110,7 +98,7 @@ def run_zipfs(
         capture_output=True,
         text=True,
         errors="surrogateescape",
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
 
@@ -326,7 +314,6 @@ class Mounted:
             poll(
                 "the daemon's descriptors to be no more than at its start",
                 lambda: self._count_descriptors() <= self._descriptors,
-                10,
             )
         except AssertionError as error:
             raise AssertionError(f"{error}: {self.own_descriptors()}") from None
@@ -335,7 +322,6 @@ class Mounted:
         poll(
             "files of the library not to be open in many states",
             lambda: max(self._open_often(folders=False).values(), default=0) <= 3,
-            15,
         )
 
     def _open_often(self, *, folders: bool) -> Counter[str]:
@@ -373,7 +359,7 @@ class Mounted:
             return done.returncode == 0 or not is_mounted(self.path)
 
         try:
-            poll(f"{self.path} to be free", unmounted, 10)
+            poll(f"{self.path} to be free", unmounted)
         except AssertionError as error:
             raise AssertionError(f"{error}: {said}; did the test leave something open?") from None
         return self.see_end()
@@ -382,7 +368,7 @@ class Mounted:
         """Wait for the daemon's end, and assert that it is a good one."""
         try:
             # It saves its index at last, and other tests may have filled the disk's queue.
-            status = self.process.wait(60)
+            status = self.process.wait(SECONDS)
         except subprocess.TimeoutExpired:
             raise AssertionError("the daemon doesn't end") from None
         self.ended = True
@@ -397,20 +383,20 @@ class Mounted:
     def kill(self) -> None:
         """SIGKILL: what it has mounted stays there, dead."""
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(SECONDS)
         self.ended = True
         self.notifications.close()
         self.see_children_end()
 
     def see_children_end(self) -> None:
         """Assert that no process which the daemon has started outlives it."""
-        poll("the daemon's children to end", lambda: not self.children(), 20)
+        poll("the daemon's children to end", lambda: not self.children())
 
     def force(self) -> None:
         """End it by any means."""
         if self.process.poll() is None:
             self.process.kill()
-            self.process.wait(20)
+            self.process.wait(SECONDS)
         self.ended = True
         self.notifications.close()
         unmount_lazily(self.path)
@@ -524,16 +510,6 @@ class Mounts:
 # -- What tests leave behind ---------------------------------------------------------
 
 
-def unmount_lazily(path: Path) -> None:
-    """Take away what is mounted at *path*, in whatever state it is; nothing if nothing is."""
-    while is_mounted(path):
-        command = ["fusermount3", "-u", "-z", str(path)]
-        if os.geteuid() == 0:
-            command = ["umount", "--lazy", str(path)]
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            return
-
-
 @contextlib.contextmanager
 def temporary_folder(*, in_memory: bool = False) -> Iterator[Path]:
     """A folder that everybody may enter, unlike pytest's own ones; it is gone afterwards.
@@ -546,7 +522,7 @@ def temporary_folder(*, in_memory: bool = False) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, onerror=functools.partial(_try_harder, folder))
+        _remove(folder)
 
 
 def _has_room(root: Path) -> bool:
@@ -556,16 +532,17 @@ def _has_room(root: Path) -> bool:
         return False
 
 
-def _try_harder(root: Path, _function: Callable[[str], object], path: str, _error: object) -> None:
-    # Folders without permissions are part of some tests, and not every tester is root. But what
-    # is above our own folder is everybody's /tmp.
-    if Path(path) != root:
-        os.chmod(os.path.dirname(path), 0o700)
-    os.chmod(path, 0o700)
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
-        os.unlink(path)
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError:
+        # Folders without permissions are part of some tests, and not every tester is root.
+        for _, names, _, descriptor in os.fwalk(folder):
+            for name in names:
+                status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    os.chmod(name, 0o700, dir_fd=descriptor)
+        shutil.rmtree(folder)
 
 
 def sweep() -> None:
@@ -575,9 +552,8 @@ def sweep() -> None:
         owner = folder.name.removeprefix(PREFIX).partition("-")[0]
         if not owner.isdecimal() or os.path.exists(f"/proc/{owner}"):
             continue
-        for mounted in list(mounts()):
-            if Path(mounted.path).is_relative_to(folder):
-                unmount_lazily(Path(mounted.path))
+        for mounted in mounts_below(folder):
+            unmount_lazily(mounted)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -8,6 +8,8 @@ import subprocess
 
 import pytest
 
+from tests.support.waiting import SECONDS
+
 
 def check_metrics(text: str) -> None:
     """``promtool check metrics`` accepts *text*, and has nothing to say about it."""
@@ -20,7 +22,7 @@ def check_metrics(text: str) -> None:
         [promtool, "check", "metrics"],
         input=text.encode(),
         capture_output=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
     said = (done.stdout + done.stderr).decode()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support.libraries import make_file
+from tests.support.waiting import SECONDS
 from zipfs.index import hash_file
 from zipfs.library import files, library
 from zipfs.system import paths
@@ -62,7 +63,7 @@ def swapping(one: Path, two: Path) -> Iterator[Callable[[], None]]:
     )
 
     def end() -> None:
-        count, _ = process.communicate("\n", timeout=20)
+        count, _ = process.communicate("\n", timeout=SECONDS)
         assert process.returncode == 0, "can't swap here"
         assert int(count) > 0
 
@@ -75,7 +76,7 @@ def swapping(one: Path, two: Path) -> Iterator[Callable[[], None]]:
     finally:
         if process.poll() is None:
             process.kill()
-        process.wait(20)
+        process.wait(SECONDS)
 
 
 def follow_links(patch: Callable[[object, str, Any], None] = setattr) -> None:

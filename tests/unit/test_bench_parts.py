@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from bench import BenchError
-from bench.load import first_byte
 from bench.mount import mounts_below
 from bench.process import start
 from bench.session import Stop, StoppedError, temporary_folder
+from bench.speed.load import first_byte
 from bench.usage import Usage, peak_memory
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -41,11 +41,9 @@ def test_a_program_that_fails_is_told_by_its_last_words(stop: Stop) -> None:
 
 def test_a_signal_ends_what_runs(stop: Stop) -> None:
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    before = time.monotonic()
     with pytest.raises(StoppedError) as stopped:
         stop.run("sleep", "60")
     assert stopped.value.number == signal.SIGTERM
-    assert time.monotonic() - before < 30
 
 
 def test_a_temporary_folder_goes_with_all_in_it(tmp_path: Path) -> None:

@@ -198,7 +198,10 @@ GOLDEN: dict[str, Golden] = {
     ),
 }  # fmt: skip
 SMALL = [name for name in GOLDEN if name not in ("large", "many")]
-each_golden = pytest.mark.parametrize("name", GOLDEN)
+each_golden = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in SMALL else pytest.mark.large) for name in GOLDEN],
+)
 
 
 @dataclass(frozen=True)

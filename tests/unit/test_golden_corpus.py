@@ -111,7 +111,13 @@ def made(case: Case) -> tuple[Layout, list[File], int]:
     return layout, sources, validators.content_id(layout, digests)
 
 
-each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+each_case = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=pytest.mark.large if case.heavy else ())
+        for case in CASES
+    ],
+)
 
 
 def test_all_are_here() -> None:

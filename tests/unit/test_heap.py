@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.heaps import glibc_only
+from zipfs.system.process import share_heap
 
 PROGRAM = """
 import ctypes, os, threading
@@ -54,3 +56,11 @@ def test_who_has_chosen_keeps_the_choice(name: str, value: str) -> None:
     found, heaps = said(share=True, **{name: value})
     assert found == "False"
     assert int(heaps) > 0
+
+
+def test_where_the_c_library_has_no_such_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As musl: there is one heap anyway."""
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    assert not share_heap()

@@ -74,7 +74,13 @@ ARCHIVES: dict[str, tuple[File, ...]] = {
     "directory overflows": filled("directory", M32),
     "year 2100": (File(name=b"a", mtime=4_102_444_800, data=b"x"),),
 }
-each_archive = pytest.mark.parametrize("name", ARCHIVES)
+each_archive = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.large if len(files) > 60_000 else ())
+        for name, files in ARCHIVES.items()
+    ],
+)
 
 
 @cache

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench.mount import zipfs_program
+from tests.support.waiting import SECONDS
 
 UNITS = Path(__file__).parents[2] / "systemd"
 
@@ -42,7 +43,7 @@ def test_systemd_finds_nothing_wrong(unit: Path) -> None:
         [analyze(), "verify", "--man=no", unit],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
@@ -62,7 +63,7 @@ def test_the_daemon_has_hardly_a_right(unit: Path) -> None:
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stdout

@@ -16,7 +16,7 @@ from __future__ import annotations
 import zlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from zipfs.archive.records import Member, central_header, end_records, local_header
@@ -165,3 +165,25 @@ class Layout:
         if self._sources is not None and (source := self._sources[source]) < 0:
             return None
         return source, offset - self._starts[segment]
+
+
+def fill(
+    plan: Iterable[Piece], view: memoryview, read: Callable[[int, int, memoryview], int]
+) -> int:
+    """Put the pieces of *plan* into *view*, one after the other; how many bytes that are.
+
+    ``read(source, offset, part)`` fills the beginning of *part* from *offset* of a source, and
+    returns how many bytes it has filled. Less than all of *part* ends the filling there.
+    """
+    filled = 0
+    for piece in plan:
+        if isinstance(piece, Data):
+            end = filled + piece.length
+            filled += read(piece.source, piece.offset, view[filled:end])
+            if filled < end:
+                break
+        else:
+            end = filled + len(piece)
+            view[filled:end] = piece
+            filled = end
+    return filled

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 FORMAT_VERSION: Final = 1
@@ -59,7 +60,7 @@ _ZIP64_END: Final = struct.Struct("<IQHHIIQQQQ")  # 4.3.14
 _ZIP64_LOCATOR: Final = struct.Struct("<IIQI")  # 4.3.15
 _TIMESTAMP: Final = struct.Struct("<HHBi")
 
-_DAY: Final = 86400
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 DOS_MIN: Final = 315532800
 """1980-01-01 00:00:00 UTC, the first moment that DOS time can say (Unix seconds)."""
 DOS_MAX: Final = 4354819198
@@ -84,32 +85,11 @@ def archive_time(mtime: int) -> int:
 def dos_date_time(mtime: int) -> tuple[int, int]:
     """DOS date and time of *mtime* (Unix seconds) in UTC, clamped to 1980-2107.
 
-    APPNOTE 4.4.6. Computed from the calendar, never by the C library: no time
-    zone takes part (DESIGN B1).
+    APPNOTE 4.4.6. Arithmetic on a date in UTC: the local time zone takes no part (DESIGN B1).
     """
-    mtime = max(DOS_MIN, min(mtime, DOS_MAX))
-    days, seconds = divmod(mtime, _DAY)
-    year, month, day = _civil(days)
-    date = (year - 1980) << 9 | month << 5 | day
-    time = seconds // 3600 << 11 | seconds // 60 % 60 << 5 | seconds % 60 // 2
-    return date, time
-
-
-def _civil(days: int) -> tuple[int, int, int]:
-    """Year, month and day of the Gregorian calendar, *days* after 1970-01-01.
-
-    Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms": years begin
-    in March, so that the leap day is the last of its year.
-    """
-    era, day_of_era = divmod(days + 719468, 146097)
-    year_of_era = (
-        day_of_era - day_of_era // 1460 + day_of_era // 36524 - day_of_era // 146096
-    ) // 365
-    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
-    month_from_march = (5 * day_of_year + 2) // 153
-    day = day_of_year - (153 * month_from_march + 2) // 5 + 1
-    month = month_from_march + 3 if month_from_march < 10 else month_from_march - 9
-    return year_of_era + era * 400 + (month <= 2), month, day
+    moment = _EPOCH + timedelta(seconds=max(DOS_MIN, min(mtime, DOS_MAX)))
+    date = (moment.year - 1980) << 9 | moment.month << 5 | moment.day
+    return date, moment.hour << 11 | moment.minute << 5 | moment.second // 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

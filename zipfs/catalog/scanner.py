@@ -20,9 +20,9 @@ from zipfs.catalog.game import Look, lane_of, lifetime
 from zipfs.catalog.games import Games
 from zipfs.catalog.reseal import Resealer
 from zipfs.catalog.skipped import By, Skipped, within
-from zipfs.library.library import Library
 from zipfs.library.rules.general import Policy
 from zipfs.library.scan import Entry, LeftOut, Origins, Place
+from zipfs.library.view import LibraryView
 from zipfs.logs import Once
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.lanes import Threads, timed_out
@@ -208,7 +208,7 @@ class Skips(NamedTuple):
 
 
 async def survey(
-    library: Library, policy: Policy, threads: Threads
+    library: LibraryView, policy: Policy, threads: Threads
 ) -> AsyncGenerator[Found | Skips, None]:
     """All games, as *policy* takes them; and after those of a folder what is skipped of it.
 
@@ -261,7 +261,7 @@ async def survey(
         yield Skips(source, left_out)
 
 
-def _look(library: Library, source: bytes, origins: Origins, name: bytes) -> Entry | LeftOut:
+def _look(library: LibraryView, source: bytes, origins: Origins, name: bytes) -> Entry | LeftOut:
     """What *name* in the folder *source* is."""
     path = join(source, name)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -11,22 +10,24 @@ from contextlib import closing
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
-from rich.console import Console
 
 from zipfs import __version__
 from zipfs.cli import report
 from zipfs.cli.command_doctor import doctor
+from zipfs.cli.command_help import manual
 from zipfs.cli.command_mounts import prepare, tune, unmount
 from zipfs.cli.command_status import status
 from zipfs.cli.command_verify import verify
-from zipfs.cli.options import archive_options, mount_options
+from zipfs.cli.options import archive_options, json_option, mount_options
 from zipfs.cli.terminal import (
     Bar,
     check_answers,
+    console,
     drop_output,
     guard_output,
     load_settings,
     log_to_stderr,
+    print_json,
 )
 from zipfs.errors import (
     EXIT_CODES,
@@ -41,6 +42,7 @@ from zipfs.errors import (
 )
 from zipfs.library.rules.general import folders_of
 from zipfs.library.scan import Entry
+from zipfs.library.view import find_games
 from zipfs.sealing import offline
 from zipfs.sealing.outcomes import Impossible, Plain, Unneeded
 from zipfs.sealing.sealer import Sealer
@@ -70,7 +72,7 @@ def cli() -> None:
     """
 
 
-for _command in (doctor, prepare, status, tune, unmount, verify):
+for _command in (doctor, manual, prepare, status, tune, unmount, verify):
     cli.add_command(_command)
 
 
@@ -84,8 +86,8 @@ def mount(**given: Any) -> None:
 
     A game folder with two or more files is shown as NAME.zip in its place, as soon
     as its files are hashed and have settled; everything else is shown as it is.
-    SIGINT and SIGTERM unmount; SIGHUP looks through the library again; SIGUSR1
-    dumps all stacks to stderr.
+    SIGINT and SIGTERM unmount; SIGHUP rescans the library; SIGUSR1 dumps all stacks
+    to stderr.
     """
     settings = load_settings(**given)
     log_to_stderr(settings.log_level)
@@ -105,14 +107,14 @@ def mount(**given: Any) -> None:
 def index(**given: Any) -> None:
     """Hash all games of LIBRARY now, so that a mount has every archive at once.
 
-    Ctrl-C keeps what was done; the next run, or the mount, carries on from there.
+    After Ctrl-C the next run, or the mount, continues from there.
     """
     settings = load_settings(**given)
     log_to_stderr("warning")
     check_answers(settings)
     sealer = make_sealer(settings)
     with closing(sealer.index), Bar() as bar:
-        summary = offline.seal_all(sealer, list(sealer.library.games(sealer.policy)), bar)
+        summary = offline.seal_all(sealer, list(find_games(sealer.library, sealer.policy)), bar)
         saved = sealer.index.is_saving
     for problem in summary.problems:
         click.echo(f"zipfs: {problem}", err=True)
@@ -137,11 +139,11 @@ def index(**given: Any) -> None:
 @cli.command(short_help="Show the members and validators of an archive.")
 @click.argument("place", metavar="[LIBRARY] GAME", nargs=-1, required=True)
 @archive_options
-@click.option("--json", "as_json", is_flag=True, help="For programs instead of people.")
+@json_option
 def inspect(place: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Show the archive of GAME, a path in LIBRARY or relative to it: members and validators.
 
-    What isn't hashed yet is hashed first.
+    Files that aren't hashed yet are hashed first.
     """
     if len(place) > 2:
         raise click.UsageError(f"got an unexpected argument ({place[2]})")
@@ -165,23 +167,22 @@ def inspect(place: tuple[str, ...], as_json: bool, **given: Any) -> None:
             raise LayoutError(f"{game} has no archive: {examination.outcome.reason}")
         raise NotSealedError(f"{game} keeps changing, or can't be read; try again later")
     if as_json:
-        click.echo(json.dumps(report.as_json(version), indent=2))
+        print_json(report.as_json(version))
     else:
-        terminal = sys.stdout.isatty()
-        console = Console(width=None if terminal else 160)
-        report.print_version(version, console, listed=sealer.library.list_of(found[0]) is not None)
+        listed = sealer.library.list_of(found[0]) is not None
+        report.print_version(version, console(), listed=listed)
 
 
 def _within(library: str, path: bytes) -> bytes:
-    """*path*, absolute or relative to the library, as the latter."""
+    """*path*, which is absolute or relative to the library, as relative to it."""
     path = os.path.normpath(path)
     for root in (os.path.abspath(library), os.path.realpath(library)):
         path = path.removeprefix(os.fsencode(root).rstrip(b"/") + b"/")
     return path.strip(b"/")
 
 
-def _find_game(sealer: Sealer, path: bytes) -> offline.Game:
-    """The game that *path*, of its folder or its archive, names."""
+def _find_game(sealer: Sealer, path: bytes) -> offline.FoundGame:
+    """The game at *path*, of its folder or of its archive. Raises :exc:`LibraryError`."""
     folder, _, name = path.rpartition(b"/")
     candidates = [path]
     candidates += [folder + b"/" + base if folder else base for base in folders_of(name)]
@@ -203,7 +204,7 @@ def main() -> NoReturn:
     guard_output()
     try:
         status = cli.main(standalone_mode=False, prog_name="zipfs") or 0
-        sys.stdout.flush()  # Python would do it too late to say that it can't
+        sys.stdout.flush()  # Python would do it too late to report an error
         sys.exit(status)
     except ZipfsError as error:
         if isinstance(error, OutputError):
@@ -217,7 +218,7 @@ def main() -> NoReturn:
         click.echo("zipfs: interrupted; the same command carries on from here", err=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has gone; nothing is left to say (and to say it to).
+        # The reader of the output has closed it.
         drop_output()
         sys.exit(1)
     except Exception:

@@ -1,8 +1,7 @@
-"""``zipfs doctor``: what keeps a mount from working, or from working well, and the remedies."""
+"""``zipfs doctor``: problems of a mount and of the machine, with their remedies."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -13,35 +12,40 @@ from rich.table import Table
 from rich.text import Text
 
 from zipfs import __version__
-from zipfs.cli.terminal import load_settings, log_to_stderr
+from zipfs.cli.options import json_option
+from zipfs.cli.terminal import load_settings, log_to_stderr, print_json
 from zipfs.errors import FuseError, Level, ProblemsFoundError
 from zipfs.ops.doctor.findings import Finding, worst
 from zipfs.text import counted
 
-_LINUX_ONLY: Final = "only on Linux can zipfs mount, and is there anything to look at"
+_LINUX_ONLY: Final = "zipfs mounts on Linux only, so there is nothing to check here"
 _STYLES: Final[dict[Level, str]] = {
     "ok": "green", "note": "cyan", "warning": "yellow", "problem": "bold red",
 }  # fmt: skip
 
 
-@click.command(short_help="Look for what keeps a mount from working well.")
+@click.command(short_help="Check the machine, the library and the mount.")
 @click.argument("library", required=False)
 @click.argument("mountpoint", required=False)
 @click.option(
-    "--config", metavar="FILE", help="The TOML file of the mount, for all that isn't given here."
+    "--config",
+    metavar="FILE",
+    help="The TOML file of the mount, for options that aren't given here.",
 )
-@click.option("--index", metavar="FILE", help="Where the checksums are kept, as for `mount`.")
-@click.option("--allow-other", is_flag=True, help="Others are to be let into the mount.")
+@click.option("--index", metavar="FILE", help="The index of checksums, as for `mount`.")
+@click.option(
+    "--allow-other", is_flag=True, help="Check that other users can be let into the mount."
+)
 @click.option(
     "--web-user",
     "web_users",
     metavar="NAME",
     multiple=True,
-    help="Who is to read the mount; can be given several times.  [default: those of www-data,"
-    " nginx, caddy, apache, http, lighttpd and wwwrun that there are]",
+    help="A user who is to read the mount; can be given several times.  [default: those of"
+    " www-data, nginx, caddy, apache, http, lighttpd and wwwrun that exist]",
 )
 @click.option("--strict", is_flag=True, help="A warning counts as a problem.")
-@click.option("--json", "as_json", is_flag=True, help="For programs instead of people.")
+@json_option
 def doctor(
     library: str | None,
     mountpoint: str | None,
@@ -52,11 +56,11 @@ def doctor(
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Look at the machine, and at LIBRARY and MOUNTPOINT if they are named.
+    """Check the machine, and LIBRARY and MOUNTPOINT if they are given.
 
-    Each finding is `ok`, a `note`, a `warning` or a `problem`, the latter with its remedy.
-    Nothing is changed. Run it as the user who mounts; as root it tries out what the web
-    server's user can read. The status is 9 if there is a problem.
+    Each finding is `ok`, a `note`, a `warning` or a `problem`, with its remedy. Nothing is
+    changed. Run it as the user who mounts; as root it tries what the web server's user can
+    read. The exit status is 9 if there is a problem.
     """
     if sys.platform != "linux":
         raise FuseError(_LINUX_ONLY)
@@ -79,26 +83,26 @@ def doctor(
     for finding in examining.examine(subject):
         findings.append(finding)
         if console and not as_json:
-            _show(finding, console)
+            _print_row(finding, console)
         elif not as_json:
-            _say(finding)
+            _print_lines(finding)
     bad = [f for f in findings if f.level == "problem" or (strict and f.level == "warning")]
     if as_json:
-        click.echo(json.dumps(_as_json(findings, healthy=not bad), indent=2))
+        print_json(_as_json(findings, healthy=not bad))
     if bad:
         first = f"the first: {bad[0].name}: {bad[0].what}"
         raise ProblemsFoundError(f"{counted(len(bad), 'problem')} found; {first}")
 
 
-def _say(finding: Finding) -> None:
-    """A line for each, as grep and logs like it."""
+def _print_lines(finding: Finding) -> None:
+    """Print a finding as lines, for grep and logs."""
     click.echo(f"{finding.level:8}{finding.name}: {finding.what}")
     if finding.remedy:
         click.echo(f"{'':8}  remedy: {finding.remedy}")
 
 
-def _show(finding: Finding, console: Console) -> None:
-    """A row of a table, as soon as it is known: some checks take seconds."""
+def _print_row(finding: Finding, console: Console) -> None:
+    """Print a finding as a row of a table, at once, as some checks take seconds."""
     row = Table.grid(padding=(0, 2, 0, 0))
     row.add_column(width=len("problem"))
     row.add_column(width=24, overflow="fold")

@@ -1,8 +1,8 @@
-"""``zipfs unmount``, ``prepare`` and ``tune``: what is done about a mount without being its daemon.
+"""``zipfs unmount``, ``prepare`` and ``tune``: commands about a mount that aren't its daemon.
 
-A service's mount is made by one process of root's, and taken away by another, maybe after its
-config has changed or is gone, or when the mount point is somebody else's. So the first notes down
-what it has made, in a file that only root may write, and the other goes by that alone.
+The mount of a service is made by one process of root, and unmounted by another, maybe after its
+config has changed or was removed, or when something else is mounted there. So the first writes a
+note of its mount to a file that only root may write, and the second uses only that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import stat
 
 import click
 
-from zipfs.cli.terminal import check_answers, load_settings, log_to_stderr
+from zipfs.cli.terminal import check_answers, load_settings, log_to_stderr, mountpoint_of
 from zipfs.config import Settings
 from zipfs.errors import ConfigError, FuseError, MountpointError
 from zipfs.mount import mountpoint as mp
@@ -24,16 +24,6 @@ from zipfs.system import mounts
 _CONFIG = click.option(
     "--config", metavar="FILE", help="TOML file that names the mount point, as that of `mount`."
 )
-_KIND = f"fuse.{mp.SUBTYPE}"
-
-
-def mountpoint_of(mountpoint: str | None, config: str | None) -> str:
-    """The mount point that the command line or *config* names. Raises :exc:`ConfigError`."""
-    if mountpoint is None and config is not None:
-        mountpoint = Settings.load(config, {}).mountpoint
-    if mountpoint is None:
-        raise ConfigError("no mountpoint given; name it on the command line or in a config file")
-    return mountpoint
 
 
 @click.command(short_help="Unmount, also a mount whose daemon has died.")
@@ -42,33 +32,37 @@ def mountpoint_of(mountpoint: str | None, config: str | None) -> str:
 @click.option(
     "--lazy",
     is_flag=True,
-    help="Unmount even if it is in use: downloads under way go on to their end, which is the"
-    " daemon's end as well.",
+    help="Unmount even if it is in use: downloads under way are completed, and then the daemon"
+    " ends.",
 )
-@click.option("--if-mounted", is_flag=True, help="Do nothing, and be content, if there is none.")
-@click.option("--noted", metavar="FILE", help="What `prepare --note FILE` has mounted, only that.")
+@click.option(
+    "--if-mounted", is_flag=True, help="Do nothing, with status 0, if nothing is mounted."
+)
+@click.option(
+    "--noted", metavar="FILE", help="Unmount only what `prepare --note FILE` has mounted."
+)
 def unmount(
     mountpoint: str | None, config: str | None, lazy: bool, if_mounted: bool, noted: str | None
 ) -> None:
     """Unmount MOUNTPOINT, also one whose daemon has died."""
     if noted is not None:
         if mountpoint is not None or config is not None:
-            raise click.UsageError("--noted says which; leave MOUNTPOINT and --config out")
+            raise click.UsageError("--noted names the mount; leave MOUNTPOINT and --config out")
         if not _unmount_noted(noted, lazy=lazy) and not if_mounted:
             raise MountpointError(f"nothing is mounted by the note {noted}")
         return
-    path = mountpoint_of(mountpoint, config)
-    absolute = mp.absolute(path)
-    mounted = mounts.mounted_at(absolute)
-    if mounted is None or mounted.kind != _KIND:
+    named = mountpoint_of(mountpoint, config)
+    try:
+        path = mp.zipfs_mount(named).path
+    except MountpointError:
         if if_mounted:
             return
-        raise MountpointError(f"no zipfs is mounted on {path}")
-    mp.unmount(absolute, lazy=lazy or mounts.is_dead(absolute))
+        raise
+    mp.unmount(path, lazy=lazy or mounts.is_dead(path))
 
 
 def _unmount_noted(file: str, *, lazy: bool) -> bool:
-    """Take away the mount that *file* tells of, and *file*; whether there was one."""
+    """Unmount the mount that the note *file* names, and remove *file*; False if there is none."""
     try:
         with open(file, encoding="utf-8", errors="surrogateescape") as stream:
             note = json.load(stream)
@@ -80,23 +74,25 @@ def _unmount_noted(file: str, *, lazy: bool) -> bool:
             f"the note {file} can't be read ({error}); unmount by hand, and remove it"
         ) from None
     mounted = mounts.mounted_at(path)
-    # What is there now may be another's.
-    ours = mounted is not None and (mounted.device, mounted.kind) == (device, _KIND)
+    # Another mount may be there by now.
+    ours = mounted is not None and (mounted.device, mounted.kind) == (device, mp.KIND)
     if ours:
         mp.unmount(path, lazy=lazy or mounts.is_dead(path))
     os.unlink(file)
     return ours
 
 
-@click.command(short_help="Mount for a service that has no right to; see systemd/zipfs@.service.")
+@click.command(
+    short_help="Mount as root for a service without privileges; see systemd/zipfs@.service."
+)
 @click.option("--config", metavar="FILE", required=True, help="TOML file, as that of `mount`.")
-@click.option("--note", metavar="FILE", help="Where to note down what was mounted, for `unmount`.")
+@click.option("--note", metavar="FILE", help="File for a note of the mount, for `unmount --noted`.")
 def prepare(config: str, note: str | None) -> None:
     """Mount, and have the service manager keep the descriptor for `zipfs mount`.
 
-    For the unit's ExecStartPre=, as root: so the daemon itself needs no right at all. A mount
-    whose daemon has died is taken away first. Since it says what root mounts, nobody but root
-    may be able to write the config.
+    For the unit's ExecStartPre=, as root, so that the daemon itself needs no privilege. A mount
+    whose daemon has died is unmounted first. Only root may be able to write the config, as it
+    decides what root mounts.
     """
     from zipfs.mount import privileged  # noqa: PLC0415 - on some systems nobody can
 
@@ -132,7 +128,7 @@ def _check_config(file: str) -> None:
     try:
         status = os.stat(file)
     except OSError:
-        return  # which is told when it is read
+        return  # reported when it is read
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"the config file {file} isn't a file")
     if os.geteuid() == 0 and (status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
@@ -153,22 +149,19 @@ def _write_note(file: str, path: str) -> None:
         raise FuseError(f"can't note down the mount in {file}: {error.strerror}") from None
 
 
-@click.command(short_help="Set the kernel's read-ahead for a mount that had no right to.")
+@click.command(short_help="Set the kernel's read-ahead for a mount without privileges.")
 @click.argument("mountpoint", required=False)
 @_CONFIG
 @click.option("--read-ahead", type=int, metavar="KIB", help="As that of `mount`.  [default: 1024]")
 def tune(mountpoint: str | None, config: str | None, read_ahead: int | None) -> None:
-    """Set, as root, what the kernel lets only root set of the mount on MOUNTPOINT.
+    """Set the limits of the mount on MOUNTPOINT that only root can set.
 
-    That is its read-ahead, and how many reads of it may be under way. `zipfs mount` does it
-    itself if it is root's; else this makes the first download faster. For the unit's
-    ExecStartPost=: before the daemon has answered its first question, nothing of it lasts.
+    They are its read-ahead, and how many read-ahead requests may be under way. `zipfs mount`
+    sets them itself if it runs as root; otherwise this makes the first download faster. For the
+    unit's ExecStartPost=: what is set before the daemon's first answer is lost.
     """
-    path = mp.absolute(mountpoint_of(mountpoint, config))
+    named = mountpoint_of(mountpoint, config)
     settings = Settings.load(config, {"library": "/"} if config is None else {})
     kib = settings.read_ahead if read_ahead is None else read_ahead
-    mounted = mounts.mounted_at(path)
-    if mounted is None or mounted.kind != _KIND:
-        raise MountpointError(f"no zipfs is mounted on {path}")
-    if why := mp.tune(path, kib):
+    if why := mp.tune(mp.zipfs_mount(named).path, kib):
         raise FuseError(why)

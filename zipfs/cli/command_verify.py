@@ -1,8 +1,7 @@
-"""``zipfs verify``: everything read again, and compared with the index."""
+"""``zipfs verify``: all files read again, and compared with the index."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -10,18 +9,18 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any, Final
 
 import click
 
-from zipfs.cli.options import archive_options
-from zipfs.cli.terminal import Bar, check_answers, load_settings, log_to_stderr
+from zipfs.cli.options import archive_options, json_option
+from zipfs.cli.terminal import Bar, check_answers, load_settings, log_to_stderr, print_json
 from zipfs.errors import DamageError, IndexFileError, LibraryError
 from zipfs.index.index import IN_MEMORY, Index
 from zipfs.index.tables import Store
 from zipfs.ops.verify import foundreport, verified
-from zipfs.ops.verify.verified import Finding, Memory
+from zipfs.ops.verify.verified import BadFile, Memory
 from zipfs.ops.verify.verify import Verifier
 from zipfs.sealing.sealers import index_file, make_sealer
 from zipfs.system.paths import lstat
@@ -35,11 +34,11 @@ _MIB: Final = 1 << 20
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.ASCII)
 _SHOWN: Final = 3
-"""Files that the last line names."""
+"""Files that the last line names at most."""
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """Seconds, or hours and minutes: ``3600``, ``90min``, ``1h 30m``."""
+    """Seconds of a duration: ``3600``, ``90min``, ``1h 30m``."""
     if value is None:
         return None
     text = value.strip().lower()
@@ -52,36 +51,40 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
         seconds += float(match[1]) * _UNITS[match[2]]
         at = match.end()
     if not seconds:
-        raise click.BadParameter(f"{value!r} is no time to do anything in")
+        raise click.BadParameter(f"{value!r} is no time longer than 0")
     return seconds
 
 
-@click.command(short_help="Read all files again: are they still what they were?")
+@click.command(short_help="Read all files again, and compare them with the index.")
 @click.argument("library", required=False)
 @archive_options
 @click.option(
     "--rate",
     type=click.FloatRange(min=0),
     metavar="MIB",
-    help="How many MiB a second are read, at most; 0: as many as the disk gives.  [default: what"
-    " the config file has as hash-rate, or else 0]",
+    help="Most MiB per second that are read; 0: no limit.  [default: hash-rate of the config file,"
+    " or else 0]",
 )
 @click.option(
     "--max-time",
     callback=_seconds,
     metavar="DURATION",
-    help="Stop after so many seconds, or 90min, or 1h30m: the next run carries on.",
+    help="Stop after so many seconds, or 90min, or 1h30m; the next run continues. A file that was"
+    " given up then is read to its end by the next run, however long it takes.",
 )
-@click.option("--restart", is_flag=True, help="Begin anew instead of carrying on.")
-@click.option("--json", "as_json", is_flag=True, help="For programs instead of people.")
+@click.option(
+    "--restart", is_flag=True, help="Begin a new round instead of continuing the last one."
+)
+@json_option
 def verify(
     rate: float | None, max_time: float | None, restart: bool, as_json: bool, **given: Any
 ) -> None:
-    """Read all files of LIBRARY that are hashed from the disk again, and compare.
+    """Read all hashed files of LIBRARY again from the disk, and compare them with the index.
 
-    A file that nobody has written since and that has other bytes is named: its disk has damaged
-    it. Nothing is changed, neither in the library nor in the index. Ctrl-C, or a kill, keeps what
-    was done; the next run carries on from there, and once all is done begins the next round.
+    A file is named if its bytes have changed and nobody has written it since: its disk has
+    damaged it. Neither the library nor the index is changed. After Ctrl-C, or a kill, the next
+    run continues with the file that was being read; after the last file, the next run begins
+    again with the first.
     """
     deadline = None if max_time is None else time.monotonic() + max_time
     settings = load_settings(**given)
@@ -93,7 +96,7 @@ def verify(
         root = sealer.library.root
         with _store(file) as store, _memory(file, root) as memory, Bar("verifying") as bar:
             if restart:
-                memory.round = memory.partial = None
+                memory.round = None
             lower_process()
             verifier = Verifier(
                 sealer,
@@ -102,24 +105,24 @@ def verify(
                 file + verified.SUFFIX,
                 pace=Pace((settings.hash_rate if rate is None else rate) * _MIB),
                 progress=bar,
-                tell=_tell,
+                report=_report,
                 deadline=deadline,
             )
             ended = verifier.run()
-    _say(verifier, file, os.fsdecode(root), ended=ended, as_json=as_json)
+    _summarize(verifier, file, os.fsdecode(root), ended=ended, as_json=as_json)
 
 
-def _tell(finding: Finding) -> None:
-    """In the log, or on a terminal above the bar, which the log knows nothing of."""
+def _report(bad_file: BadFile) -> None:
+    """Log it; on a terminal print it above the bar, which the log would run into."""
     if sys.stderr.isatty():
-        click.echo(f"zipfs: {foundreport.line(finding)}", err=True)
+        click.echo(f"zipfs: {foundreport.line(bad_file)}", err=True)
     else:
-        log.error("%s", foundreport.line(finding))
+        log.error("%s", foundreport.line(bad_file))
 
 
 @contextmanager
 def _store(file: str) -> Iterator[Store]:
-    """The index at *file*, which has to be there; its errors as ours."""
+    """The index at *file*, which has to exist; its errors become :exc:`IndexFileError`."""
     if not os.path.exists(file):
         raise IndexFileError(
             f"there is no index {file} to compare with; `zipfs index` makes it, or name another"
@@ -138,20 +141,19 @@ def _store(file: str) -> Iterator[Store]:
 
 @contextmanager
 def _memory(index: str, root: bytes) -> Iterator[Memory]:
-    """What is remembered of verifying by *index*, ours alone for as long as this lasts."""
+    """The state of verifying by *index*, locked as long as the context lasts."""
     file = index + verified.SUFFIX
     try:
         inode = lstat(root).st_ino
     except OSError as error:
         raise LibraryError(f"can't read the library: {error.strerror}") from None
-    try:
-        manager = verified.alone(file)
-        is_alone = manager.__enter__()
-    except OSError as error:
-        raise IndexFileError(
-            f"can't write beside the index, {file}: {error.strerror}; name another with --index"
-        ) from None
-    try:
+    with ExitStack() as stack:
+        try:
+            is_alone = stack.enter_context(verified.alone(file))
+        except OSError as error:
+            raise IndexFileError(
+                f"can't write beside the index, {file}: {error.strerror}; name another with --index"
+            ) from None
         if not is_alone:
             raise IndexFileError(f"another `zipfs verify` by the index {index} is under way")
         try:
@@ -159,12 +161,10 @@ def _memory(index: str, root: bytes) -> Iterator[Memory]:
         except OSError as error:
             raise IndexFileError(f"can't read {file}: {error.strerror}") from None
         yield memory
-    finally:
-        manager.__exit__(None, None, None)
 
 
-def _say(verifier: Verifier, file: str, root: str, *, ended: bool, as_json: bool) -> None:
-    """The summary, and an error if anything is damaged."""
+def _summarize(verifier: Verifier, file: str, root: str, *, ended: bool, as_json: bool) -> None:
+    """Print the summary; raise :exc:`DamageError` if any file is bad."""
     memory, run = verifier.memory, verifier.this_run
     round_ = memory.last if ended else memory.round
     assert round_ is not None  # noqa: S101 - one of the two is always there
@@ -181,25 +181,26 @@ def _say(verifier: Verifier, file: str, root: str, *, ended: bool, as_json: bool
             },
             **foundreport.as_json(memory),
         }
-        click.echo(json.dumps(facts, indent=2))
+        print_json(facts)
     else:
         click.echo(
             f"{counted(round_.verified, 'file')} verified: {counted(round_.size, 'byte')},"
             f" in {round_.seconds:.0f} s ({counted(run.size, 'byte')} read now)"
         )
-        if reasons := foundreport.left_out(round_):
+        if reasons := foundreport.not_verified(round_):
             click.echo(f"not verified: {reasons}")
         if not ended:
             share = 100 * round_.passed // max(verifier.known_size, 1)
             click.echo(f"stopped at {share}%, as told to; the same command carries on from there")
             if memory.last and memory.last.ended is not None:
-                click.echo(f"the last whole round ended on {date(memory.last.ended)}")
-    standing = memory.findings
-    for path, finding in sorted(standing.items()):
+                click.echo(f"the last whole round ended on {date(memory.last.ended.timestamp())}")
+    bad_files = memory.bad_files
+    for path, bad_file in sorted(bad_files.items()):
         if path not in run.found:
-            log.error("found on %s: %s", date(finding.seconds), foundreport.line(finding))
-    if standing:
-        names = list(map(shown, sorted(standing)))
+            found_at = date(bad_file.found_at.timestamp())
+            log.error("found on %s: %s", found_at, foundreport.line(bad_file))
+    if bad_files:
+        names = list(map(shown, sorted(bad_files)))
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         what = (
             "1 file isn't what it was when it was hashed"

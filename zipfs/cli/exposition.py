@@ -1,9 +1,9 @@
-"""How a mount is, for Prometheus: its text format, from the document of :mod:`zipfs.mount.status`.
+"""The status of a mount for Prometheus: the document of :mod:`zipfs.mount.status` as metrics.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/ and, for the names,
-https://prometheus.io/docs/practices/naming/: base units, ``_total`` for what only grows. Every
-series says which mount it is of, as the files that node_exporter collects must have no series
-twice; none says which file or archive, as there may be any number of them.
+https://prometheus.io/docs/practices/naming/: base units, ``_total`` for counters. Every series
+has the mount point as a label, as the files that node_exporter collects must have no duplicate
+series; none has a file or archive, as their number is unlimited.
 """
 
 from __future__ import annotations

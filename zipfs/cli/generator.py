@@ -1,10 +1,10 @@
-"""``zipfs-generator``: tells systemd which mounts each ``zipfs@NAME.service`` needs.
+"""``zipfs-generator``: adds to each ``zipfs@NAME.service`` the mounts that it needs.
 
-systemd.generator(7): run early at boot and at each reload, before anything else is there, with
-a folder to put units into. The config file knows where library and mount point are; the unit
-doesn't, and without them it could start before the library's disk is mounted.
+A systemd.generator(7): run early at boot and at each reload, with a folder for the units that it
+makes. Library and mount point are in the config file and not in the unit, which could otherwise
+start before the library's disk is mounted.
 
-It loads little and never fails: a config that can't be read is the daemon's to complain of.
+It imports little and never fails: the daemon reports a config that can't be read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PATHS: Final = ("library", "mountpoint", "lists", "romm-config", "index")
 
 
 def drop_in(config: Mapping[str, object]) -> str:
-    """What is added to the unit of a mount with this *config*; empty if there is nothing."""
+    """The drop-in for the unit of a mount with this *config*; may be empty."""
     paths = [config.get(key) for key in _PATHS]
     wanted = [_quoted(path) for path in paths if isinstance(path, str) and path.startswith("/")]
     return f"[Unit]\nRequiresMountsFor={' '.join(wanted)}\n" if wanted else ""
@@ -38,9 +38,9 @@ def _quoted(path: str) -> str:
 
 
 def instance(name: str) -> str | None:
-    """The instance whose config file is called *name*, if it is one; systemd-escape(1)."""
+    """The instance of the config file *name*, systemd-escape(1); None if it is none."""
     stem, extension = os.path.splitext(name)
-    # What a unit's name can't hold is no instance.
+    # Only characters that a unit's name may have.
     fits = stem and all(c.isascii() and (c.isalnum() or c in ":-_.\\@") for c in stem)
     return stem if extension == ".toml" and fits else None
 
@@ -54,7 +54,7 @@ def generate(folder: str, configs: str = CONFIGS) -> None:
     for name in names:
         path = os.path.join(configs, name)
         if not os.path.isfile(path):
-            continue  # to open a FIFO would take for ever
+            continue  # to open a FIFO would block
         try:
             with open(path, "rb") as file:
                 text = drop_in(tomllib.load(file))

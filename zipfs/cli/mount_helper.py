@@ -2,12 +2,12 @@
 
     mount.zipfs SOURCE TARGET [-sfnv] [-N namespace] [-o options] [-t type.subtype]
 
-(mount(8), "External helpers".) It returns when the mount can be used, and leaves the daemon
-behind. Exit status as mount(8) has it: 1 is wrong usage, 32 a mount that failed.
+(mount(8), "External helpers".) It returns when the mount can be used; the daemon stays in the
+background. The exit status is mount(8)'s: 1 is wrong usage, 32 a mount that failed.
 
-Each option of ``zipfs mount`` can be had as ``-o name=value``, ``-o name`` for those without a
-value; ``_`` is as good as ``-``. A value with a comma in it is quoted, ``name="a,b"``, or has a
-backslash before the comma. What mount(8) and systemd say to themselves is passed over.
+Each option of ``zipfs mount`` can be given as ``-o name=value``, or ``-o name`` if it has no
+value; ``_`` stands for ``-`` too. A value with a comma is quoted, ``name="a,b"``, or has a
+backslash before the comma. Options that mount(8) and systemd use themselves are ignored.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _NOTHING_TO_US: Final = frozenset(
     nostrictatime lazytime nolazytime sync async dirsync silent loud mand nomand iversion noiversion
     """.split()  # noqa: SIM905 - forty lines otherwise
 )
-"""Of mount(8), whatever zipfs does: it is read-only, has no devices, gives nobody rights, and
-keeps no times of access."""
+"""Options of mount(8) without effect: a mount of zipfs is read-only, has no devices and no setuid
+programs, and keeps no access times."""
 _OF_OTHERS: Final = re.compile(r"(x-|X-|comment=|user=|uhelper=|helper=)")
 _FUSE: Final = re.compile(
     r"(exec|noexec|nosymfollow|auto_unmount|fsname=.*|subtype=.*|((fs|def|root)?context)=.*)"
@@ -53,16 +53,16 @@ _FUSE: Final = re.compile(
 _NEVER: Final = frozenset(("remount", "bind", "rbind", "move"))
 
 
-class Request(NamedTuple):
-    """What is to be mounted, and how."""
+class Plan(NamedTuple):
+    """What to mount, and how."""
 
     settings: Settings
     user: str | None
-    """Who is to be the daemon; None: we."""
+    """The user of the daemon; None keeps this one."""
 
 
 def split(options: str) -> Iterator[str]:
-    """The single options of a string of them, without quotes and backslashes."""
+    """The single options of *options*, without quotes and backslashes."""
     if re.fullmatch(r'(?:[^"\\]|\\.|"[^"]*")*', options, re.DOTALL) is None:
         raise click.UsageError(f"a quote isn't closed in the mount options {options!r}")
     for option in re.findall(r'(?:[^,"\\]|\\.|"[^"]*")+', options, re.DOTALL):
@@ -72,7 +72,7 @@ def split(options: str) -> Iterator[str]:
 
 
 def arguments_of(options: Iterable[str], *, sloppy: bool = False) -> tuple[list[str], str | None]:
-    """Those of ``zipfs mount`` for *options*, and the user of ``setuid=``.
+    """The arguments of ``zipfs mount`` for *options*, and the user of ``setuid=``.
 
     Raises :exc:`click.UsageError` for one that isn't known, unless *sloppy*.
     """
@@ -113,12 +113,12 @@ def arguments_of(options: Iterable[str], *, sloppy: bool = False) -> tuple[list[
 @click.argument("source")
 @click.argument("target")
 @click.option("-o", "options", multiple=True, metavar="OPTIONS", help="Separated by commas.")
-@click.option("-s", "sloppy", is_flag=True, help="Pass over options that aren't known.")
-@click.option("-f", "fake", is_flag=True, help="Do all but mount.")
-@click.option("-n", "_no_mtab", is_flag=True, help="Nothing: there is no mtab.")
-@click.option("-v", "verbose", is_flag=True, help="Say what is mounted.")
-@click.option("-N", "namespace", metavar="NAMESPACE", help="Can't be had; use nsenter(1).")
-@click.option("-t", "_kind", metavar="TYPE", help="Nothing: there is but one.")
+@click.option("-s", "sloppy", is_flag=True, help="Ignore unknown options.")
+@click.option("-f", "fake", is_flag=True, help="Do everything but mount.")
+@click.option("-n", "_no_mtab", is_flag=True, help="Ignored: there is no mtab.")
+@click.option("-v", "verbose", is_flag=True, help="Print what is mounted.")
+@click.option("-N", "namespace", metavar="NAMESPACE", help="Not supported; use nsenter(1).")
+@click.option("-t", "_kind", metavar="TYPE", help="Ignored: there is only one.")
 def helper(
     source: str,
     target: str,
@@ -132,18 +132,18 @@ def helper(
 ) -> None:
     """Mount the library SOURCE on TARGET, for mount(8); the daemon goes on in the background."""
     if namespace:
-        raise click.UsageError("-N can't be had; run mount in that namespace, by nsenter(1)")
+        raise click.UsageError("-N isn't supported; run mount in that namespace, by nsenter(1)")
     arguments, user = arguments_of(split(",".join(options)), sloppy=sloppy)
     if not any(argument.startswith("fsname=") for argument in arguments) and not (
         set(source) & set(",\\")
     ):
-        # So that `mount -a` finds the line of fstab mounted, and df(1) says what it is.
+        # So that `mount -a` sees that the line of fstab is mounted, and df(1) shows the library.
         arguments += ["-o", f"fsname={source}"]
     context = mount_command.make_context("zipfs mount", [*arguments, "--", source, target])
-    request = Request(_absolute(load_settings(**context.params)), user)
+    plan = Plan(_absolute(load_settings(**context.params)), user)
     if fake:
         return
-    status = _in_background(request)
+    status = _in_background(plan)
     if status:
         raise SystemExit(FAILED)
     if verbose:
@@ -151,7 +151,7 @@ def helper(
 
 
 def _absolute(settings: Settings) -> Settings:
-    """*settings* that hold in any working directory."""
+    """*settings* with absolute paths."""
     paths = ("library", "mountpoint", "index", "romm_config", "lists")
     given = {name: getattr(settings, name) for name in paths}
     return settings.model_copy(
@@ -159,35 +159,35 @@ def _absolute(settings: Settings) -> Settings:
     )
 
 
-def _in_background(request: Request) -> int:
-    """Start the daemon; its exit status, if it ends before there is a mount, else 0."""
+def _in_background(plan: Plan) -> int:
+    """Start the daemon; 0 once it has mounted, or its exit status if it ends before."""
     ours, its = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(ours)
-        os._exit(_child(request, its))
+        os._exit(_child(plan, its))
     os.close(its)
     with os.fdopen(ours, "rb") as pipe:
         if pipe.read(1):
-            if request.user is not None and request.settings.mountpoint is not None:
-                # Not before: it lasts only from the daemon's first answer on.
-                mp.tune(mp.absolute(request.settings.mountpoint), request.settings.read_ahead)
+            if plan.user is not None and plan.settings.mountpoint is not None:
+                # Not before the daemon's first answer, which would reset it.
+                mp.tune(mp.absolute(plan.settings.mountpoint), plan.settings.read_ahead)
             return 0
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if request.user is not None and request.settings.mountpoint is not None:
-        # Who made the mount hadn't the right any more to take it away.
-        path = mp.absolute(request.settings.mountpoint)
+    if plan.user is not None and plan.settings.mountpoint is not None:
+        # The daemon, another user by then, may not unmount.
+        path = mp.absolute(plan.settings.mountpoint)
         mounted = mounts.mounted_at(path)
-        if mounted and mounted.kind == f"fuse.{mp.SUBTYPE}" and mounts.is_dead(path):
+        if mounted and mounted.kind == mp.KIND and mounts.is_dead(path):
             mp.unmount(path)
     return status or FAILED
 
 
-def _child(request: Request, pipe: int) -> int:
-    """Be the daemon; our exit status. What is wrong before there is a mount goes to stderr."""
+def _child(plan: Plan, pipe: int) -> int:
+    """Run the daemon; its exit status. Errors before it has mounted go to stderr."""
     try:
         logs.to_stderr("error")
-        _serve(request, functools.partial(_detach, request, pipe))
+        _serve(plan, functools.partial(_detach, plan, pipe))
     except ZipfsError as error:
         click.echo(f"mount.zipfs: {error}", err=True)
         return error.exit_code
@@ -199,12 +199,12 @@ def _child(request: Request, pipe: int) -> int:
     return 0
 
 
-def _serve(request: Request, mounted: functools.partial[None]) -> None:
+def _serve(plan: Plan, mounted: functools.partial[None]) -> None:
     from zipfs.mount import daemon  # noqa: PLC0415 - only Linux has it
 
-    settings = request.settings
+    settings = plan.settings
     check_answers(settings)
-    if request.user is None or settings.mountpoint is None:
+    if plan.user is None or settings.mountpoint is None:
         daemon.run(settings, mounted=mounted)
         return
     make_library(settings)  # before anything is made or cleared away
@@ -213,22 +213,22 @@ def _serve(request: Request, mounted: functools.partial[None]) -> None:
     options = mp.mount_options(settings)
     device = privileged.mount(path, options, uid=os.getuid(), gid=os.getgid())
     with contextlib.suppress(OSError, KeyError):  # then there is no `zipfs status`
-        entry = pwd.getpwnam(request.user)
+        entry = pwd.getpwnam(plan.user)
         os.environ["RUNTIME_DIRECTORY"] = runtime.for_user(entry.pw_uid, entry.pw_gid)
         # Its home may not be its own, as that of a system's user often isn't.
         os.environ["STATE_DIRECTORY"] = runtime.state_for_user(entry.pw_uid, entry.pw_gid)
-    privileged.become(request.user)
+    privileged.become(plan.user)
     daemon.run(settings, device, mounted=mounted)
 
 
-def _detach(request: Request, pipe: int) -> None:
-    """There is a mount: mount(8) may return, and whoever waits for its output."""
-    # Not before: of an automount, only systemd's own process group may look at the mount point
-    # without waiting for what is being mounted.
+def _detach(plan: Plan, pipe: int) -> None:
+    """Detach from mount(8), now that there is a mount; it may return."""
+    # Not before: only systemd's own process group may access the mount point of an automount
+    # without waiting for the mount.
     os.setsid()
-    logs.to_system(request.settings.log_level)
-    if request.settings.mountpoint is not None:
-        logs.about(mp.absolute(request.settings.mountpoint))
+    logs.to_system(plan.settings.log_level)
+    if plan.settings.mountpoint is not None:
+        logs.about(mp.absolute(plan.settings.mountpoint))
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):

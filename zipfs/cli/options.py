@@ -1,4 +1,4 @@
-"""The options of the commands, in the order in which ``--help`` tells of them."""
+"""The options of the commands, in the order of ``--help``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from zipfs.config import LogLevel, PlaylistMode, SelectionName, Timestamps, Trus
 P = ParamSpec("P")
 R = TypeVar("R")
 _Command = Callable[P, R]
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, for programs instead of people."
+)
 
 _ARCHIVE_OPTIONS = (
     click.option(
@@ -36,38 +40,38 @@ _ARCHIVE_OPTIONS = (
     click.option(
         "--selection",
         type=click.Choice(get_args(SelectionName)),
-        help="By whose rules: `general`, all but what operating systems leave behind, or those of"
-        " `romm`.  [default: general]",
+        help="Whose rules: `general`, all files but those that operating systems leave behind, or"
+        " those of `romm`.  [default: general]",
     ),
     click.option(
         "--romm-config",
         metavar="FILE",
-        help="RomM's config.yml, for what it leaves out and where it looks for games.  [default:"
-        " what RomM does without one]",
+        help="RomM's config.yml, for what it excludes and where its games are.  [default: RomM's"
+        " own defaults]",
     ),
     click.option(
         "--exclude",
         metavar="PATTERN",
         multiple=True,
-        help="Files and folders to leave out of archives, by name, such as '*.nfo', or by path in"
+        help="Files and folders to exclude from archives, by name, such as '*.nfo', or by path in"
         " the library, such as 'roms/*/*/extras'; can be given several times.",
     ),
     click.option(
         "--include",
         metavar="PATTERN",
         multiple=True,
-        help="Files and folders to take in that would be left out; can be given several times.",
+        help="Files and folders to include that would be excluded; can be given several times.",
     ),
     click.option(
         "--portable-names",
         is_flag=True,
-        help="Change the names in archives so that Windows can create each of them, and macOS"
-        " side by side.",
+        help="Change names in archives so that Windows can create each of them, and macOS all"
+        " of them in one folder.",
     ),
     click.option(
         "--timestamps",
         type=click.Choice(get_args(Timestamps)),
-        help="Date the members of archives as their `files` are, or all the same: `fixed`, for"
+        help="The dates of members: those of their `files`, or one for all, `fixed`, for"
         " libraries whose copies have other dates.  [default: files]",
     ),
     click.option(
@@ -80,29 +84,31 @@ _ARCHIVE_OPTIONS = (
         "--playlist-platforms",
         metavar="NAME,...",
         multiple=True,
-        help="Folders of these platforms, instead of the README's list; `default` among them"
-        " stands for that; can be given several times.  [default: default]",
+        help="Folders of these platforms, instead of the list in `zipfs help playlists`; `default`"
+        " among them stands for that list; can be given several times.  [default: default]",
     ),
     click.option(
         "--lists",
         metavar="FOLDER",
-        help="Show each X.list in FOLDER, members in the format of nginx's ZIP module, as X.zip.",
+        help="Show each X.list in FOLDER, a list of members in the format of nginx's ZIP module, as"
+        " the archive X.zip.",
     ),
     click.option(
         "--lists-folder",
         metavar="NAME",
-        help="The folder of the mount where they are shown.  [default: .lists]",
+        help="The folder of the mount that shows the archives of lists.  [default: .lists]",
     ),
     click.option(
         "--lists-prefix",
         metavar="PATH",
-        help="Where locations in lists have the library.  [default: /library/]",
+        help="The path that stands for the library in the locations of lists.  [default:"
+        " /library/]",
     ),
 )
 
 
 def archive_options(command: _Command[P, R]) -> _Command[P, R]:
-    """What decides on archives, so that all commands have to be told the same."""
+    """The options that decide on archives, which are the same for all commands."""
     for option in reversed(_ARCHIVE_OPTIONS):
         command = option(command)
     return command
@@ -112,80 +118,82 @@ _MOUNT_OPTIONS = (
     click.option(
         "--allow-other",
         is_flag=True,
-        help="Let other users, a web server's for one, into the mount. Each file can still be read"
-        " only by whom its source grants it.",
+        help="Let other users, such as a web server's, into the mount. Each file still has the"
+        " permissions of its source.",
     ),
     click.option(
         "--settle",
         type=float,
         metavar="SECONDS",
-        help="How long nothing in a game's folder must have changed before its archive is shown."
+        help="How long a game's folder has to be unchanged before its archive is shown."
         "  [default: 2]",
     ),
     click.option(
         "--read-ahead",
         type=int,
         metavar="KIB",
-        help="The kernel's read-ahead for the mount, set if root; 0 leaves it alone."
-        "  [default: 1024]",
+        help="The kernel's read-ahead for the mount, in KiB; only root can set it; 0 leaves it as"
+        " it is.  [default: 1024]",
     ),
     click.option(
         "--watch",
         type=click.Choice(get_args(Watch)),
-        help="How to hear of changes before somebody asks: `events` from the kernel, or `poll`,"
-        " looking through the library every few seconds.  [default: auto, which polls where the"
+        help="How changes are noticed: by `events` from the kernel, or by `poll`, which scans the"
+        " library every few seconds.  [default: auto, which polls where the"
         " file system sends no events: NFS, SMB, FUSE]",
     ),
     click.option(
         "--trust",
         type=click.Choice(get_args(Trust)),
-        help="What shows that a file is unchanged: all of its `state`, or `mtime` and size alone,"
-        " so that archives stay up while files are checked again after a chmod.  [default: state]",
+        help="What shows that a file is unchanged: its whole `state`, or `mtime` and size alone, so"
+        " that archives stay while files are hashed again after a chmod.  [default: state]",
     ),
     click.option(
         "--read-timeout",
         type=float,
         metavar="SECONDS",
-        help="How long a read may wait for a disk or a share that doesn't answer before it fails;"
-        " 0 waits for ever.  [default: 30]",
+        help="Seconds after which a read fails if the disk or the share doesn't answer; 0: never."
+        "  [default: 30]",
     ),
     click.option(
         "--hash-rate",
         type=float,
         metavar="MIB",
-        help="How many MiB a second are read, at most, to compute checksums; 0: as many as the disk"
-        " gives.  [default: 0]",
+        help="Most MiB per second that are read to compute checksums; 0: no limit.  [default: 0]",
     ),
     click.option(
         "--uid",
         metavar="USER",
-        help="Whose all files and folders are said to be, by number or name.  [default: whose they"
-        " are]",
+        help="Owner of all files and folders, by number or name.  [default: the source's]",
     ),
-    click.option("--gid", metavar="GROUP", help="The same of the group."),
+    click.option(
+        "--gid",
+        metavar="GROUP",
+        help="Group of all files and folders, by number or name.  [default: the source's]",
+    ),
     click.option(
         "--umask",
         metavar="OCTAL",
-        help="Which permissions nobody has, such as 022; all others everybody has, whatever the"
-        " sources grant.  [default: what they grant]",
+        help="Octal umask, such as 022; replaces the source's permission bits.  [default: the"
+        " source's bits]",
     ),
     click.option(
         "-o",
         "options",
         metavar="OPTION",
         multiple=True,
-        help="A mount option of FUSE's own, passed on as it is.",
+        help="A mount option of FUSE, passed on unchanged.",
     ),
     click.option(
         "--log-level",
         type=click.Choice(get_args(LogLevel)),
-        help="How much to say on stderr.  [default: info]",
+        help="Level of the log on stderr.  [default: info]",
     ),
 )
 
 
 def mount_options(command: _Command[P, R]) -> _Command[P, R]:
-    """What only a mount can be told."""
+    """The options of a mount alone."""
     for option in reversed(_MOUNT_OPTIONS):
         command = option(command)
     return command

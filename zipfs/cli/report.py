@@ -1,4 +1,4 @@
-"""An archive described: for people as a table, for programs as JSON."""
+"""The description of an archive: as a table for people, as JSON for programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zipfs.text import date, shown
 
 
 def as_json(version: Version) -> dict[str, Any]:
-    """All that is to be said of *version*; sizes and offsets in bytes."""
+    """The description of *version*; sizes and offsets in bytes."""
     sealed, layout = version.sealed, version.layout
     seconds = sealed.mtime_ns // validators.NANOSECONDS
     return {
@@ -37,8 +37,8 @@ def as_json(version: Version) -> dict[str, Any]:
 
 
 def _member(version: Version, number: int) -> dict[str, Any]:
-    """*path* is within the game's folder, *source* in the library; a member that is in no
-    file has none."""
+    """A member: *path* is in the game's folder, *source* in the library; None for both if zipfs
+    makes it."""
     layout = version.layout
     member = layout.members[number]
     source = layout.source_of(number)
@@ -63,7 +63,7 @@ def _member(version: Version, number: int) -> dict[str, Any]:
 
 
 def print_version(version: Version, console: Console, *, listed: bool = False) -> None:
-    """The same on *console*, members as a table. *listed*: it is what a list asks for."""
+    """Print the description, members as a table. *listed*: the archive is of a list."""
     named, inline = "in the game's folder", "is made by zipfs"
     if listed:
         named, inline = "in the list", "stands in the list itself"

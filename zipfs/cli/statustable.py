@@ -1,4 +1,4 @@
-"""The document of :mod:`zipfs.mount.status` as lines and tables for the terminal."""
+"""The status of a mount for people: the document of :mod:`zipfs.mount.status` as tables."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Document = Mapping[str, Any]
 
 
 def table(document: Document, before: Document | None = None, newest: int = 20) -> Group:
-    """*document* to print, with *newest* of the skipped paths.
+    """*document* as tables, with the *newest* skipped paths.
 
-    *before* is an earlier document of the same mount; with one, rates are shown.
+    With *before*, an earlier document of the same mount, rates are shown too.
     """
     seconds = _between(document, before)
     lines = Table.grid(padding=(0, 2))
@@ -32,7 +32,7 @@ def table(document: Document, before: Document | None = None, newest: int = 20) 
 
 
 def _between(document: Document, before: Document | None) -> float | None:
-    """Seconds between the two, if they are of the same daemon."""
+    """Seconds between the two; None if they aren't of the same daemon."""
     if before is None or document["started"] != before["started"]:
         return None
     seconds: float = document["uptime"] - before["uptime"]

@@ -1,12 +1,14 @@
-"""What the commands have in common: settings, progress and log on a terminal."""
+"""What the commands share: settings, output, progress and log on a terminal."""
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
-from typing import Any, Self, TextIO
+from typing import Any, Final, Self, TextIO
 
+import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,22 +20,27 @@ from rich.progress import (
 )
 
 from zipfs.config import Settings
-from zipfs.errors import LibraryError, OutputError, UnansweredError
+from zipfs.errors import ConfigError, LibraryError, OutputError, UnansweredError
 from zipfs.logs import to_stderr as log_to_stderr
 from zipfs.system.subprocesses import FailedError, ask
 
 __all__ = [
     "Bar",
     "check_answers",
+    "console",
     "drop_output",
     "guard_output",
     "load_settings",
     "log_to_stderr",
+    "mountpoint_of",
+    "print_json",
 ]
+
+_WIDTH: Final = 160
 
 
 class _Output(io.FileIO):
-    """Standard output. What goes wrong with it is nobody else's :exc:`OSError`."""
+    """Standard output, whose errors are :exc:`OutputError`, unlike those of files."""
 
     def write(self, data: Any) -> int:
         try:
@@ -45,10 +52,10 @@ class _Output(io.FileIO):
 
 
 def check_answers(settings: Settings) -> None:
-    """Raise :exc:`LibraryError` if the library, or what is below it, doesn't answer.
+    """Raise :exc:`LibraryError` if the library, or its file system, doesn't answer.
 
-    To look at a share or a mount that hangs takes for ever, and we couldn't be ended. For
-    commands that have no threads yet.
+    Any access to a share or a mount that hangs blocks for ever, and the process can't be ended
+    then. For commands that have no threads yet, as it forks.
     """
     if os.name != "posix" or not (hasattr(os, "fork") and hasattr(os, "statvfs")):
         return
@@ -60,24 +67,24 @@ def check_answers(settings: Settings) -> None:
             f" {settings.library}` may tell more"
         ) from None
     except (OSError, FailedError):
-        return  # which is told by whoever opens it
+        return  # reported when it is opened
 
 
 def _look_at(path: str) -> None:
     os.path.realpath(path)
-    os.statvfs(path)  # of which no cache knows
+    os.statvfs(path)  # which no cache answers
 
 
 def guard_output() -> None:
-    """From now on a write to standard output that fails raises :exc:`zipfs.errors.OutputError`.
+    """Make failing writes to standard output raise :exc:`zipfs.errors.OutputError`.
 
-    A stream that was closed (``>&-``) is none to Python, and its number would be the next file's.
+    A stream that was closed (``>&-``) is None in Python, and the next file would get its number.
     """
     if os.name != "posix":
         return
     out: TextIO | None = sys.stdout
     if out is None:
-        # Only to be read: whoever writes there is told EBADF, as without it.
+        # Opened for reading: writes fail with EBADF, as without it.
         descriptor = os.open(os.devnull, os.O_RDONLY)
         out = open(descriptor, encoding="utf-8", closefd=False)  # noqa: SIM115 - for good
     err: TextIO | None = sys.stderr
@@ -91,13 +98,33 @@ def guard_output() -> None:
     )
 
 
+def console() -> Console:
+    """Standard output for tables: as wide as the terminal, or 160 columns if it is none."""
+    return Console(width=None if sys.stdout.isatty() else _WIDTH)
+
+
+def print_json(document: object) -> None:
+    click.echo(json.dumps(document, indent=2))
+
+
+def mountpoint_of(mountpoint: str | None, config: str | None) -> str:
+    """The mount point that the command line or *config* names. Raises :exc:`ConfigError`."""
+    if mountpoint is None and config is not None:
+        mountpoint = load_settings(config).mountpoint
+        if mountpoint is None:
+            raise ConfigError(f"no mountpoint in {config}; name it on the command line")
+    if mountpoint is None:
+        raise ConfigError("no mountpoint given; name it on the command line or in a config file")
+    return mountpoint
+
+
 def drop_output() -> None:
-    """Standard output goes nowhere from now on, and so does what of it is still to be written."""
+    """Redirect standard output to /dev/null, with what is still buffered."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def load_settings(config: str | None = None, **given: Any) -> Settings:
-    """Settings of what was given; what wasn't, click tells as None, () or False."""
+    """Settings of *config* and of the options *given*; click has None, () or False for others."""
     return Settings.load(
         config,
         {
@@ -109,7 +136,7 @@ def load_settings(config: str | None = None, **given: Any) -> Settings:
 
 
 class Bar:
-    """A progress bar on stderr, of what is *doing*; on anything but a terminal it stays silent."""
+    """A progress bar on stderr, labelled *doing*; nothing is shown if that is no terminal."""
 
     def __init__(self, doing: str = "hashing") -> None:
         self._console = Console(stderr=True)

@@ -15,49 +15,48 @@ from typing import Final, Protocol
 import trio
 
 from zipfs.index import hash_process
-from zipfs.index.hash_process import Answer, At, Done, End, Failed, Ready, Request, Unexpected
+from zipfs.index.hash_process import Answer, At, Done, End, Failed, Job, Ready, Unexpected
 from zipfs.library.scan import SourceFile
 from zipfs.system.lanes import timed_out
 
-_ANSWER_TO: Final = 0.25
-"""Seconds, at most, between two answers that tell how far the process is."""
+_INTERVAL: Final = 0.25
+"""Seconds between two answers of a process at work, at most."""
 _GATHER: Final = 0.005
-"""Seconds for which answers are left to gather: to be woken by each costs as much as it is
-worth, where files are small."""
+"""Seconds for which answers are gathered: with small files, a wake-up for each costs too much."""
 
 
 class LostError(Exception):
-    """The process has ended without being asked to; its argument says how."""
+    """The process has ended by itself."""
 
 
 class Child(Protocol):
-    """A process that has just been started."""
+    """A process that was started."""
 
     requests: int
-    """Descriptor of a pipe to it."""
+    """Descriptor of the pipe that it reads."""
     answers: int
-    """And of one from it."""
+    """Descriptor of the pipe that it writes."""
 
     def kill(self) -> None:
-        """End it by force, which may take as long as it hangs in a dead disk."""
+        """Kill it. It ends when it doesn't hang in a dead disk any more."""
 
     def reap(self) -> str | None:
         """How it has ended; None if it hasn't."""
 
     def abandon(self) -> None:
-        """It is somebody else's to reap: we end."""
+        """Leave it to init to reap, as the daemon ends."""
 
 
 class Process:
-    """The real one."""
+    """The child process of the daemon."""
 
     def __init__(self) -> None:
         with contextlib.ExitStack() as stack:
             theirs, self.requests = _pipe(stack)
             self.answers, ours = _pipe(stack)
-            # Started by trio's thread, as the kernel ends it with the one that has started it.
-            # In a session of its own, so that a terminal's signals aren't for it, and what it
-            # takes of the CPU isn't taken from our share (sched(7), autogroup).
+            # Started by trio's thread: the kernel ends it with the thread that started it. In a
+            # session of its own, so that it gets no signals of a terminal, and its share of the
+            # CPU isn't the daemon's (sched(7), autogroup).
             self._process = subprocess.Popen(
                 [sys.executable, "-c", hash_process.COMMAND, *sys.path],
                 stdin=theirs,
@@ -82,7 +81,7 @@ class Process:
 
     def abandon(self) -> None:
         if self._process.poll() is None:
-            self._process.returncode = -signal.SIGKILL  # or Python complains of it
+            self._process.returncode = -signal.SIGKILL  # or Python warns of it
 
 
 def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
@@ -94,13 +93,13 @@ def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
 
 
 start: Callable[[], Child] = Process
-"""Starts the process; raises :exc:`OSError`. Tests put something else here."""
+"""Starts the process; raises :exc:`OSError`. Tests replace it."""
 
 
 class Worker:
     """A process that hashes files, from its start to its end.
 
-    It does one thing at a time: after :meth:`ask`, :meth:`answer` until that gives None.
+    One job at a time: after :meth:`ask`, call :meth:`answer` until it returns None.
     """
 
     def __init__(self) -> None:
@@ -120,33 +119,32 @@ class Worker:
         rate: float,
         patience: float | None,
     ) -> None:
-        """Have it hash *limit* bytes of *files*: number, absolute path, and what is there.
+        """Have it hash *limit* bytes of *files*, each a number, an absolute path, and the file.
 
-        Raises :exc:`LostError`. *rate* is bytes per second, 0 for as many as there are.
+        *rate* is in bytes per second, 0 for no limit. Raises :exc:`LostError`.
         """
-        request = Request(
-            # Plain tuples are all that can be marshalled.
+        job = Job(
+            # Only plain tuples can be marshalled.
             [(number, path, (*file.state,)) for number, path, file in files],
             limit,
             rate,
-            min(_ANSWER_TO, (patience or math.inf) / 4),
+            min(_INTERVAL, (patience or math.inf) / 4),
         )
         self._is_first = True
         try:
-            await self._requests.send_all(hash_process.packed(request))
+            await self._requests.send_all(hash_process.packed(job))
         except trio.BrokenResourceError:
             raise LostError from None
 
     async def answer(self, patience: float | None) -> At | Done | Failed | Unexpected | None:
-        """The next answer to what was asked, None after the last one.
+        """The next answer, None at the end of the job.
 
-        Raises :exc:`LostError`, and :exc:`TimeoutError` if there is none for *patience*
-        seconds.
+        Raises :exc:`LostError`, and :exc:`TimeoutError` after *patience* seconds without one.
         """
         await trio.lowlevel.checkpoint()
         while True:
             while not self._answers:
-                # Python may take its time to start, on a busy machine.
+                # On a busy machine Python may take long to start.
                 await self._receive(patience if self._started else None)
             answer = self._answers.popleft()
             if isinstance(answer, Ready):
@@ -161,7 +159,7 @@ class Worker:
         with trio.move_on_after(patience or math.inf) as scope:
             await trio.lowlevel.wait_readable(self._child.answers)
         try:
-            # It may have answered just when it was given up: then it was in time.
+            # An answer that came just when the time was up is in time.
             data = os.read(self._child.answers, 1 << 16)
         except BlockingIOError:
             if scope.cancelled_caught:
@@ -171,27 +169,27 @@ class Worker:
             raise LostError
         self._buffer += data
         for message in hash_process.messages_in(self._buffer):
-            if not isinstance(message, Request):
+            if not isinstance(message, Job):
                 self._answers.append(message)
 
     @property
     def has_started(self) -> bool:
-        """Whether it has ever been there to be asked."""
+        """Whether it has ever said that it is ready."""
         return self._started
 
     def dismiss(self) -> None:
-        """Let it end: it isn't needed for the time being."""
+        """Let it end, as there are no jobs for now."""
         self._requests.close()
 
     def kill(self) -> None:
-        """End it by force; a dead disk can delay that."""
+        """Kill it; a dead disk can delay its end."""
         self._child.kill()
         self.dismiss()
 
     async def gone(self) -> str:
-        """Wait until it has ended, as it was told to; how it has.
+        """Wait for its end after :meth:`dismiss` or :meth:`kill`; how it has ended.
 
-        Nobody may wait for an answer any more, nor for this a second time.
+        To be called once, and not while :meth:`answer` waits.
         """
         try:
             while True:

@@ -1,8 +1,7 @@
-"""CRC-32 and XXH3-128 of one file, in one pass.
+"""The checksums of one file, in one pass.
 
-A checksum counts only if the file was in the expected state before and after all
-of it was read (DESIGN S1). What hashing brought into the page cache, it drops
-again; what others had there, it leaves.
+They count only if the file was in the expected state before and after all of it was read
+(DESIGN S1). Pages that hashing brought into the page cache are dropped again; others stay.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import ctypes
 import errno
 import os
 import sys
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -21,17 +19,14 @@ from isal import isal_zlib
 
 from zipfs.errors import ChangedError
 from zipfs.library.filestate import BLOCK, Checksums, FileState
+from zipfs.system.page_cache import CacheWindows, fill
 from zipfs.system.paths import open_path
-from zipfs.system.syscalls import READ_FILE, is_cached, pread, uncache
+from zipfs.system.syscalls import READ_FILE
 
 SLICE: Final = 64 << 20
-"""Bytes of a file hashed in one go: 5 ms from the page cache, half a
-second from a slow disk."""
+"""Bytes of a file hashed at once: 5 ms from the page cache, half a second from a slow disk."""
 _WINDOW: Final = 8 << 20
-"""Bytes for which the page cache is looked at, and emptied, at once."""
-_PROBED: Final = 8
-"""How many windows are looked at ahead of need: further than the kernel reads ahead
-(8 MiB on some disks), so that what it brings in for us isn't taken for others'."""
+"""Bytes that are probed in the page cache, and dropped from it, at once."""
 
 _WRITE_AND_WAIT: Final = 7
 """sync_file_range(2): WAIT_BEFORE | WRITE | WAIT_AFTER."""
@@ -39,12 +34,31 @@ _WRITE_AND_WAIT: Final = 7
 _libc: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
+class RunningChecksums:
+    """The checksums of bytes fed in order: whole blocks, but for the file's last."""
+
+    def __init__(self) -> None:
+        self.crc32 = 0
+        self._digest = xxhash.xxh3_128()
+        self.blocks = bytearray()
+        """XXH3-64 of each block so far, 8 bytes each."""
+
+    def feed(self, data: memoryview) -> None:
+        self.crc32 = isal_zlib.crc32(data, self.crc32)
+        self._digest.update(data)
+        for start in range(0, len(data), BLOCK):
+            self.blocks += xxhash.xxh3_64_digest(data[start : start + BLOCK])
+
+    @property
+    def digest(self) -> bytes:
+        return self._digest.digest()
+
+
 class FileHasher:
     """Hashes one file, in as many calls of :meth:`advance` as it takes.
 
-    Raises :exc:`ChangedError` or :exc:`OSError`. *path* is absolute; *offset*
-    tells how many bytes are done; *progress*, which may dawdle, hears of each
-    further stretch.
+    *path* is absolute. *offset* is how many bytes are hashed; *progress* is called with the
+    length of each further stretch, and may sleep. Raises :exc:`ChangedError` or :exc:`OSError`.
     """
 
     def __init__(
@@ -53,12 +67,9 @@ class FileHasher:
         self._state = state
         self._progress = progress
         self.offset = 0
-        self._crc32 = 0
-        self._digest = xxhash.xxh3_128()
-        self._blocks = bytearray()
+        self._checksums = RunningChecksums()
         self._buffer = memoryview(bytearray(min(BLOCK, max(state.size, 1))))
-        self._cached: deque[bool] = deque()
-        """Whether the next windows were in the page cache before we came near."""
+        self._windows = CacheWindows(state.size, _WINDOW)
         self._path = path
         self._descriptor = -1
         self._open()
@@ -77,14 +88,14 @@ class FileHasher:
             raise
 
     def close(self) -> None:
-        """Close the file; :meth:`advance` opens it again if need be."""
+        """Close the file; :meth:`advance` opens it again."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             with contextlib.suppress(OSError):  # close(2): it is closed whatever it says
                 os.close(descriptor)
 
     def advance(self, limit: int) -> Checksums | None:
-        """Hash about *limit* more bytes; the checksums, once all is done."""
+        """Hash about *limit* bytes more; the checksums, once the whole file is hashed."""
         if self._descriptor < 0:
             self._open()
         size = self._state.size
@@ -93,41 +104,23 @@ class FileHasher:
             start = self.offset - self.offset % _WINDOW
             end = min(start + _WINDOW, size)
             if self.offset == start:
-                self._begin_window(start, end)
+                _write_back(self._descriptor, start, end - start)
+                self._windows.probe(self._descriptor, start)
             self._block(self._buffer[: min(BLOCK, end - self.offset)])
             if self.offset == end:
-                self._end_window(start, end)
+                self._windows.release(self._descriptor, start, end - start)
         if self.offset < size:
             return None
         self._check()
-        return Checksums(
-            self._crc32, self._digest.digest(), bytes(self._blocks) if size > BLOCK else b""
-        )
-
-    def _begin_window(self, start: int, end: int) -> None:
-        _write_back(self._descriptor, start, end - start)
-        ahead = start + _WINDOW * len(self._cached)
-        while len(self._cached) < _PROBED and ahead < self._state.size:
-            ahead = min(ahead + _WINDOW, self._state.size)
-            self._cached.append(is_cached(self._descriptor, ahead - 1))
-
-    def _end_window(self, start: int, end: int) -> None:
-        if not self._cached.popleft():
-            uncache(self._descriptor, start, end - start)
+        found = self._checksums
+        return Checksums(found.crc32, found.digest, bytes(found.blocks) if size > BLOCK else b"")
 
     def _block(self, buffer: memoryview) -> None:
-        filled = 0
-        while filled < len(buffer):
-            count = pread(self._descriptor, buffer[filled:], self.offset + filled)
-            if count == 0:
-                raise ChangedError  # shorter than it was
-            filled += count
-        self._crc32 = isal_zlib.crc32(buffer, self._crc32)
-        self._digest.update(buffer)
-        self._blocks += xxhash.xxh3_64_digest(buffer)
-        self.offset += filled
+        fill(self._descriptor, buffer, self.offset, len(buffer))
+        self._checksums.feed(buffer)
+        self.offset += len(buffer)
         if self._progress:
-            self._progress(filled)
+            self._progress(len(buffer))
 
     def _check(self) -> None:
         if FileState.of(os.fstat(self._descriptor)) != self._state:
@@ -135,16 +128,16 @@ class FileHasher:
 
 
 def _write_back(descriptor: int, offset: int, length: int) -> None:
-    """Have the kernel write to the disk what is dirty in this stretch of a file.
+    """Write the dirty pages of this stretch of a file to the disk.
 
-    A program that maps a file (torrent programs do) moves its times by the first store
-    into a clean page; later ones leave no trace until the page is clean again, which
-    takes half a minute. What is hashed must be clean, so that the next store is seen.
-    Not on tmpfs and overlayfs, which have nothing to write here; and on Linux only.
+    A program that maps a file (BitTorrent clients do) changes its times by the first store
+    into a clean page; later stores change nothing until the page is clean again, which takes
+    half a minute. What is hashed has to be clean, so that the next store is seen. Nothing
+    happens on tmpfs and overlayfs, which write no page here, and outside Linux.
     """
     if _libc is None:
         return
-    # os has no sync_file_range. Errors are the writer's to hear of.
+    # os has no sync_file_range. Errors are reported to the writer.
     with contextlib.suppress(AttributeError):
         _libc.sync_file_range(
             descriptor, ctypes.c_int64(offset), ctypes.c_int64(length), _WRITE_AND_WAIT
@@ -154,16 +147,11 @@ def _write_back(descriptor: int, offset: int, length: int) -> None:
 def hash_file(
     path: bytes, state: FileState, progress: Callable[[int], None] | None = None
 ) -> Checksums:
-    """The checksums of a whole file, here and now; *progress* hears of bytes done."""
-    hasher = FileHasher(path, state)
+    """The checksums of a whole file; blocks until they are known."""
+    hasher = FileHasher(path, state, progress)
     try:
-        done = 0
         while (checksums := hasher.advance(SLICE)) is None:
-            if progress:
-                progress(hasher.offset - done)
-            done = hasher.offset
-        if progress:
-            progress(hasher.offset - done)
+            pass
         return checksums
     finally:
         hasher.close()

@@ -1,20 +1,19 @@
 """The process that hashes files for a daemon; :mod:`zipfs.index.hash_client` is its other end.
 
-A process of its own, since a thread of low priority is in the way all the same: it is
-preempted while it holds the interpreter's lock, and whoever is to answer a read then waits
-for it. Measured on a busy machine, a loop that wakes each millisecond to read 320 KiB was
-late in 99 of 100 cases by no more than 4.5 ms with no hashing beside it, 9.7 ms with a
-thread at nice 19, 8 ms with a process at nice 19, and 4.3 ms with one in a session of its
-own, which isn't paid for with our session's share of the CPU. Few modules are imported
-here, so that it stays small.
+A process and not a thread, since a thread of low priority disturbs the others: it is preempted
+while it holds the interpreter's lock, and a thread that has to answer a read waits for it.
+Measured on a busy machine, a loop that wakes each millisecond to read 320 KiB was late, in 99 of
+100 cases, by at most 4.5 ms with no hashing beside it, 9.7 ms with a thread at nice 19, 8 ms with
+a process at nice 19, and 4.3 ms with a process in a session of its own, whose share of the CPU
+isn't the daemon's. It imports few modules, so that it stays small.
 
-A request names some files, and how many bytes of them to hash. The answers are how far it
-is, what came of each file, one after the other in the order of the request, and the end of
-them all; a file that isn't done by then is gone on with when it is named again. There may
-be fewer answers than files: who asks for something urgent isn't to wait for a long list.
+A job names some files, and how many bytes of them to hash. The answers are offsets while it
+runs, the result of each file in the order of the job, and the end of the job; a file that isn't
+done by then is continued when another job names it. There may be fewer results than files: an
+urgent job isn't to wait for a long list.
 
-Messages are marshalled tuples behind their length: both ends are the same interpreter and
-trust each other.
+Messages are marshalled tuples behind their length: both ends run the same interpreter and trust
+each other.
 """
 
 from __future__ import annotations
@@ -37,19 +36,18 @@ from zipfs.errors import ChangedError
 from zipfs.index.hash_file import FileHasher
 from zipfs.library.filestate import Checksums, FileState
 from zipfs.system.process import lower_process, lower_session
+from zipfs.system.rates import Pace
 
 _MESSAGES: Final = 1
-"""Raised with each change of the messages: zipfs may be upgraded while a daemon runs."""
+"""The version of the messages: zipfs may be upgraded while a daemon runs."""
 COMMAND: Final = (
     "import sys; sys.path[:] = sys.argv[1:];"
     f" from zipfs.index.hash_process import main; main({_MESSAGES})"
 )
-"""What Python has to run, with all of its ``sys.path`` as arguments."""
+"""What ``python -c`` runs, with all of ``sys.path`` as arguments."""
 
 _LONG: Final = 0.25
-"""Seconds after which a list of files is broken off."""
-_BURST: Final = 0.1
-"""Seconds by which one may be behind a bounded rate and catch up again."""
+"""Seconds after which a job is ended before its list of files is."""
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
@@ -57,11 +55,11 @@ _PR_SET_NAME: Final = 15
 _LENGTH: Final = struct.Struct("=I")
 
 
-class Request(NamedTuple):
-    """What to hash: *limit* bytes of *files*, each a number, an absolute path, and a state.
+class Job(NamedTuple):
+    """Hash *limit* bytes of *files*, each a number, an absolute path, and a state.
 
-    At *rate* bytes a second; 0: as fast as it goes. At least each *interval* seconds there
-    is an answer, as long as there is anything to read.
+    *rate* is in bytes per second; 0: no limit. While files are read there is an answer at least
+    every *interval* seconds.
     """
 
     files: Sequence[tuple[int, bytes, tuple[int, int, int, int]]]
@@ -71,18 +69,18 @@ class Request(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """It has started."""
+    """The process has started."""
 
 
 class At(NamedTuple):
-    """So many bytes of a file are done."""
+    """*offset* bytes of a file are hashed."""
 
     number: int
     offset: int
 
 
 class Done(NamedTuple):
-    """What a file's checksums are."""
+    """The checksums of a file."""
 
     number: int
     crc32: int
@@ -95,7 +93,7 @@ class Done(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """A file has none: *error* is its errno, 0 if it has changed."""
+    """A file can't be hashed: *error* is the errno, 0 if the file has changed."""
 
     number: int
     error: int
@@ -103,19 +101,19 @@ class Failed(NamedTuple):
 
 
 class Unexpected(NamedTuple):
-    """The same, because of a defect in zipfs."""
+    """A file can't be hashed because of a defect in zipfs."""
 
     number: int
     traceback: str
 
 
 class End(NamedTuple):
-    """All that was asked for is answered."""
+    """The job is done."""
 
 
 Answer: TypeAlias = Ready | At | Done | Failed | Unexpected | End
-_Message: TypeAlias = Request | Answer
-_KINDS: Final[tuple[type[_Message], ...]] = (Request, Ready, At, Done, Failed, Unexpected, End)
+_Message: TypeAlias = Job | Answer
+_KINDS: Final[tuple[type[_Message], ...]] = (Job, Ready, At, Done, Failed, Unexpected, End)
 
 
 def packed(message: _Message) -> bytes:
@@ -125,7 +123,7 @@ def packed(message: _Message) -> bytes:
 
 
 def messages_in(buffer: bytearray) -> Iterator[_Message]:
-    """The messages that *buffer* has whole; they are taken out of it one by one."""
+    """The complete messages in *buffer*; each is removed from it."""
     while len(buffer) >= _LENGTH.size:
         end = _LENGTH.size + _LENGTH.unpack_from(buffer)[0]
         if len(buffer) < end:
@@ -137,13 +135,13 @@ def messages_in(buffer: bytearray) -> Iterator[_Message]:
 
 
 class _Gone(BaseException):
-    """Nobody is there any more to hash for. No file's error, so no :exc:`Exception`."""
+    """The daemon is gone. Not an :exc:`Exception`, as those are errors of a file."""
 
 
 def serve(requests: int, answers: int) -> None:
-    """Answer all that comes from one descriptor on the other, until nothing comes any more.
+    """Do the jobs from one descriptor, answer on the other, until the first is at its end.
 
-    Both are closed in the end.
+    Both are closed then.
     """
     server = _Server(requests, answers)
     try:
@@ -161,48 +159,48 @@ class _Server:
         self._requests = requests
         self._answers = answers
         self._hashers: dict[int, FileHasher] = {}
-        """Files that have been begun."""
+        """By number of the file that it has begun."""
         self._open: FileHasher | None = None
-        """The one that may be open: DESIGN R4, however many have been begun."""
+        """The only one whose file may be open (DESIGN R4)."""
         self._hangup = select.poll()
         self._hangup.register(requests, 0)
-        self._request = Request((), 0, 0.0, 0.0)
+        self._job = Job((), 0, 0.0, 0.0)
         self._current = -1
-        self._told = 0.0
-        self._due = 0.0
-        """When so much may have been read as has been."""
+        self._answered_at = 0.0
+        self._pace = Pace(0.0, time.monotonic, self._sleep)
 
     def close(self) -> None:
         if self._open:
             self._open.close()
 
     def run(self) -> None:
-        self._tell(Ready())
+        self._send(Ready())
         buffer = bytearray()
         while piece := os.read(self._requests, 1 << 16):
             buffer += piece
-            for request in messages_in(buffer):
-                if isinstance(request, Request):
-                    self._work(request)
+            for job in messages_in(buffer):
+                if isinstance(job, Job):
+                    self._work(job)
 
-    def _work(self, request: Request) -> None:
-        self._request = request
-        started = self._told = time.monotonic()
-        left = request.limit
-        last = request.files[-1][0]
-        for number, path, state in request.files:
+    def _work(self, job: Job) -> None:
+        self._job = job
+        self._pace.rate = job.rate
+        started = self._answered_at = time.monotonic()
+        left = job.limit
+        last = job.files[-1][0]
+        for number, path, state in job.files:
             self._current = number
             before = self._hashers[number].offset if number in self._hashers else 0
             answer = self._answer(number, path, FileState(*state), left)
             left -= (answer.offset if isinstance(answer, At) else state[1]) - before
             if left <= 0 or time.monotonic() - started > _LONG or number == last:
-                self._tell(answer, End())
+                self._send(answer, End())
                 return
-            # At once: who hangs is whoever is next to be answered.
-            self._tell(answer)
+            # At once: if the process hangs, then in the first file without an answer.
+            self._send(answer)
 
     def _answer(self, number: int, path: bytes, state: FileState, limit: int) -> Answer:
-        """What comes of a file if *limit* bytes more of it are hashed."""
+        """Hash *limit* bytes more of a file."""
         try:
             hasher = self._hashers.get(number)
             if self._open is not hasher:
@@ -230,25 +228,22 @@ class _Server:
             self._open = None
 
     def _progress(self, count: int) -> None:
-        """*count* bytes have been read: say so now and then, and dawdle if they were too many."""
-        now = time.monotonic()
-        if self._request.rate:
-            self._due = max(self._due, now - _BURST) + count / self._request.rate
-            while now < self._due:
-                # By poll(2), which ends at once with the daemon.
-                pause = min(self._due - now, self._request.interval)
-                if self._hangup.poll(pause * 1000):
-                    raise _Gone
-                self._say_where(now)  # or we would be taken for hanging
-                now = time.monotonic()
-        self._say_where(now)
+        """*count* bytes more have been read: answer if it is time, and keep to the rate."""
+        self._pace.took(count)
+        self._answer_offset(time.monotonic())
 
-    def _say_where(self, now: float) -> None:
-        if self._open and now - self._told >= self._request.interval:
-            self._told = now
-            self._tell(At(self._current, self._open.offset))
+    def _sleep(self, seconds: float) -> None:
+        """Sleep for *seconds* or less. By poll(2), which ends at once if the daemon does."""
+        if self._hangup.poll(min(seconds, self._job.interval) * 1000):
+            raise _Gone
+        self._answer_offset(time.monotonic())  # or the daemon would think that this process hangs
 
-    def _tell(self, *answers: Answer) -> None:
+    def _answer_offset(self, now: float) -> None:
+        if self._open and now - self._answered_at >= self._job.interval:
+            self._answered_at = now
+            self._send(At(self._current, self._open.offset))
+
+    def _send(self, *answers: Answer) -> None:
         data = memoryview(b"".join(map(packed, answers)))
         try:
             while data:
@@ -258,25 +253,25 @@ class _Server:
 
 
 def main(messages: int) -> None:
-    """Serve the daemon at the other ends of stdin and stdout, out of everybody's way."""
+    """Serve the daemon at the other ends of stdin and stdout, at the lowest priority."""
     if messages != _MESSAGES:
         sys.exit("zipfs has been replaced by another version; it has to be started again")
-    # Ctrl-C and a closed terminal are the daemon's to act upon.
+    # The daemon handles Ctrl-C and a closed terminal.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    _get_out_of_the_way()
-    # Whatever is printed is no answer. Nor is it if the daemon has no stderr to be inherited.
+    _lower()
+    # What some module prints must not be taken for an answer, also if stderr is closed.
     answers = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
     os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
     serve(0, answers)
     os._exit(0)
 
 
-def _get_out_of_the_way() -> None:
+def _lower() -> None:
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_NAME, b"zipfs-hasher")
-    # A daemon that was killed closes its ends of our pipes only when none of its threads hangs
-    # in a dead disk any more.
+    # A killed daemon's ends of the pipes stay open as long as one of its threads hangs in a dead
+    # disk.
     libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
     lower_process()
     lower_session()  # it has been given one of its own

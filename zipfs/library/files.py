@@ -101,7 +101,7 @@ def read_source(
     *digest* is its XXH3-128, None if there is none. Raises :exc:`ChangedError`, whatever
     is in *view* then, or :exc:`OSError`.
     """
-    _fill(descriptor, view, offset)
+    _read_all(descriptor, view, offset)
     status = os.fstat(descriptor)
     state = FileState.of(status)
     if state == source.state:
@@ -127,7 +127,7 @@ def _prove(
     block = memoryview(bytearray(min(BLOCK, size)))
     for start in range(offset // BLOCK * BLOCK, offset + len(view), BLOCK):
         part = block[: min(BLOCK, size - start)]
-        _fill(descriptor, part, start)
+        _read_all(descriptor, part, start)
         if hashes is None:
             proven = xxhash.xxh3_128_digest(part) == digest
         else:
@@ -140,8 +140,8 @@ def _prove(
         view[first - offset : until - offset] = part[first - start : until - start]
 
 
-def _fill(descriptor: int, view: memoryview, offset: int) -> None:
-    """Read all of *view* at *offset*; raises :exc:`ChangedError` at a premature end."""
+def _read_all(descriptor: int, view: memoryview, offset: int) -> None:
+    """Fill all of *view* from *offset*; raises :exc:`ChangedError` if the file ends before."""
     filled = 0
     while filled < len(view):
         count = pread(descriptor, view[filled:], offset + filled)

@@ -1,18 +1,16 @@
-"""The library on disk, looked at: entries of folders, files of games. No bytes read.
+"""The library on disk: entries of folders and files of games. File content isn't read.
 
 Rules:
 
-- Nothing outside the library is followed to (DESIGN H2). A symbolic link counts
-  as what it points to, if that is inside; otherwise it is left out.
-- Devices, sockets and FIFOs are left out, and so is what can't be read. What was
-  left out is reported as :class:`LeftOut`; saying it is the caller's.
-- A link to a folder is followed unless that folder holds one on the way down, or
-  more than :data:`MAX_LINKED_FOLDERS` are on it already: no path is endless.
+- No link leads out of the library (DESIGN H2). A symbolic link counts as its target if that
+  is inside the library; otherwise it is left out.
+- Devices, sockets, FIFOs and unreadable files are left out. Each is returned as a
+  :class:`LeftOut`; the caller logs it.
+- A link to a folder is followed unless that folder contains a folder already on the path, or
+  :data:`MAX_LINKED_FOLDERS` links have been followed from different folders. So every path ends.
 
-Every method may touch a disk: call them from a worker thread. Paths are bytes
-relative to the library, ``b""`` being the library itself; *source* is one without
-links on the way, and *origins* are the sources of the folders from which links were
-followed to get there.
+:mod:`zipfs.library.view` describes the methods. Every one may touch a disk: call it from a
+worker thread.
 """
 
 from __future__ import annotations
@@ -20,23 +18,32 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from zipfs.errors import LibraryError
 from zipfs.library.filestate import FileState
 from zipfs.library.rules.general import Policy
-from zipfs.library.scan import NO_LINKS, Entry, GameScan, LeftOut, Origins, SourceFile
+from zipfs.library.scan import (
+    NO_LINKS,
+    Entry,
+    FolderScan,
+    GameScan,
+    LeftOut,
+    Origins,
+    SourceFile,
+)
+from zipfs.library.view import PathMap
 from zipfs.system.paths import entries, is_link, is_within, join, lstat, may_read, open_path, real
 from zipfs.system.permissions import behind, common_access, grants_us
 from zipfs.system.syscalls import READ_FOLDER
 
 MAX_LINKED_FOLDERS: Final = 8
-"""From how many different folders links may be followed on the way down."""
+"""Maximum number of different folders from which links are followed on one path."""
 
 
 class Library:
-    """The library at *root*. Raises :exc:`LibraryError` if it isn't a readable folder."""
+    """The view of the folder *root* alone. Raises :exc:`LibraryError` if it can't be listed."""
 
     def __init__(self, root: str | bytes) -> None:
         shown = os.fsdecode(root)
@@ -54,35 +61,15 @@ class Library:
         return self._prefix + source
 
     def holds(self, path: str | bytes) -> bool:
-        """Whether *path*, links followed as far as it is there, is in the library."""
         return is_within(real(os.fsencode(path), strict=False), self.root)
-
-    def with_lists(self, policy: Policy) -> Policy:
-        """*policy*, where lists are games as well."""
-        return policy  # there are none here
-
-    def list_of(self, path: bytes) -> bytes | None:
-        """The name of the list that is the game at *path*, if one can be."""
-        return None
-
-    def variants_of(self, game: bytes) -> Sequence[bytes]:
-        """The paths at which further archives of the game at the path *game* may be."""
-        return ()  # there are none here
-
-    def beside(
-        self, folder: bytes, games: Iterable[bytes], taken: Iterable[bytes]
-    ) -> Sequence[bytes]:
-        """The names of those in the folder at the path *folder*, where the *games* are.
-
-        Nothing that the library has there is called so; *taken* are its names.
-        """
-        return ()
 
     def statvfs(self) -> os.statvfs_result:
         return os.statvfs(self.root)
 
+    def watched(self) -> Mapping[bytes, PathMap]:
+        return {self.root: lambda paths: paths}
+
     def entry(self, source: bytes, origins: Origins = NO_LINKS) -> Entry | LeftOut | None:
-        """What *source*, whose parent has no links on the way, leads to; None if nothing."""
         try:
             status = lstat(self.absolute(source))
             return self._entry(source, origins, status)
@@ -92,7 +79,6 @@ class Library:
     def entry_at(
         self, path: bytes, source: bytes, origins: Origins = NO_LINKS
     ) -> Entry | LeftOut | None:
-        """The same for what is shown at *path*, which may lead there by links."""
         entry = self.entry(source, origins)
         if not isinstance(entry, Entry) or path == source:
             return entry
@@ -102,11 +88,9 @@ class Library:
             return None
 
     def state(self, source: bytes) -> FileState:
-        """The state that a folder itself is in: another one if a name came or went."""
         return FileState.of(lstat(self.absolute(source)))
 
     def names(self, source: bytes) -> list[bytes]:
-        """The names of all that is in a folder, in order; nothing of it is looked at."""
         descriptor = open_path(self.absolute(source), READ_FOLDER)
         try:
             return sorted(map(os.fsencode, os.listdir(descriptor)))
@@ -116,7 +100,6 @@ class Library:
     def folder(
         self, source: bytes, origins: Origins = NO_LINKS
     ) -> list[tuple[bytes, Entry | LeftOut]]:
-        """All entries of a folder, by name."""
         children = []
         for name, status in entries(self.absolute(source)):
             try:
@@ -127,7 +110,6 @@ class Library:
         return children
 
     def has_folder(self, source: bytes) -> bool:
-        """Whether there is a folder at *source*, links followed, as far as can be seen."""
         try:
             entry = self.entry(source)
         except OSError:  # in a folder that may not be entered, for one
@@ -135,7 +117,6 @@ class Library:
         return isinstance(entry, Entry) and entry.is_folder
 
     def exists(self, source: bytes) -> bool:
-        """Whether there is anything at *source*, a dangling link included."""
         try:
             lstat(self.absolute(source))
         except OSError:
@@ -150,20 +131,16 @@ class Library:
         *,
         path: bytes | None = None,
     ) -> GameScan:
-        """All files of the game folder at *source* that *policy* takes.
-
-        *path* is where the game is shown, if not there: what *policy* goes by.
-        Raises :exc:`OSError` if a folder can't be listed for another reason than
-        permission: half a game must not be taken for a whole one.
-        """
-        walk = _Walk(self, policy, source if path is None else path)
+        game = source if path is None else path
+        walk = _Walk(self, policy, game)
         walk.run(source, origins)
         walk.files.sort(key=lambda file: file.path)
         status = walk.access[0]
-        if path is not None and path != source:  # a link is on the way
+        if game != source:  # a link is on the way
             status = behind(status, self._way_to(source))
             walk.access.append(status)
-        return GameScan(
+        return FolderScan(
+            game=game,
             files=tuple(walk.files),
             access=common_access(walk.access),
             changed_ns=walk.changed_ns,
@@ -172,33 +149,23 @@ class Library:
             status=status,
         )
 
-    def games(self, policy: Policy) -> Iterator[tuple[bytes, Entry]]:
-        """Path and folder of each game, as *policy* takes them.
+    # -- Games that only a decorator adds ---------------------------------------
 
-        A folder that can't be listed is passed over here; whoever asks for it is
-        told why.
-        """
-        todo: list[tuple[bytes, bytes, Origins]] = [(b"", b"", NO_LINKS)]
-        while todo:
-            path, source, origins = todo.pop()
-            try:
-                children = self.folder(source, origins)
-            except OSError:
-                continue
-            games = []
-            for name, entry in children:
-                if not isinstance(entry, Entry) or not entry.is_folder:
-                    continue
-                child = join(path, name)
-                if policy.is_game(child):
-                    games.append(name)
-                    yield child, entry
-                elif policy.may_hold_games(child):
-                    todo.append((child, entry.source, entry.origins))
-            for name in self.beside(path, games, (name for name, _ in children)):
-                variant = self.entry(join(source, name), origins)
-                if isinstance(variant, Entry) and variant.is_folder:
-                    yield join(path, name), variant
+    def extended(self, policy: Policy) -> Policy:
+        return policy
+
+    def list_of(self, path: bytes) -> bytes | None:
+        return None
+
+    def variants_of(self, game: bytes) -> Sequence[bytes]:
+        return ()
+
+    def beside(
+        self, folder: bytes, games: Iterable[bytes], taken: Iterable[bytes]
+    ) -> Sequence[bytes]:
+        return ()
+
+    # -- Links --------------------------------------------------------------------
 
     def _entry(self, path: bytes, origins: Origins, status: os.stat_result) -> Entry | LeftOut:
         if is_link(status):
@@ -206,7 +173,7 @@ class Library:
         return self._judge(path, Entry(path, status, origins))
 
     def _follow(self, path: bytes, origins: Origins) -> Entry | LeftOut:
-        """What the symbolic link at *path* leads to."""
+        """The target of the symbolic link at *path*."""
         try:
             target = real(self.absolute(path))
             if not is_within(target, self.root):
@@ -231,7 +198,7 @@ class Library:
         return entry
 
     def _way_to(self, source: bytes) -> Iterator[os.stat_result]:
-        """The folders that lead to *source*, the library itself left out."""
+        """The stat results of the folders above *source*, without the library itself."""
         end = source.find(b"/")
         while end >= 0:
             status = lstat(self.absolute(source[:end]))
@@ -241,22 +208,19 @@ class Library:
             end = source.find(b"/", end + 1)
 
     def _judge(self, path: bytes, entry: Entry) -> Entry | LeftOut:
-        """*entry*, if it is something that can be shown at *path*."""
+        """*entry* if it is a folder or a readable regular file; else why it is left out."""
         if entry.is_folder:
             return entry
         if not stat.S_ISREG(entry.status.st_mode):
             return LeftOut(path, "not a file or folder but a device, socket or FIFO")
-        # Asked only then, because it takes time: an access control list may grant it.
+        # access(2) takes time, so only where the bits deny: an access control list may grant.
         if not grants_us(entry.status) and not may_read(self.absolute(entry.source)):
             return LeftOut(path, "a file that can't be read")
         return entry
 
 
 class _Walk:
-    """One walk through a game folder, and what it gathers.
-
-    A stack instead of recursion: a path may be thousands of folders deep.
-    """
+    """Collects the files of a game's folder, with a stack: paths may be thousands deep."""
 
     def __init__(self, library: Library, policy: Policy, game: bytes) -> None:
         self.library = library

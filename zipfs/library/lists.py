@@ -1,22 +1,19 @@
-"""A library with lists in it: a folder of archives that somebody else asks for.
+"""Lists: archives that a front end asks for, as games in a folder of their own.
 
-Each file ``X.list`` in a folder of the front end's is a game to all that is above here, at
-the path ``X`` in a folder of the mount that the library doesn't have. It is found as a
-game's folder is found, and scanned as one: its files are those that it names
-(:mod:`zipfs.library.rules.modzip`), wherever in the library they are, in its order and under its
-names.
+A list is a file ``X.list`` that names files of the library
+(:mod:`zipfs.library.rules.modzip`). :class:`WithLists` shows it as a game at the path ``X`` in
+a folder that the library doesn't have. The archive has the list's members, in its order and
+under its names.
 
 Rules:
 
-- The folder of lists hides what the library has of its name.
-- A location is walked from the library's root, component by component, by the rules of
-  :mod:`zipfs.library.library`: a link that stays inside counts as what it points to, and nothing
-  else leads anywhere. It has to lead to a file of the size that the list says.
-- One line that is wrong, and there is no archive. Which one, and why, is
-  :attr:`zipfs.library.library.GameScan.problem`.
-- A list is read anew by every look at it, and its content is a part of the fingerprint: no
-  clock's tick hides a change of it.
-- Lists are files by themselves; links, and whatever else there is, are left out.
+- The folder of lists hides an entry of the library with the same name.
+- A location is resolved from the library's root by the rules of :mod:`zipfs.library.library`,
+  and has to lead to a regular file of the size that the list states.
+- If one line is wrong there is no archive; :attr:`GameScan.problem` names the line and why.
+- Every scan reads the list again, and its content is part of the fingerprint: a change within
+  one tick of the clock is noticed.
+- A list is a regular file; links and anything else in the folder are left out.
 """
 
 from __future__ import annotations
@@ -26,51 +23,53 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final, Self
 
 import xxhash
 
 from zipfs.errors import ConfigError
 from zipfs.library.filestate import FileState
-from zipfs.library.library import Library
 from zipfs.library.resolve import Folders, UnusableError
-from zipfs.library.rules.general import Policy, Wrapped
-from zipfs.library.rules.modzip import MAX_LIST, TOO_LARGE, Listed, ListError, parse
-from zipfs.library.scan import Entry, GameScan, LeftOut, Origins, SourceFile
+from zipfs.library.rules.general import Policy, PolicyDecorator
+from zipfs.library.rules.modzip import MAX_LIST, TOO_LARGE, ListedMember, ListError, parse
+from zipfs.library.rules.playlists import Mode
+from zipfs.library.scan import (
+    NO_LINKS,
+    Entry,
+    GameScan,
+    Inline,
+    Kind,
+    LeftOut,
+    Origins,
+    SourceFile,
+)
+from zipfs.library.view import Decorator, LibraryView, PathMap
 from zipfs.system.paths import is_within, real
 from zipfs.system.permissions import common_access, truthful
 from zipfs.system.syscalls import READ_FILE
 from zipfs.text import shown
 
 SUFFIX: Final = b".list"
-_NO_LINKS: Final[Origins] = frozenset()
 
 
-class Inline(NamedTuple):
-    """A member that a list itself holds."""
-
-    name: bytes
-    content: bytes
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListScan(GameScan):
-    """What a list asks for, as it was found: :attr:`files` in its order, under its names."""
+    """A list: :attr:`files` are those that it names, in its order, under its names."""
 
-    name: bytes = b""
-    """The list's file."""
-    inline: Mapping[int, Inline] = field(default_factory=dict)
-    """Members that it holds, by their number among all."""
-    lines: tuple[int, ...] = ()
-    """Where in the list each of the files is."""
-    digest: bytes = b""
+    keeps_order: bool = True
+    playlists: Mode | None = "off"
+    name: bytes
+    """The name of the list's file."""
+    lines: tuple[int, ...]
+    """The line in the list of each of the files, from 1."""
+    digest: bytes
     """XXH3-128 of the list."""
 
-    def is_archive(self, fewest: int) -> bool:
-        return True
+    def objection(self, fewest: int) -> str:
+        return ""
 
-    def without(self, refused: Callable[[SourceFile], bool]) -> GameScan:
+    def without(self, refused: Callable[[SourceFile], bool]) -> Self:
         for line, file in zip(self.lines, self.files, strict=True):
             if refused(file):
                 reason = f"{shown(file.source)} can't be read"
@@ -79,23 +78,13 @@ class ListScan(GameScan):
         return self
 
     def fingerprint(self) -> bytes:
-        found = GameScan.fingerprint(self)  # `super()` doesn't know a class with slots
-        return xxhash.xxh3_128_digest(found + self.digest + self.problem.encode())
-
-
-class ListEntry(Entry):
-    """A list, which stands in the tree where a game's folder stands."""
-
-    __slots__ = ()
-
-    @property
-    def is_folder(self) -> bool:
-        return True
+        found = self.files_digest() + self.digest + self.problem.encode()
+        return xxhash.xxh3_128_digest(found)
 
 
 @dataclass(frozen=True)
-class _WithLists(Wrapped):
-    """*policy*, where the folder of lists holds games, and nothing else."""
+class _ListPolicy(PolicyDecorator):
+    """*policy*, under which the folder of lists holds games, and nothing else."""
 
     folder: bytes
 
@@ -114,17 +103,17 @@ class _WithLists(Wrapped):
         return None if is_within(game, self.folder) else self.policy.platform(game)
 
 
-class ListedLibrary(Library):
-    """The library at *root*, and in its folder *shown_in* the lists of the folder *lists*.
+class WithLists(Decorator):
+    """*inner*, and in its folder *shown_in* the lists of the folder *lists*.
 
-    Locations of theirs are below *prefix*, which has a ``/`` at both ends. Raises
-    :exc:`LibraryError`, and :exc:`ConfigError` if the lists can't be shown there.
+    Their locations are below *prefix*, which has a ``/`` at both ends. Raises
+    :exc:`ConfigError` if the lists can't be read, or can't be shown there.
     """
 
     def __init__(
-        self, root: str | bytes, lists: str | bytes, *, shown_in: bytes, prefix: bytes
+        self, inner: LibraryView, lists: str | bytes, *, shown_in: bytes, prefix: bytes
     ) -> None:
-        super().__init__(root)
+        super().__init__(inner)
         given = os.fsdecode(lists)
         try:
             self.lists = real(os.fsencode(lists))
@@ -142,7 +131,7 @@ class ListedLibrary(Library):
                 f"the folder of lists {given} lies in the library, where it would be shown as a"
                 " part of it; name another place with --lists"
             )
-        if super().exists(shown_in):
+        if inner.exists(shown_in):
             raise ConfigError(
                 f"the library has a {os.fsdecode(shown_in)} of its own; have the lists shown"
                 " under another name with --lists-folder"
@@ -150,16 +139,19 @@ class ListedLibrary(Library):
         self._shown_in = shown_in
         self._prefix_of_locations = prefix
 
-    # -- The library's questions -----------------------------------------------
+    # -- What it adds to the view -----------------------------------------------
 
-    def with_lists(self, policy: Policy) -> Policy:
-        return _WithLists(policy, self._shown_in)
+    def watched(self) -> Mapping[bytes, PathMap]:
+        return {**super().watched(), self.lists: self._shown_at}
+
+    def extended(self, policy: Policy) -> Policy:
+        return _ListPolicy(super().extended(policy), self._shown_in)
 
     def list_of(self, path: bytes) -> bytes | None:
         parent, _, name = path.rpartition(b"/")
         return name + SUFFIX if parent == self._shown_in and name else None
 
-    def entry(self, source: bytes, origins: Origins = _NO_LINKS) -> Entry | LeftOut | None:
+    def entry(self, source: bytes, origins: Origins = NO_LINKS) -> Entry | LeftOut | None:
         if not is_within(source, self._shown_in):
             return super().entry(source, origins)
         try:
@@ -173,12 +165,19 @@ class ListedLibrary(Library):
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:  # asked for, where none can be
+            if error.errno == errno.ENAMETOOLONG:  # no such list can exist
                 return None
             raise
         if not stat.S_ISREG(status.st_mode):
             return LeftOut(self._file(name), "a list has to be a file, and no link to one")
-        return ListEntry(source, status)
+        return Entry(source, status, kind=Kind.LIST)
+
+    def entry_at(
+        self, path: bytes, source: bytes, origins: Origins = NO_LINKS
+    ) -> Entry | LeftOut | None:
+        if is_within(source, self._shown_in):  # no link leads there
+            return self.entry(source, origins)
+        return super().entry_at(path, source, origins)
 
     def state(self, source: bytes) -> FileState:
         if source == self._shown_in:
@@ -196,7 +195,7 @@ class ListedLibrary(Library):
         return names if source else sorted({*names, self._shown_in})
 
     def folder(
-        self, source: bytes, origins: Origins = _NO_LINKS
+        self, source: bytes, origins: Origins = NO_LINKS
     ) -> list[tuple[bytes, Entry | LeftOut]]:
         if source and source != self._shown_in:
             return super().folder(source, origins)
@@ -208,12 +207,12 @@ class ListedLibrary(Library):
         return sorted(children, key=lambda child: child[0])
 
     def has_folder(self, source: bytes) -> bool:
-        # Lists tell nothing of the library's structure.
+        # Lists take no part in detecting the library's structure.
         return not is_within(source, self._shown_in) and super().has_folder(source)
 
     def exists(self, source: bytes) -> bool:
         if is_within(source, self._shown_in):
-            # All names there are archives', and each has its list's own.
+            # No name there is taken: each archive has the name of its list.
             return source == self._shown_in
         return super().exists(source)
 
@@ -221,17 +220,17 @@ class ListedLibrary(Library):
         self,
         source: bytes,
         policy: Policy,
-        origins: Origins = _NO_LINKS,
+        origins: Origins = NO_LINKS,
         *,
         path: bytes | None = None,
     ) -> GameScan:
         name = self.list_of(source)
         if name is None:
             return super().scan(source, policy, origins, path=path)
-        return self._scan(name)
+        return self._scan(name, source if path is None else path)
 
-    def shown_at(self, paths: Iterable[bytes]) -> set[bytes]:
-        """Where what is at *paths* in the folder of lists is shown; ``b""`` is the folder."""
+    def _shown_at(self, paths: Iterable[bytes]) -> set[bytes]:
+        """The paths in this view of the *paths* in the folder of lists; ``b""`` is that itself."""
         return {
             self._shown_in + b"/" + path.removesuffix(SUFFIX) if path else self._shown_in
             for path in paths
@@ -243,8 +242,8 @@ class ListedLibrary(Library):
     def _file(self, name: bytes) -> bytes:
         return os.path.join(self.lists, name)
 
-    def _scan(self, name: bytes) -> ListScan:
-        """What the list *name* asks for. Raises :exc:`FileNotFoundError` if it isn't there."""
+    def _scan(self, name: bytes, game: bytes) -> ListScan:
+        """The list *name*, which is the game at *game*; :exc:`FileNotFoundError` if it is gone."""
         data, status, problem = self._read(name)
         found = _Found(status)
         if not problem:
@@ -253,16 +252,16 @@ class ListedLibrary(Library):
             except ListError as error:
                 problem = _problem(name, error)
         if problem:
-            # Only when the list itself has settled is it one; its files may still be coming.
+            # The list alone has to settle then: the files that it names may still be missing.
             found = _Found(status)
         state = FileState.of(status)
         states = [state, *(file.state for file in found.files)]
         return ListScan(
+            game=game,
             files=tuple(found.files),
             access=common_access(found.parts or [status]),
             changed_ns=max(state.changed_ns for state in states),
             written_ns=max(state.mtime_ns for state in states),
-            left_out=(),
             status=status,
             problem=problem,
             name=name,
@@ -272,7 +271,7 @@ class ListedLibrary(Library):
         )
 
     def _read(self, name: bytes) -> tuple[bytes, os.stat_result, str]:
-        """The list *name*, its status behind that, and why it can't be read."""
+        """Content and stat result of the list *name*, and why it can't be read, if it can't."""
         path = self._file(name)
         try:
             descriptor = os.open(path, READ_FILE)
@@ -285,15 +284,15 @@ class ListedLibrary(Library):
             raise
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
-            # More than there was is no list yet, and its date says so: it has to settle.
+            # If it grew since fstat, the second one has a new mtime, and the list isn't settled.
             size = status.st_size + 1 if status.st_size <= MAX_LIST else 0
             data = file.read(size) if stat.S_ISREG(status.st_mode) else b""
             problem = "" if size else _problem(name, ListError(None, TOO_LARGE))
             return data, truthful(os.fstat(descriptor), descriptor), problem
 
-    def _find(self, entries: list[Listed], found: _Found) -> None:
+    def _find(self, entries: list[ListedMember], found: _Found) -> None:
         """Find the files of *entries*. Raises :exc:`ListError`."""
-        folders = Folders(super().entry)
+        folders = Folders(self._inner.entry)
         for number, entry in enumerate(entries):
             if entry.content is not None:
                 found.inline[number] = Inline(entry.name, entry.content)
@@ -315,7 +314,7 @@ class ListedLibrary(Library):
 
 
 class _Found:
-    """What was found of a list with *status*."""
+    """Collects the members of a list with the stat result *status*."""
 
     def __init__(self, status: os.stat_result) -> None:
         self._status = status
@@ -327,9 +326,9 @@ class _Found:
 
     @property
     def parts(self) -> list[os.stat_result]:
-        """What a reader of the archive has to be able to read (DESIGN H3).
+        """Stat results of all that a reader of the archive has to be able to read (DESIGN H3).
 
-        That is the list as well if content stands in it.
+        The list itself is one of them if it holds content.
         """
         return self.files_status + self.folders + ([self._status] if self.inline else [])
 

@@ -1,4 +1,4 @@
-"""By which policy a library is looked at: chosen by the user, and found out where he didn't."""
+"""The policy of a library: what the user chose, and what was detected where he didn't choose."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from zipfs.errors import ConfigError
-from zipfs.library.library import Library
 from zipfs.library.rules.general import Policy, Selection, detect
 from zipfs.library.rules.globs import Patterns
 from zipfs.library.rules.romm import RommSelection, Rules, Structure, find_structure
+from zipfs.library.view import LibraryView
 from zipfs.logs import Once
 from zipfs.text import shown
 
@@ -24,18 +24,17 @@ MAX_SIZE: Final = 1 << 20
 
 
 class Policies:
-    """The policy for *library*, as it is now.
+    """The current policy for *library*, lists and variants included.
 
-    *globs* say which folders are games; without any, the library's structure is found out.
-    *patterns* are what the user wants left out or taken in. With *rules*, the policy is
-    RomM's.
+    *globs* say which folders are games; without any, the library's structure is detected.
+    *patterns* are what the user excludes and includes. With *rules*, the policy is RomM's.
 
-    Any thread may ask for :attr:`policy`. The methods touch the disk.
+    Any thread may read :attr:`policy`, which is replaced as a whole. The methods touch the disk.
     """
 
     def __init__(
         self,
-        library: Library,
+        library: LibraryView,
         globs: tuple[bytes, ...] = (),
         patterns: Patterns = Patterns(),  # noqa: B008 - immutable
         rules: Rules | None = None,
@@ -46,17 +45,18 @@ class Policies:
         self.rules = rules
         self._once = Once(log)
         self._lock = threading.Lock()
-        self.policy: Policy = Selection(globs, patterns)
+        self._selected: Policy = Selection(globs, patterns)
+        self.policy = library.extended(self._selected)
         self.detect()
 
     def adopt(self, rules: Rules) -> None:
-        """Go by other *rules* from now on."""
+        """Replace the rules of RomM by *rules*."""
         with self._lock:
             self.rules = rules
         self.detect()
 
     def detect(self) -> None:
-        """Find out the library's structure, again if need be."""
+        """Detect the library's structure, and replace the policy if it has changed."""
         while True:
             rules = self.rules
             try:
@@ -65,9 +65,10 @@ class Policies:
                 self._once.warning("can't list the library: %s", error.strerror)
                 return
             with self._lock:
-                if rules is self.rules:  # and wasn't replaced by another thread meanwhile
-                    if policy != self.policy:
-                        self.policy = policy
+                if rules is self.rules:  # not replaced by another thread meanwhile
+                    if policy != self._selected:
+                        self._selected = policy
+                        self.policy = self._library.extended(policy)
                     return
 
     def _general(self) -> Selection:
@@ -82,7 +83,7 @@ class Policies:
     def _romm(self, rules: Rules) -> RommSelection:
         structure = Structure(self._globs)
         if not self._globs:
-            self._library.names(b"")  # an unplugged disk changes nothing
+            self._library.names(b"")  # raises for an unplugged disk, which changes nothing
             structure = find_structure(rules, self._library.has_folder)
             _say(structure.templates)
         return RommSelection(rules, structure, self._patterns)
@@ -94,7 +95,7 @@ def _say(globs: Iterable[bytes]) -> None:
 
 def load_rules(path: str) -> Rules:
     """The rules in the file at *path*. Raises :exc:`ConfigError`; touches the disk."""
-    # Few have one, and the rest is to do without YAML and pydantic.
+    # Imported here because YAML and pydantic take memory, and few mounts have a config.
     from zipfs.library.rules.romm_config import read_rules  # noqa: PLC0415
 
     try:

@@ -1,10 +1,10 @@
-"""From paths that somebody else names to files of the library, and not out of it.
+"""Resolving the locations of lists to files of the library.
 
-A path is walked from the library's root, component by component, each folder once for all
-paths that lead through it. At each step the rules of :mod:`zipfs.library.library` hold: a link
-that stays inside counts as what it points to, and nothing else leads anywhere.
+A path is walked from the library's root, component by component, and each folder is looked at
+once for all paths through it. Links follow the rules of :mod:`zipfs.library.library`: none leads
+out of the library.
 
-May touch the disk: use it in a worker thread.
+Touches the disk: call it from a worker thread.
 """
 
 from __future__ import annotations
@@ -13,24 +13,23 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from zipfs.library.scan import Entry, LeftOut, Origins
+from zipfs.library.scan import NO_LINKS, Entry, LeftOut, Origins
 from zipfs.system.paths import join
 from zipfs.text import shown
 
-_NO_LINKS: Final[Origins] = frozenset()
 _EVERYBODY_ENTERS: Final = 0o111
 
 
 class UnusableError(Exception):
-    """Why a path doesn't lead to a file that can be a member."""
+    """A path doesn't lead to a file that can be a member; the message says why."""
 
 
 class Folders:
-    """Folders of the library on the way to files, each looked at once. *look* is its `entry`."""
+    """Cache of the folders above the files of one list. *look* is the library's ``entry``."""
 
     def __init__(self, look: Callable[[bytes, Origins], Entry | LeftOut | None]) -> None:
         self._look = look
-        self._root = self._entry(b"", b"", _NO_LINKS)
+        self._root = self._entry(b"", b"", NO_LINKS)
         self._folders: dict[bytes, Entry] = {b"": self._root}
 
     def file(self, path: bytes) -> Entry:
@@ -43,8 +42,10 @@ class Folders:
         return found
 
     def private(self) -> list[os.stat_result]:
-        """The statuses of those that not everybody may enter; what others hold is as open as
-        it is itself."""
+        """Stat results of the folders that not everybody may enter.
+
+        The others don't restrict access to what they hold.
+        """
         return [
             folder.status
             for folder in self._folders.values()
@@ -52,7 +53,7 @@ class Folders:
         ]
 
     def _folder(self, path: bytes) -> Entry:
-        # From the top, and not further than there are folders: a path may be very long.
+        # From the root, and only as far as folders exist: a path may be very long.
         folder = self._root
         start = 0
         while start <= len(path):
@@ -70,7 +71,7 @@ class Folders:
         return folder
 
     def _entry(self, path: bytes, source: bytes, origins: Origins) -> Entry:
-        """What *source* leads to, which a list calls *path*."""
+        """What *source*, named *path* in the list, leads to. Raises :exc:`UnusableError`."""
         try:
             found = self._look(source, origins)
         except TimeoutError:

@@ -29,9 +29,7 @@ from zipfs import logs
 from zipfs.catalog.tree import Catalog
 from zipfs.config import Settings
 from zipfs.errors import ConfigError, FuseError, ZipfsError
-from zipfs.library.library import Library
-from zipfs.library.lists import ListedLibrary
-from zipfs.library.variants import VariedLibrary
+from zipfs.library.view import LibraryView
 from zipfs.mount import mountpoint as mp
 from zipfs.mount import pyfuse3_loop, status_server
 from zipfs.mount.fs import Operations
@@ -236,13 +234,9 @@ def _has_descriptor(stream: object) -> bool:
     return True
 
 
-async def _watch(settings: Settings, library: Library, catalog: Catalog) -> None:
+async def _watch(settings: Settings, library: LibraryView, catalog: Catalog) -> None:
     """Pass events of changes on as *settings* say; where there are none, have it poll."""
-    folders = {library.root: catalog.changed}
-    if isinstance(library, VariedLibrary):
-        library = library.inner
-    if isinstance(library, ListedLibrary):
-        folders[library.lists] = lambda paths: catalog.changed(library.shown_at(paths))
+    folders = library.watched()
     silent = set(folders)
     """Folders whose changes cause no events."""
     eventless = {folder: await trio.to_thread.run_sync(needs_polling, folder) for folder in folders}
@@ -259,7 +253,7 @@ async def _watch(settings: Settings, library: Library, catalog: Catalog) -> None
 
     def changed(folder: bytes, paths: Iterable[bytes]) -> None:
         try:
-            folders[folder](paths)
+            catalog.changed(folders[folder](paths))
         except Exception:
             # H4: called by the loop itself, which would end with it.
             log.exception("unexpected error about changes in the library")
@@ -319,7 +313,7 @@ def _raise_limit() -> int:
 def _mount(operations: Operations, mount: _Mount, settings: Settings) -> None:
     # libfuse's name for a mount that is there already; fuse_session_mount in fuse_lowlevel.h.
     path = mount.path if mount.device is None else f"/dev/fd/{mount.device}"
-    with _captured_stderr() as said:
+    with _captured_stderr() as said, _undisturbed():
         try:
             pyfuse3.init(operations, path, mount.options)
         except RuntimeError as error:
@@ -327,6 +321,17 @@ def _mount(operations: Operations, mount: _Mount, settings: Settings) -> None:
             lines = [line for line in said() if line]
             reason = lines[-1] if lines else str(error)
             raise FuseError(f"can't mount on {settings.mountpoint}: {reason}") from None
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals wait, or reach other threads: libfuse 3.17 takes an interrupted waitpid(2) for a
+    mount that failed."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -1,12 +1,12 @@
 """Open files of the library, of limited number (DESIGN R4).
 
-A file is known by its source and the state it was recorded in; whoever opens it
-makes sure that it is in that state. Pinned files are the last to be closed when
-room is needed; files in use are never closed.
+A file is identified by its path and the state it was recorded in; whoever opens it
+checks that it is in that state. When room is needed, the files not used for longest are
+closed, pinned ones last; files in use are never closed.
 
 Closing may block (the last descriptor of a deleted file frees its blocks, a network
-file system asks its server), so it is never waited for: a share of the limit is kept
-free ahead of need, and what is closed to that end counts until it is.
+file system asks its server), so it is done in a thread and never waited for: a share of
+the limit is kept free ahead of need, and a file counts until it is closed.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ import trio
 from zipfs.library.files import Key, close_all
 
 CLOSED: Final = -1
-_STALE: Final = 0.01
-"""Seconds for which it isn't noted anew that a file is in use."""
+_USE_RESOLUTION: Final = 0.01
+"""Seconds within which a second use of a file isn't recorded: it costs a clock and a move."""
 
 
 @dataclass(eq=False, slots=True)
 class OpenFile:
-    """A file of the pool. *users* are reads under way, *pins* contents that hold it."""
+    """A file of the pool. *users* counts reads under way, *pins* open contents that hold it."""
 
     key: Key
     descriptor: int
@@ -41,8 +41,26 @@ class OpenFile:
     used_at: float = 0.0
 
 
-class Pool:
-    """Up to *limit* open files; belongs to trio's thread."""
+@dataclass(eq=False, slots=True)
+class Loan:
+    """What a thread has of the pool until :meth:`end`: *files* stay open, *room* stays free."""
+
+    pool: FdPool
+    files: list[OpenFile | None]
+    """In the order they were asked for; None for those that aren't in the pool."""
+    room: int
+    """How many files it may open for the pool."""
+
+    def end(self) -> None:
+        """Give all of it back; once, when the thread has ended, and before any adoption."""
+        for file in self.files:
+            if file:
+                file.users -= 1
+        self.pool.release(self.room)
+
+
+class FdPool:
+    """Up to *limit* open files; used by trio's thread only."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -60,14 +78,23 @@ class Pool:
         return self._files.get(key)
 
     def touch(self, file: OpenFile) -> None:
-        """*file* was used just now."""
+        """Record that *file* was used just now."""
         now = time.monotonic()
-        if now - file.used_at > _STALE:
+        if now - file.used_at > _USE_RESOLUTION:
             file.used_at = now
             self._files.move_to_end(file.key)
 
+    def lend(self, keys: Iterable[Key], room: int) -> Loan:
+        """The files *keys*, as far as they are open, and room for up to *room* of the others."""
+        files = [self._files.get(key) for key in keys]
+        for file in files:
+            if file:
+                file.users += 1
+        wanted = min(room, files.count(None))
+        return Loan(self, files, self.reserve(wanted) if wanted else 0)
+
     def reserve(self, wanted: int) -> int:
-        """Room for files about to be opened, *wanted* if there is so much.
+        """Room for *wanted* files about to be opened, or for as many as there is room.
 
         It is given back by :meth:`release`, before the files are adopted.
         """
@@ -83,7 +110,7 @@ class Pool:
         self._reserved -= granted
 
     def adopt(self, key: Key, descriptor: int) -> OpenFile:
-        """Put an open file into the pool, unless it has the same one already."""
+        """Put an open file into the pool; *descriptor* is closed if it has that file already."""
         file = self._files.get(key)
         if file is None:
             file = self._files[key] = OpenFile(key, descriptor)
@@ -93,7 +120,7 @@ class Pool:
         return file
 
     def close(self, descriptors: Sequence[int]) -> None:
-        """Close *descriptors* in a thread, and don't wait for it."""
+        """Close *descriptors* in a thread, without waiting for it."""
         if not descriptors:
             return
         with self._lock:
@@ -102,7 +129,7 @@ class Pool:
         closed = functools.partial(self._closed, len(descriptors))
         try:
             trio.lowlevel.start_thread_soon(close, closed)
-        except RuntimeError:  # no thread to be had
+        except RuntimeError:  # the process may have no more threads
             close()
             closed(None)
 
@@ -111,7 +138,7 @@ class Pool:
             self._closing -= count
 
     def _evict(self, count: int) -> None:
-        """Close the files not used for longest, unpinned ones first."""
+        """Close up to *count* files, those not used for longest, unpinned ones first."""
         keys: list[Key] = []
         for pinned in (False, True):
             idle = (
@@ -123,7 +150,7 @@ class Pool:
         self._drop(keys)
 
     def close_idle(self, seconds: float) -> None:
-        """Close the files that nobody has used for so long."""
+        """Close the unpinned files that haven't been used for *seconds*."""
         until = time.monotonic() - seconds
         keys = [
             key

@@ -1,12 +1,12 @@
-"""FUSE's view of the catalog: a translation, no decisions.
+"""FUSE requests, answered by the catalog and the reader: a translation, no decisions.
 
 pyfuse3 catches :exc:`pyfuse3.FUSEError` alone; any other exception ends the mount.
 So each handler is wrapped (:func:`_handler`), and one table turns exceptions into
 errno (DESIGN H4).
 
-Extended attributes, ``flush`` and ``access`` are left undefined: the kernel asks
-once, hears ``ENOSYS``, and doesn't ask again. The mount is read-only, so that the
-kernel itself answers ``EROFS`` to whatever would change something.
+Extended attributes, ``flush`` and ``access`` are left undefined: the kernel asks once,
+gets ``ENOSYS``, and doesn't ask again. The mount is read-only, so the kernel itself
+answers ``EROFS`` to any request to change something.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 _once = Once(log)
 
 ENTRY_TIMEOUT: Final = 1.0
-"""Seconds, at most, for which the kernel takes a name or attributes as they are."""
+"""Longest time for which the kernel caches a name or attributes, in seconds."""
 _BLOCK_SIZE: Final = 512  # the unit of st_blocks, stat(3type)
 _NAME_MAX: Final = 255  # bytes
 
@@ -48,47 +48,79 @@ R = TypeVar("R")
 _Handler = Callable[Concatenate["Operations", P], Coroutine[Any, Any, R]]
 
 
+# -- Errno: all that a request may end in ------------------------------------------------
+
+# Requests that are refused for what they ask, whatever the library says.
+UNKNOWN_HANDLE: Final = errno.EBADF
+NOT_A_NAME: Final = errno.ENOENT
+NOT_A_FOLDER: Final = errno.ENOTDIR
+IS_A_FOLDER: Final = errno.EISDIR
+NEGATIVE: Final = errno.EINVAL
+"""An offset, a length or a place in a listing: read(2), lseek(2)."""
+FOR_WRITING: Final = errno.EROFS
+"""The kernel says so itself, unless root has remounted it for writing."""
+INODE_TAKEN: Final = errno.EIO
+"""Two nodes, one 64-bit number: rather none than the wrong one."""
+
+# Errors of which the errno depends on what was asked.
+FILE_REPLACED: Final = errno.ENOENT
+"""A mirrored file that isn't the one looked up any more when it is opened. Not ESTALE, upon
+which the kernel opens the new file by itself: a server that has asked for the date a moment
+ago would send the new bytes under the old ETag."""
+UNREADABLE: Final = errno.EIO
+"""A read that fails, whatever the source says: to a web server no other errno of read(2)
+makes sense (R1)."""
+
+
 def to_errno(error: Exception) -> int | None:
-    """The errno that *error* means to a program; None for what is a defect of ours."""
-    if isinstance(error, StaleError):
-        # open(2) looks the path up again by itself, and finds the new version.
-        return errno.ESTALE
-    if isinstance(error, ChangedError | TimeoutError):
-        # R1: not this version's bytes any more, so none at all. Or the source doesn't
-        # answer; few programs know what ETIMEDOUT has to do with a file.
-        return errno.EIO
-    if isinstance(error, OSError) and error.errno == errno.ENOSYS:
-        # To the kernel it means "never ask this again", of the whole mount.
-        return errno.EIO
-    if isinstance(error, OSError) and error.errno:
-        # What the source says of itself: ENOENT, EACCES, EIO, ENOTCONN, ...
-        return error.errno
-    return None
+    """The errno that *error* means to a program; None for a defect of zipfs."""
+    match error:
+        case pyfuse3.FUSEError():
+            return error.errno  # one of the above
+        case StaleError():
+            # open(2) looks the path up again by itself, and finds the new version.
+            return errno.ESTALE
+        case ChangedError():
+            # R1: not this version's bytes any more, so none at all.
+            return errno.EIO
+        case TimeoutError():
+            # The source doesn't answer; few programs know what ETIMEDOUT has to do with a file.
+            return errno.EIO
+        case OSError(errno=errno.ENOSYS):
+            # To the kernel it means "never ask this again", of the whole mount.
+            return errno.EIO
+        case OSError(errno=int(number)) if number:
+            # What the source says of itself: ENOENT, EACCES, EIO, ENOTCONN, ...
+            return number
+        case _:
+            return None
+
+
+# -- Handlers ----------------------------------------------------------------------------
+
+
+def _failure(metrics: Metrics, operation: str, error: Exception) -> pyfuse3.FUSEError:
+    """The answer to *operation*, which *error* has ended; counts it, and logs a defect."""
+    number = to_errno(error)
+    if number is None:
+        log.error("unexpected error in %s", operation, exc_info=error)
+        number = errno.EIO
+    metrics.failed(operation, number)
+    return pyfuse3.FUSEError(number)
 
 
 def _handler(function: _Handler[P, R]) -> _Handler[P, R]:
-    """Turn exceptions of *function* into errno; the unexpected is logged, once each."""
-
-    operation = function.__name__.removeprefix("_").removesuffix("_rest")
+    """Wrap a handler: it is timed, and whatever it raises becomes an errno."""
+    operation = function.__name__
 
     @functools.wraps(function)
     async def handler(self: Operations, *arguments: P.args, **keywords: P.kwargs) -> R:
-        metrics = self.metrics
         started = perf_counter_ns()
         try:
             result = await function(self, *arguments, **keywords)
-        except pyfuse3.FUSEError as error:
-            metrics.failed(operation, error.errno)
-            raise
-        except Exception as error:
-            number = to_errno(error)
-            if number is None:
-                log.exception("unexpected error in %s", function.__name__)
-                number = errno.EIO
-            metrics.failed(operation, number)
-            raise pyfuse3.FUSEError(number) from None
-        if operation != "read":  # which counts for itself
-            metrics.done(operation, perf_counter_ns() - started)
+        except Exception as error:  # noqa: BLE001 - any but FUSEError would end the mount (H4)
+            raise _failure(self.metrics, operation, error) from None
+        self.metrics.done(operation, perf_counter_ns() - started)
         return result
 
     return handler  # type: ignore[return-value]  # wraps() hides that it is a plain function
@@ -97,8 +129,8 @@ def _handler(function: _Handler[P, R]) -> _Handler[P, R]:
 class Operations(pyfuse3.Operations):
     """Handlers of FUSE requests. *mounted* is set when the kernel is connected.
 
-    *gap* is how long, in seconds, an archive isn't there between two versions; *ownership*
-    whose files are said to be.
+    *republish_delay* is the time in seconds for which an archive isn't there between two
+    versions; *ownership* has the overrides for uid, gid and mode.
     """
 
     supports_dot_lookup = False
@@ -109,13 +141,13 @@ class Operations(pyfuse3.Operations):
         catalog: Catalog,
         reader: Reader,
         root: Folder,
-        gap: float = 2.0,
+        republish_delay: float = 2.0,
         ownership: Ownership = Ownership(),  # noqa: B008 - immutable
     ) -> None:
         super().__init__()
-        # Half of the time for which there is none between two versions of an archive:
-        # what the kernel remembers of the one must not lead to the other (DESIGN V1).
-        self._timeout = min(ENTRY_TIMEOUT, gap / 2)
+        # At most half of the delay: a name that the kernel has cached for one version must
+        # have expired when the next version appears (DESIGN V1).
+        self._timeout = min(ENTRY_TIMEOUT, republish_delay / 2)
         self._catalog = catalog
         self._reader = reader
         self._ownership = ownership
@@ -123,7 +155,9 @@ class Operations(pyfuse3.Operations):
         self._lookups: dict[int, int] = {}
         self._handles: dict[int, tuple[Node, Handle]] = {}
         self._listings: dict[int, Listing] = {}
-        self._told: WeakKeyDictionary[Listing, list[pyfuse3.EntryAttributes]] = WeakKeyDictionary()
+        self._entries: WeakKeyDictionary[Listing, list[pyfuse3.EntryAttributes]] = (
+            WeakKeyDictionary()
+        )
         self._last_handle = 0
         self.metrics: Final = Metrics()
         self.mounted = trio.Event()
@@ -136,10 +170,10 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         folder = self._folder(parent_inode)
-        # Dots are only asked for when exported by NFS, the others never: the kernel takes paths
-        # apart. But a name is put into a path here, and must not lead anywhere else.
+        # Dots are only asked for when exported by NFS, the others never: the kernel splits paths.
+        # But a name is put into a path here, and must not lead anywhere else.
         if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
-            raise pyfuse3.FUSEError(errno.ENOENT)
+            raise pyfuse3.FUSEError(NOT_A_NAME)
         node = await self._catalog.lookup(folder, name)
         self._remember(node)
         return self._entry(node.attributes)
@@ -168,15 +202,15 @@ class Operations(pyfuse3.Operations):
 
     @_handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        # One listing per opendir: what is told in pieces can't shift in between.
+        # One listing per opendir: positions in it stay valid between two calls.
         listing = self._listing(fh)
         if start_id < 0:
-            raise pyfuse3.FUSEError(errno.EINVAL)
-        entries = self._told.get(listing)
+            raise pyfuse3.FUSEError(NEGATIVE)
+        entries = self._entries.get(listing)
         if entries is None:
-            # Listings are told more than once; this is a third of what telling takes.
+            # Most listings are read more than once, and this is a third of the cost.
             entries = [self._entry(node.attributes) for _, node in listing]
-            self._told[listing] = entries
+            self._entries[listing] = entries
         for number in range(start_id, len(listing)):
             name, node = listing[number]
             if not (listing.is_true or self._catalog.is_there(node)):
@@ -194,10 +228,9 @@ class Operations(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         node = self._node(inode)
         if isinstance(node, Folder):
-            raise pyfuse3.FUSEError(errno.EISDIR)
+            raise pyfuse3.FUSEError(IS_A_FOLDER)
         if flags & (os.O_WRONLY | os.O_RDWR):
-            # The kernel says so itself, unless root has remounted it for writing.
-            raise pyfuse3.FUSEError(errno.EROFS)
+            raise pyfuse3.FUSEError(FOR_WRITING)
         try:
             content = await self._catalog.open(node) if isinstance(node, Archive) else node
             opened = await self._reader.open(inode, content)
@@ -209,51 +242,43 @@ class Operations(pyfuse3.Operations):
             self.invalidate(node.path)
             if isinstance(node, Archive):
                 raise StaleError from None
-            # Not ESTALE, upon which the kernel opens the new file by itself: a server that has
-            # asked for the date a moment ago would send the new bytes under the old ETag.
-            raise pyfuse3.FUSEError(errno.ENOENT) from None
+            raise pyfuse3.FUSEError(FILE_REPLACED) from None
         handle = self._new_handle()
         self._handles[handle] = node, opened
         # An inode is one version for ever, so what the kernel has cached of it is right.
         return pyfuse3.FileInfo(fh=handle, keep_cache=True)
 
     async def read(self, fh: int, off: int, size: int) -> memoryview:  # type: ignore[override]  # pyfuse3 takes any buffer, and copies it before another task runs
-        # What is in the page cache takes no await, and no wrapper: most reads of most mounts.
-        found: memoryview | int | Exception
-        if off < 0 or size < 0:  # read(2), lseek(2)
-            raise pyfuse3.FUSEError(errno.EINVAL)
+        # Without the wrapper: it would take a good part of answering a small read.
         started = perf_counter_ns()
+        node, handle = self._opened(fh)
+        if off < 0 or size < 0:
+            raise pyfuse3.FUSEError(NEGATIVE)
         metrics = self.metrics
         try:
-            found = self._reader.read_now(self._opened(fh)[1], off, size)
-        except pyfuse3.FUSEError:
-            raise
-        except Exception as error:  # noqa: BLE001 - _read_rest tells of it
-            found = error
-        if isinstance(found, memoryview):
-            metrics.bytes_read += len(found)
-            metrics.cached.add(perf_counter_ns() - started)
-            return found
-        found = await self._read_rest(fh, off, size, found)
+            found = self._reader.read_now(handle, off, size)
+            if isinstance(found, memoryview):
+                metrics.bytes_read += len(found)
+                metrics.cached.add(perf_counter_ns() - started)
+                return found
+            found = await found.finish()
+        except Exception as error:  # noqa: BLE001 - as in _handler
+            raise self._read_failure(node, error) from None
         metrics.bytes_read += len(found)
         metrics.waited.add(perf_counter_ns() - started)
         return found
 
-    @_handler
-    async def _read_rest(self, fh: int, off: int, size: int, found: int | Exception) -> memoryview:
-        node, handle = self._opened(fh)
-        try:
-            if isinstance(found, Exception):
-                raise found
-            return await self._reader.read_rest(handle, off, size, found)
-        except (ChangedError, OSError) as error:
+    def _read_failure(self, node: Node, error: Exception) -> pyfuse3.FUSEError:
+        """The answer to a read of *node* that *error* has ended."""
+        if isinstance(error, ChangedError | OSError):
             reason = "a file of it has changed"
             if isinstance(error, OSError):
                 reason = error.strerror or repr(error)
             version = b"%d" % node.attributes.inode
             _once.warning("reading %s ended in an error: %s", shown(node.path), reason, of=version)
             self._catalog.invalidate(node)
-            raise pyfuse3.FUSEError(errno.EIO) from None
+            error = pyfuse3.FUSEError(UNREADABLE)
+        return _failure(self.metrics, "read", error)
 
     @_handler
     async def release(self, fh: int) -> None:
@@ -274,11 +299,11 @@ class Operations(pyfuse3.Operations):
         return data
 
     def invalidate(self, path: bytes) -> None:
-        """Have the kernel ask anew what *path* is, instead of when its time is up."""
+        """Drop *path* from the kernel's cache of names before its time is up."""
         folder, _, name = path.rpartition(b"/")
         inode = validators.inode(b"folder", folder) if folder else ROOT_INODE
-        # In a thread of pyfuse3's own: the kernel may hold a lock of the folder until
-        # we have answered a question of its own.
+        # In a thread of pyfuse3's own: the kernel may hold a lock on the folder until we
+        # have answered a request for it.
         if name and inode in self._nodes and self.mounted.is_set():
             pyfuse3.invalidate_entry_async(inode, name, ignore_enoent=True)
 
@@ -290,13 +315,13 @@ class Operations(pyfuse3.Operations):
         try:
             return self._handles[fh]
         except KeyError:
-            raise pyfuse3.FUSEError(errno.EBADF) from None
+            raise pyfuse3.FUSEError(UNKNOWN_HANDLE) from None
 
     def _listing(self, fh: int) -> Listing:
         try:
             return self._listings[fh]
         except KeyError:
-            raise pyfuse3.FUSEError(errno.EBADF) from None
+            raise pyfuse3.FUSEError(UNKNOWN_HANDLE) from None
 
     def _node(self, inode: int) -> Node:
         try:
@@ -307,7 +332,7 @@ class Operations(pyfuse3.Operations):
     def _folder(self, inode: int) -> Folder:
         node = self._node(inode)
         if not isinstance(node, Folder):
-            raise pyfuse3.FUSEError(errno.ENOTDIR)
+            raise pyfuse3.FUSEError(NOT_A_FOLDER)
         return node
 
     def _remember(self, node: Node) -> None:
@@ -319,9 +344,8 @@ class Operations(pyfuse3.Operations):
             and other is not node
             and (type(other), other.path) != (type(node), node.path)
         ):
-            # Two nodes, one 64-bit number: rather none than the wrong one.
             log.error("inode %d is taken; %s isn't shown", inode, shown(node.path))
-            raise pyfuse3.FUSEError(errno.EIO)
+            raise pyfuse3.FUSEError(INODE_TAKEN)
         self._nodes[inode] = node
         self._lookups[inode] = self._lookups.get(inode, 0) + 1
 

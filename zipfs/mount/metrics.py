@@ -1,10 +1,10 @@
-"""Numbers about what was asked of the mount, counted as it happens.
+"""Counters of the mount's requests: how many, how long, which errors.
 
-A read that is answered from the page cache takes some 20 microseconds, so what is counted of
-it has to cost next to nothing: no lock (all of this belongs to trio's thread), no object, no
-search. Durations go into a histogram whose buckets are found by shifting: each power of two is
-cut into :data:`_PARTS` equal parts, so that a bucket is never wider than an eighth of what is
-in it. Sums and quantiles are computed when somebody asks.
+A read that is answered from the page cache takes about 20 microseconds, so counting it has to
+cost next to nothing: no lock (all of this belongs to trio's thread), no object, no search.
+Durations go into a histogram whose buckets are found by shifting: each power of two is divided
+into :data:`_PARTS` equal parts, so that a bucket is never wider than an eighth of its values.
+Sums and quantiles are computed when they are asked for.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _PARTS: Final = 1 << _BITS
 BUCKETS: Final = (64 - _BITS) << _BITS
 """Enough for 63 bits: 292 years in nanoseconds."""
 BOUNDS: Final = (*(1 << bit for bit in range(13, 25)), *(1 << bit for bit in range(25, 36, 2)))
-"""Nanoseconds at which durations are counted up for others, from 8 microseconds to 34 seconds.
-Powers of two, so that each ends a bucket."""
+"""Bounds of the published histogram, in nanoseconds: 8 microseconds to 34 seconds. Powers of two,
+so that each ends a bucket."""
 QUANTILES: Final = (0.5, 0.9, 0.99, 0.999)
 
 
@@ -34,13 +34,13 @@ def bucket_of(value: int) -> int:
 
 
 def lowest_of(bucket: int) -> int:
-    """The smallest value in *bucket*; the next one's is the first that isn't in it."""
+    """The smallest value in *bucket*."""
     shift = max((bucket >> _BITS) - 1, 0)
     return (bucket - (shift << _BITS)) << shift
 
 
 class Histogram:
-    """How often which duration occurred, in nanoseconds."""
+    """A histogram of durations in nanoseconds."""
 
     __slots__ = ("counts", "highest", "total")
 
@@ -51,7 +51,7 @@ class Histogram:
         self.highest = 0
 
     def add(self, value: int) -> None:
-        # bucket_of, written out with _BITS = 3: a call costs as much as all of the rest.
+        # bucket_of, inlined with _BITS = 3: a call costs as much as the rest.
         shift = value.bit_length() - 4
         if shift < 0:  # noqa: PLR1730 - max() takes three times as long
             shift = 0
@@ -65,9 +65,9 @@ class Histogram:
         return sum(self.counts)
 
     def quantile(self, share: float) -> int | None:
-        """The value that *share* of all don't exceed, an eighth too high at most; None of none.
+        """The nearest-rank quantile, as the last value of its bucket; None without values.
 
-        The nearest-rank quantile, as the last value of its bucket.
+        *share* is 0 to 1; the result is at most an eighth too high.
         """
         count = self.count
         if not count:
@@ -80,12 +80,12 @@ class Histogram:
         raise AssertionError("more than all")  # pragma: no cover
 
     def below(self, bound: int) -> int:
-        """How many are smaller than *bound*, a power of two."""
+        """How many values are smaller than *bound*, a power of two."""
         return sum(self.counts[: bucket_of(bound)])
 
 
 def merged(histograms: Sequence[Histogram]) -> Histogram:
-    """All of *histograms* in one."""
+    """The sum of *histograms*."""
     found = Histogram()
     found.counts = [sum(many) for many in zip(*(h.counts for h in histograms), strict=True)]
     found.total = sum(histogram.total for histogram in histograms)
@@ -94,33 +94,33 @@ def merged(histograms: Sequence[Histogram]) -> Histogram:
 
 
 class Metrics:
-    """What was asked of the file system, how long it took, and what went wrong."""
+    """Counters of the requests to the file system."""
 
     def __init__(self) -> None:
         self.started = time.time()
         self.bytes_read = 0
         self.cached = Histogram()
-        """Of reads that were answered from the page cache."""
+        """Durations of reads from the page cache."""
         self.waited = Histogram()
-        """Of those for which a thread went to the disk."""
+        """Durations of reads from the disk, by a thread."""
         self.durations: dict[str, Histogram] = {}
-        """Of all other requests that were answered, by operation."""
+        """Durations of all other requests that were answered, by operation."""
         self.errors: Counter[tuple[str, int]] = Counter()
-        """By operation and errno."""
+        """How many, by operation and errno."""
 
     def done(self, operation: str, nanoseconds: int) -> None:
-        """*operation* was answered."""
+        """Count an *operation* that was answered."""
         found = self.durations.get(operation)
         if found is None:
             found = self.durations[operation] = Histogram()
         found.add(nanoseconds)
 
     def failed(self, operation: str, number: int) -> None:
-        """*operation* ended in the errno *number*."""
+        """Count an *operation* that failed with the errno *number*."""
         self.errors[operation, number] += 1
 
     def operations(self) -> Iterator[tuple[str, Histogram]]:
-        """All operations that were answered, reads of either kind as one."""
+        """The durations by operation, with all reads as one."""
         reads = merged([self.cached, self.waited])
         yield from sorted({**self.durations, "read": reads}.items())
 

@@ -1,4 +1,4 @@
-"""Mount points: what has to be true before a mount, and taking one away."""
+"""Mount points: checks before a mount, the mount's options, unmounting, tuning."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from zipfs.system import mounts
 DEVICE = "/dev/fuse"
 FUSE_CONF = "/etc/fuse.conf"
 SUBTYPE = "zipfs"
+KIND = f"fuse.{SUBTYPE}"
+"""Kind of a zipfs mount in ``/proc/self/mountinfo``."""
 CONNECTIONS = "/sys/fs/fuse/connections"
 MAX_BACKGROUND = 512
-"""Reads ahead that the kernel may have under way."""
+"""Read-ahead requests that the kernel may have under way."""
 _INSTALL = "install the package fuse3"
 
 log = logging.getLogger(__name__)
 
 
 def check_fuse(*, allow_other: bool) -> None:
-    """Raise :exc:`FuseError` if this user can't mount, saying what is missing."""
+    """Raise :exc:`FuseError` if this user can't mount; it names what is missing."""
     if not os.path.exists(DEVICE):
         raise FuseError(
             f"there is no {DEVICE}: load the kernel module (modprobe fuse);"
@@ -43,7 +45,7 @@ def check_fuse(*, allow_other: bool) -> None:
 
 
 def user_allow_other(file: str = FUSE_CONF) -> bool:
-    """Whether users may let others into their mounts: fuse.conf(5)."""
+    """Whether fuse.conf(5) allows users the mount option allow_other."""
     try:
         with open(file, encoding="utf-8", errors="replace") as lines:
             return any(line.strip() == "user_allow_other" for line in lines)
@@ -52,40 +54,46 @@ def user_allow_other(file: str = FUSE_CONF) -> bool:
 
 
 def mount_options(settings: Settings) -> set[str]:
-    """All options of FUSE's and of mount(8) that a mount with *settings* has."""
+    """The options of fuse(4) and mount(8) for a mount with *settings*."""
     given = {option for text in settings.options for option in text.split(",") if option}
     options = {"ro", "nosuid", "nodev", "noatime", "default_permissions", f"subtype={SUBTYPE}"}
     if not any(option.startswith("fsname=") for option in given):
         options.add(f"fsname={SUBTYPE}")
     if settings.allow_other:
         options.add("allow_other")
-    # What can't be run in the library can't be run by way of the mount either, unless somebody
-    # asks for it.
+    # A program that can't be run in the library can't be run in the mount either, by default.
     if "exec" not in given and os.statvfs(settings.library).f_flag & os.ST_NOEXEC:
         options.add("noexec")
     return options | given
 
 
 def absolute(mountpoint: str) -> str:
-    """The path of *mountpoint* as mountinfo has it, unless it is a link itself."""
-    # Not realpath of the whole: a dead mount can't be looked at. Its parent can.
+    """The absolute path of *mountpoint*, without links but for itself, as mountinfo has it."""
+    # Not realpath of the whole, which asks the mount: that may be dead.
     parent, name = os.path.split(os.path.abspath(mountpoint))
     return os.path.join(os.path.realpath(parent), name)
 
 
-def prepare(mountpoint: str, library: str) -> str:
-    """The absolute path of *mountpoint*, made sure to be fit for mounting *library*.
+def zipfs_mount(mountpoint: str) -> mounts.Mount:
+    """The zipfs mounted on *mountpoint*. Raises :exc:`MountpointError` if there is none."""
+    mount = mounts.mounted_at(absolute(mountpoint))
+    if mount is None or mount.kind != KIND:
+        raise MountpointError(f"no zipfs is mounted on {mountpoint}")
+    return mount
 
-    A mount of ours that died is cleared away first. Raises
-    :exc:`MountpointError`.
+
+def prepare(mountpoint: str, library: str) -> str:
+    """The absolute path of *mountpoint*, checked that *library* can be mounted there.
+
+    A dead mount of zipfs is unmounted first. Raises :exc:`MountpointError`.
     """
     path = absolute(mountpoint)
     if os.path.islink(path):
         path = os.path.realpath(path)
     mount = mounts.mounted_at(path)
-    # What waits below for somebody to look (autofs of systemd.automount(5)) is to be covered.
+    # An autofs, of systemd.automount(5), waits to be mounted over.
     if mount and mount.kind != "autofs":
-        if mount.kind != f"fuse.{SUBTYPE}" or not mounts.is_dead(path):
+        if mount.kind != KIND or not mounts.is_dead(path):
             raise MountpointError(
                 f"something is mounted on {mountpoint} already; take it away first:"
                 f" zipfs unmount {mountpoint}"
@@ -105,7 +113,7 @@ def prepare(mountpoint: str, library: str) -> str:
     except OSError as error:
         raise MountpointError(f"can't use the mount point {mountpoint}: {error.strerror}") from None
     library = os.path.realpath(library)
-    # Either would make the file system wait for itself.
+    # Else the file system would wait for itself.
     if os.path.commonpath([path, library]) in (path, library):
         raise MountpointError(
             f"the mount point {mountpoint} and the library lie one in the other;"
@@ -115,7 +123,7 @@ def prepare(mountpoint: str, library: str) -> str:
 
 
 def unmount(mountpoint: str, *, lazy: bool = True) -> None:
-    """Take a mount away; *lazy* even if it is in use. Raises :exc:`MountpointError`."""
+    """Unmount; if *lazy*, even if it is in use. Raises :exc:`MountpointError`, :exc:`FuseError`."""
     helper = shutil.which("fusermount3")
     if helper:
         command = [helper, "-u", *(["-z"] if lazy else []), "--", mountpoint]
@@ -132,10 +140,10 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
 
 
 def tune(path: str, read_ahead: int) -> str | None:
-    """Set what the kernel lets us set of the mount at *path*; what couldn't be, and why.
+    """Set the kernel's limits for the mount at *path*; the reason if one can't be set.
 
-    *read_ahead* is in KiB; 0 leaves it. It runs programs and looks at mounts: if the mount is
-    ours, in a worker thread.
+    *read_ahead* is in KiB; 0 leaves it. Blocks, and looks at mounts: the daemon calls it in a
+    worker thread.
     """
     failed = None
     if read_ahead and (why := set_read_ahead(path, read_ahead)):
@@ -148,7 +156,7 @@ def tune(path: str, read_ahead: int) -> str | None:
 
 
 def set_read_ahead(path: str, kib: int) -> str | None:
-    """Set the kernel's read-ahead for the mount at *path*; a reason if it can't be.
+    """Set the kernel's read-ahead for the mount at *path*; the reason if it can't be set.
 
     ``/sys/class/bdi/MAJOR:MINOR/read_ahead_kb``, which root may write.
     """
@@ -164,7 +172,7 @@ def set_read_ahead(path: str, kib: int) -> str | None:
 
 
 def set_max_background(path: str, requests: int) -> str | None:
-    """How many of the kernel's reads ahead may be under way; a reason if it can't be set.
+    """Limit the kernel's read-ahead requests under way; the reason if that can't be set.
 
     fuse(4): /sys/fs/fuse/connections/MINOR. The default of 12 is for one disk: a
     dozen reads of one that doesn't answer would hold up all others.
@@ -188,7 +196,7 @@ def set_max_background(path: str, requests: int) -> str | None:
 def _set_in_private(folder: str, limits: dict[str, int]) -> str | None:
     """Write *limits* where fusectl isn't mounted, as in most containers.
 
-    In a mount namespace that ends with the command: nobody else sees a difference.
+    It is mounted in a mount namespace of its own, which ends with the command.
     """
     script = "; ".join(f"echo {value} > {folder}/{name}" for name, value in limits.items())
     mount = f"mount -t fusectl fusectl {CONNECTIONS}"

@@ -1,12 +1,12 @@
 """Mounting with privilege, so that the daemon needs none.
 
-mount(2) takes CAP_SYS_ADMIN; answering the kernel takes nothing but an open descriptor of
-``/dev/fuse`` (fuse(4)). So a process that may do the one makes the mount and passes the
-descriptor on; the daemon, another user's, without a capability and in a view of the system in
-which there isn't even a ``/dev/fuse``, names it to libfuse as the mount point ``/dev/fd/N``.
+mount(2) needs CAP_SYS_ADMIN; answering the kernel needs only an open descriptor of ``/dev/fuse``
+(fuse(4)). So a privileged process makes the mount and passes the descriptor on. The daemon, which
+has another user, no capability, and not even a ``/dev/fuse``, names it to libfuse as the mount
+point ``/dev/fd/N``.
 
-A descriptor may also come with ``fusermount3``, which is setuid: where nothing may gain
-privileges (``NoNewPrivileges=`` of systemd.exec(5)) that one is of no use.
+``fusermount3`` could pass a descriptor too. It is setuid, and useless where no process may gain
+privileges (``NoNewPrivileges=`` of systemd.exec(5)).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NOSUID: Final = 0x2
 _NODEV: Final = 0x4
 _NOATIME: Final = 0x400
 _FLAGS: Final = {
-    # Said by zipfs itself, and so once more at most.
+    # Set by zipfs in any case.
     "ro": _RDONLY,
     "nosuid": _NOSUID,
     "nodev": _NODEV,
@@ -38,15 +38,15 @@ _FLAGS: Final = {
     "nosymfollow": 0x100,
 }
 _ROOT_MODE: Final = 0o40000
-"""Of the mount's root until the daemon tells: a folder."""
+"""Mode of the mount's root until the daemon answers: a folder."""
 
 
 def mount(path: str, options: Iterable[str], *, uid: int, gid: int) -> int:
-    """Mount a zipfs on *path*, which *uid* and *gid* may use; the descriptor of ``/dev/fuse``.
+    """Mount a zipfs on *path* for *uid* and *gid*; returns the descriptor of ``/dev/fuse``.
 
     *options* are those of :func:`zipfs.mount.mountpoint.mount_options`.
-    Whoever looks at *path* waits from now on, until somebody answers on the descriptor; when it
-    is closed, the mount is dead. Raises :exc:`FuseError`, :exc:`ConfigError`.
+    Accesses to *path* wait until a daemon answers on the descriptor; when it is closed, the
+    mount is dead. Raises :exc:`FuseError`, :exc:`ConfigError`.
     """
     flags = _RDONLY | _NOSUID | _NODEV | _NOATIME
     source = mp.SUBTYPE
@@ -71,7 +71,7 @@ def mount(path: str, options: Iterable[str], *, uid: int, gid: int) -> int:
     failed = _libc.mount(
         os.fsencode(source),
         os.fsencode(path),
-        f"fuse.{mp.SUBTYPE}".encode(),
+        mp.KIND.encode(),
         ctypes.c_ulong(flags),
         os.fsencode(",".join(data)),
     )
@@ -85,9 +85,9 @@ def mount(path: str, options: Iterable[str], *, uid: int, gid: int) -> int:
 
 
 def become(user: str) -> None:
-    """Be *user*, with its groups, and nobody else any more; credentials(7).
+    """Become *user*, with its groups, for good; credentials(7).
 
-    Raises :exc:`ConfigError` if there is none, :exc:`FuseError` if we may not.
+    Raises :exc:`ConfigError` if there is none, :exc:`FuseError` without the right to.
     """
     try:
         entry = pwd.getpwnam(user)
@@ -99,7 +99,7 @@ def become(user: str) -> None:
         os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
     except OSError as error:
         raise FuseError(f"can't become the user {user!r}: {error.strerror}") from None
-    # What is kept is kept below the user's own home.
+    # State and index belong below the user's own home.
     for name in [name for name in os.environ if name.startswith("XDG_")]:
         del os.environ[name]
     os.environ |= {"HOME": entry.pw_dir, "USER": user, "LOGNAME": user}

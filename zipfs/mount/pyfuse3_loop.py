@@ -3,28 +3,35 @@
 pyfuse3 takes one request after another from ``/dev/fuse``, and waits before each in
 trio: a lock among its tasks, then ``wait_readable``. Each is a pass through trio's
 scheduler and an epoll_wait(2), which together cost more than answering a small read
-from the page cache. A busy mount has the next request waiting: one poll(2) tells.
+from the page cache. A busy mount has the next request waiting: one poll(2) shows it.
 
 pyfuse3 looks its event loop up in a name of its module, so that another can be put in
-its place (as ``pyfuse3.asyncio`` does). :func:`install` puts in trio with two things
-replaced. The lock goes to a task that is waiting for it only when the one that had it
-has come to rest: mostly that one answers at once, and is the next to take it. And the
-waiting ends at once if there is something to read - but for every so many requests, so
-that all other tasks get their turn.
+its place (as ``pyfuse3.asyncio`` does). :func:`install` puts in trio with two functions
+replaced. The lock goes to a waiting task only when the one that had it has come to rest:
+mostly that one answers at once, and is the next to take it. And the waiting ends at once
+if there is something to read - but for every so many requests, so that all other tasks
+get their turn.
+
+None of this is pyfuse3's interface. So :func:`install` checks what it replaces, and a
+pyfuse3 that is made otherwise waits in its own way, with more time for each request.
 """
 
 from __future__ import annotations
 
+import inspect
+import logging
 import select
 from collections import deque
-from types import SimpleNamespace, TracebackType
-from typing import Final
+from types import ModuleType, SimpleNamespace, TracebackType
+from typing import Any, Final
 
 import pyfuse3
 import trio
 
+log = logging.getLogger(__name__)
+
 IN_A_ROW: Final = 32
-"""So many requests are taken before other tasks have a turn: one or two milliseconds."""
+"""Requests that are taken before other tasks have a turn: one or two milliseconds."""
 
 
 class _Lock(trio.abc.Instrument):
@@ -66,7 +73,7 @@ class _Lock(trio.abc.Instrument):
 
 
 class _Loop:
-    """What pyfuse3 uses of trio, with the two replaced; for one session."""
+    """The two replaced functions; for one session."""
 
     def __init__(self) -> None:
         self._lock: _Lock | None = None
@@ -91,17 +98,42 @@ class _Loop:
         await trio.lowlevel.wait_readable(descriptor)
 
 
-def install() -> None:
-    """Have pyfuse3 wait as described; before ``pyfuse3.main``, once a process."""
+class _Instead(SimpleNamespace):
+    """A module with some of its names replaced; all others are the module's own."""
+
+    def __init__(self, module: ModuleType, **names: object) -> None:
+        super().__init__(**names)
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+def install() -> bool:
+    """Have pyfuse3 wait as described; to be called before ``pyfuse3.main``.
+
+    False if pyfuse3 isn't made as expected. It is left as it is then.
+    """
+    if (difference := _difference()) is not None:
+        log.info("pyfuse3 waits for requests in its own way, which is slower: %s", difference)
+        return False
     loop = _Loop()
-    pyfuse3.trio = SimpleNamespace(  # type: ignore[attr-defined]  # not in its stubs
-        ClosedResourceError=trio.ClosedResourceError,
+    pyfuse3.trio = _Instead(  # type: ignore[attr-defined]  # not in its stubs
+        trio,
         Lock=loop.make_lock,
-        lowlevel=SimpleNamespace(
-            current_task=trio.lowlevel.current_task,
-            current_trio_token=trio.lowlevel.current_trio_token,
-            notify_closing=trio.lowlevel.notify_closing,
-            wait_readable=loop.wait_readable,
-        ),
-        open_nursery=trio.open_nursery,
+        lowlevel=_Instead(trio.lowlevel, wait_readable=loop.wait_readable),
     )
+    return True
+
+
+def _difference() -> str | None:
+    """Where pyfuse3 differs from what is expected of it; None if it doesn't."""
+    found = getattr(pyfuse3, "trio", None)
+    if found is not trio and not isinstance(found, _Instead):
+        return "pyfuse3.trio isn't trio"
+    # It takes the lock and waits, for the one session that its module knows.
+    try:
+        arguments = inspect.signature(pyfuse3._wait_fuse_readable).parameters  # type: ignore[attr-defined]  # not in its stubs
+    except (AttributeError, TypeError, ValueError):
+        return "it has no function _wait_fuse_readable"
+    return "_wait_fuse_readable has arguments" if arguments else None

@@ -1,8 +1,8 @@
 """RomM's ``config.yml`` on disk: read at the start, and again when it changes.
 
-Its state is looked at every few seconds, which works where no events come from (NFS, a
-folder of a container). RomM rewrites the file in place, so a state counts only once it
-was seen twice. A file that can't be used changes nothing; the log says so once.
+Its state is polled every second, as some file systems send no events (NFS, a folder of a
+container). RomM rewrites the file in place, so a new state counts once it was seen twice. A
+file that can't be used changes nothing, and is logged once.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from zipfs.library.rules.romm import Rules
 log = logging.getLogger(__name__)
 
 LOOK: Final = 1.0
-"""Seconds between two looks at the file."""
+"""Seconds between two polls."""
 
 
 def _state(path: str) -> FileState | str:
-    """What tells of a change; touches the disk."""
+    """The file's state, or why it can't be read; accesses the disk."""
     try:
         return FileState.of(os.stat(path))
     except OSError as error:
@@ -34,7 +34,7 @@ def _state(path: str) -> FileState | str:
 
 
 class RommConfig:
-    """Follows the file at *path*; None: there is none. *adopt* is told of other rules."""
+    """Follows the file at *path*, if there is one; *adopt* is called with changed rules."""
 
     def __init__(
         self, path: str | None, rules: Rules | None, adopt: Callable[[Rules], Awaitable[None]]
@@ -43,27 +43,27 @@ class RommConfig:
         self._rules = rules
         self._adopt = adopt
         self._now = trio.Event()
-        self._said = ""
+        self._logged = ""
 
     def reread(self) -> None:
-        """Read it now, whether it seems to have changed or not."""
+        """Read it now, even if its state is the same."""
         self._now.set()
 
     async def follow(self) -> None:
         """Read it when it changes, for ever."""
         if self._path is None:
             return
-        # The first is read again: it may have changed since the start.
+        # Read once more at first: it may have changed since the start.
         known: FileState | str = ""
         before: FileState | str = ""
         while True:
             with trio.move_on_after(LOOK):
                 await self._now.wait()
-            told = self._now.is_set()
+            asked = self._now.is_set()
             self._now = trio.Event()
-            # Left behind if its disk doesn't answer: nothing else waits for it.
+            # Abandoned if its disk doesn't answer.
             state = await trio.to_thread.run_sync(_state, self._path, abandon_on_cancel=True)
-            if told or (state == before and state != known):
+            if asked or (state == before and state != known):
                 known = state
                 await self._read(self._path)
             before = state
@@ -72,14 +72,14 @@ class RommConfig:
         try:
             rules = await trio.to_thread.run_sync(load_rules, path, abandon_on_cancel=True)
             if rules != self._rules:
-                log.info("RomM's config %s has changed; looking at all games again", path)
+                log.info("RomM's config %s has changed; rescanning all games", path)
                 self._rules = rules
                 await self._adopt(rules)
-            self._said = ""
+            self._logged = ""
         except ConfigError as error:
-            if str(error) != self._said:
-                self._said = str(error)
-                log.warning("%s; what it said before holds", error)
+            if str(error) != self._logged:
+                self._logged = str(error)
+                log.warning("%s; its previous content stays in force", error)
         except Exception:
             # H4: nothing unexpected ends the mount.
             log.exception("unexpected error while reading the RomM config")

@@ -1,8 +1,8 @@
-"""Where the daemon's socket is: the runtime folder, for who serves there and who asks.
+"""Where the daemon's socket is: the runtime folder, for server and client.
 
-The socket is called after the mount's device, MAJOR:MINOR in ``/proc/self/mountinfo``
-(proc_pid_mountinfo(5)): that number is the same in every mount namespace, and a path isn't. The
-runtime folder is in memory, private, and nothing that a web server would ever serve.
+The socket is named after the mount's device, MAJOR:MINOR in ``/proc/self/mountinfo``
+(proc_pid_mountinfo(5)): that number is the same in every mount namespace, unlike a path. The
+runtime folder is in memory, private, and never served by a web server.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 SYSTEM: Final = "/run/zipfs"
-"""The folder of root's mounts; systemd makes one in it for each unit."""
+"""The folder for root's mounts; systemd makes a folder in it for each unit."""
 STATE: Final = "/var/lib/zipfs"
-"""Where the same users keep what lasts."""
+"""The folder for the state of the same users."""
 USERS: Final = "/run/user"
-"""Where logind makes a folder for each user, pam_systemd(8)."""
+"""logind makes a folder in it for each user, pam_systemd(8)."""
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 def socket_name(device: str) -> str:
-    """What the socket of the mount with *device*, such as ``0:54``, is called."""
+    """The name of the socket of the mount with *device*, such as ``0:54``."""
     return device.replace(":", "-") + ".sock"
 
 
 def is_socket_name(name: str) -> bool:
-    """Whether a socket of ours is called so."""
+    """Whether *name* is one that :func:`socket_name` makes."""
     return re.fullmatch(r"[0-9]+-[0-9]+\.sock", name) is not None
 
 
 def given_folder(environment: Mapping[str, str]) -> str | None:
-    """The folder that systemd has made: ``RuntimeDirectory=``, systemd.exec(5), the first."""
+    """The first folder of ``RuntimeDirectory=``, systemd.exec(5); None without one."""
     first = environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
     return first if os.path.isabs(first) else None
 
 
 def own_folder(environment: Mapping[str, str]) -> str | None:
-    """Ours if there is no such: root's, or the user's by the XDG Base Directory Specification."""
+    """The folder without systemd: root's, or the user's by the XDG Base Directory Specification."""
     if os.geteuid() == 0:
         return SYSTEM
     base = environment.get("XDG_RUNTIME_DIR", "")
@@ -47,7 +47,7 @@ def own_folder(environment: Mapping[str, str]) -> str | None:
 
 
 def unsafe(status: os.stat_result) -> str | None:
-    """Why a folder with that *status* is no place for a socket; None if it is one."""
+    """Why a folder with that *status* isn't safe for a socket; None if it is."""
     if not stat.S_ISDIR(status.st_mode):
         return "it isn't a folder"
     if status.st_uid not in (0, os.geteuid()):
@@ -58,9 +58,9 @@ def unsafe(status: os.stat_result) -> str | None:
 
 
 def users_of(folder: str, descriptor: int) -> frozenset[int]:
-    """Who may serve in *folder*, open as *descriptor*: whom root has given it to, if it is root's.
+    """The user who may serve in *folder*, open as *descriptor*: its owner, if root has made it.
 
-    So has systemd for a daemon that isn't root (``RuntimeDirectory=``, ``User=``).
+    So does systemd for a daemon that isn't root (``RuntimeDirectory=``, ``User=``).
     """
     if os.path.dirname(folder) != SYSTEM:
         return frozenset()
@@ -71,12 +71,15 @@ def users_of(folder: str, descriptor: int) -> frozenset[int]:
 
 
 def for_user(uid: int, gid: int) -> str:
-    """Make the folder of a daemon that root starts as another user. Raises :exc:`OSError`."""
+    """Make the runtime folder of a daemon that root starts as another user.
+
+    Raises :exc:`OSError`.
+    """
     return _made_for(SYSTEM, uid, gid, 0o755)
 
 
 def state_for_user(uid: int, gid: int) -> str:
-    """The same for what it keeps, its index for one."""
+    """Make its state folder, which holds its index. Raises :exc:`OSError`."""
     return _made_for(STATE, uid, gid, 0o700)
 
 
@@ -93,9 +96,9 @@ def _made_for(above: str, uid: int, gid: int, mode: int) -> str:
 
 
 def candidates(environment: Mapping[str, str], user: int | None) -> Iterator[str]:
-    """Folders in which the socket of a mount of *user* may be, each once.
+    """Folders in which the socket of a mount of *user* may be, without duplicates.
 
-    Raises :exc:`PermissionError`, at the end, if some can't be known.
+    Raises :exc:`PermissionError`, after the last one, if others can't be listed.
     """
     refused: PermissionError | None = None
     found = [given_folder(environment), SYSTEM]

@@ -1,4 +1,4 @@
-"""Talking with the service manager: sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3)."""
+"""The service manager's protocol: sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Final
 
 FUSE: Final = "fuse"
-"""What the service manager calls the open ``/dev/fuse`` that it keeps for the daemon."""
+"""The service manager's name for the open ``/dev/fuse`` that it keeps for the daemon."""
 _FIRST_HANDED_OVER: Final = 3
 """SD_LISTEN_FDS_START."""
 _MICROSECONDS: Final = 1_000_000
@@ -26,11 +26,11 @@ class Notifier:
 
     @property
     def is_heard(self) -> bool:
-        """Whether there is somebody to talk to."""
+        """Whether there is a service manager that listens."""
         return bool(self._address)
 
     def status(self, text: str) -> None:
-        """One line for people, ``systemctl status`` shows it; repeated ones are not sent."""
+        """Send a line for ``systemctl status``, unless it is the last one again."""
         if text != self._last:
             self._last = text
             self._send(f"STATUS={text}")
@@ -42,24 +42,24 @@ class Notifier:
         self._send("STOPPING=1")
 
     def alive(self) -> None:
-        """To be said in time, again and again, where :func:`watchdog_seconds` says so."""
+        """To be called at least every :func:`watchdog_seconds`."""
         self._send("WATCHDOG=1")
 
     def keep(self, descriptor: int, name: str) -> bool:
-        """Have the manager keep *descriptor*, for the service's main process; False if it can't.
+        """Have the manager keep *descriptor* for the service's main process; False if it can't.
 
-        The unit has to have ``FileDescriptorStoreMax=``, systemd.service(5).
+        The unit needs ``FileDescriptorStoreMax=``, systemd.service(5).
         """
         return self._send(f"FDSTORE=1\nFDNAME={name}", descriptor)
 
     def let_go(self, name: str) -> None:
-        """Have the manager close what it keeps as *name*."""
+        """Have the manager close the descriptor that it keeps as *name*."""
         self._send(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
     def _send(self, state: str, *descriptors: int) -> bool:
         if not self._address:
             return False
-        # Nobody may be hindered by a manager that doesn't listen.
+        # A manager that doesn't listen must not block or stop the daemon.
         with (
             contextlib.suppress(OSError),
             socket.socket(
@@ -73,10 +73,9 @@ class Notifier:
 
 
 def handed_over(name: str, environment: MutableMapping[str, str] = os.environ) -> int | None:
-    """The descriptor that the service manager kept as *name*, the newest of several; or None.
+    """The newest descriptor that the service manager kept as *name*; None without one.
 
-    All that was handed over is this process's alone from now on: the others are closed, and the
-    environment doesn't tell of them any more.
+    All others that were handed over are closed, and their variables removed from *environment*.
     """
     count = environment.pop("LISTEN_FDS", "")
     pid = environment.pop("LISTEN_PID", "")
@@ -98,7 +97,7 @@ def handed_over(name: str, environment: MutableMapping[str, str] = os.environ) -
 
 
 def watchdog_seconds(environment: Mapping[str, str] = os.environ) -> float | None:
-    """Within how many seconds the manager wants to hear that we are alive; None: never."""
+    """Seconds within which the manager expects :meth:`Notifier.alive`; None: never."""
     period = environment.get("WATCHDOG_USEC", "")
     pid = environment.get("WATCHDOG_PID", str(os.getpid()))
     if pid != str(os.getpid()) or not period.isdecimal() or not int(period):

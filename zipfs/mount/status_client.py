@@ -1,10 +1,9 @@
-"""Asking the daemon of a mount how it is: the other end of :mod:`zipfs.mount.status_server`.
+"""Asks the daemon of a mount for its status: the client of :mod:`zipfs.mount.status_server`.
 
-The mount itself is left alone. What is mounted is read from mountinfo, and the daemon is asked
-over its socket; only if nobody answers there is the mount looked at, with a time limit, to tell
-a dead one from one that can't be asked. Whoever answers must be root, the user who mounted it,
-ourselves or who root has made the folder for (SO_PEERCRED, unix(7)), and what they say is
-checked before it is believed.
+What is mounted is read from mountinfo, and the daemon is asked over its socket. Only if no
+daemon answers there is the mount itself accessed, with a time limit, to tell a dead one from one
+that can't be asked. The server has to be root, the user who mounted it, this user, or the one
+that root has made the folder for (SO_PEERCRED, unix(7)), and its answer is checked.
 """
 
 from __future__ import annotations
@@ -30,24 +29,20 @@ _MOST: Final = 32 << 20
 _DOCUMENT: Final = 1
 _PIECE: Final = 1 << 16
 _AGAIN: Final = 0.02
-"""Seconds between two tries to get into the queue of those who ask."""
+"""Seconds between two tries to connect while the queue is full."""
 
 
 class SilentError(Exception):
-    """Somebody serves the socket, and says nothing."""
+    """The socket is served, and there is no answer."""
 
 
 def ask(path: str, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """What the daemon of the zipfs mounted at *path* says (:mod:`zipfs.mount.status`).
+    """The status of the zipfs mounted at *path*, as in :mod:`zipfs.mount.status`.
 
-    Raises :exc:`MountpointError` if nothing is mounted there, if its daemon has died, doesn't
-    answer within :data:`PATIENCE` seconds, or may not be asked by us.
+    Raises :exc:`MountpointError` if none is mounted there, if its daemon has died, doesn't
+    answer within :data:`PATIENCE` seconds, or may not be asked by this user.
     """
-    parent, name = os.path.split(os.path.abspath(path))
-    absolute = os.path.join(os.path.realpath(parent), name)
-    mount = mounts.mounted_at(absolute)
-    if mount is None or mount.kind != f"fuse.{mountpoint.SUBTYPE}":
-        raise MountpointError(f"no zipfs is mounted on {path}")
+    mount = mountpoint.zipfs_mount(path)
     try:
         answer, why = _ask_all(mount, environment)
     except SilentError:
@@ -56,7 +51,7 @@ def ask(path: str, environment: Mapping[str, str] = os.environ) -> dict[str, Any
             f" lasts, look at its log, and end it with: zipfs unmount --lazy {path}"
         ) from None
     if answer is None:
-        if _is_dead(absolute):
+        if _is_dead(mount.path):
             raise MountpointError(
                 f"the daemon of {path} has died; mount it again, which clears it away, or take"
                 f" it away: zipfs unmount {path}"
@@ -66,7 +61,7 @@ def ask(path: str, environment: Mapping[str, str] = os.environ) -> dict[str, Any
 
 
 def _ask_all(mount: mounts.Mount, environment: Mapping[str, str]) -> tuple[bytes | None, str]:
-    """What the first socket of *mount* that is served says; or why there is none."""
+    """The answer of the first socket of *mount* that is served; None and the reason if none is."""
     users = {0, os.geteuid()}
     user = next(
         (int(option[8:]) for option in mount.options if re.fullmatch(r"user_id=[0-9]+", option)),
@@ -88,7 +83,7 @@ def _ask_all(mount: mounts.Mount, environment: Mapping[str, str]) -> tuple[bytes
             except PermissionError:
                 why = _REFUSED
             except OSError:
-                continue  # none here, or one that was left behind
+                continue  # there is none, or it isn't served
     except PermissionError:
         why = _REFUSED
     return None, why
@@ -101,11 +96,11 @@ _REFUSED: Final = (
 
 
 def _ask_one(folder: str, name: str, users: set[int], deadline: float) -> bytes | None:
-    """What the socket *name* in *folder* says, if one of *users* serves it."""
+    """The answer of the socket *name* in *folder*; None if none of *users* serves it."""
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-            # By way of the descriptor: unix(7) allows 107 bytes.
+            # By the descriptor, as unix(7) allows paths of 107 bytes.
             _connect(channel, f"/proc/self/fd/{descriptor}/{name}", deadline)
             peer = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
             if struct.unpack("3i", peer)[1] not in users | runtime.users_of(folder, descriptor):
@@ -120,7 +115,7 @@ def _ask_one(folder: str, name: str, users: set[int], deadline: float) -> bytes 
                 if not piece:
                     return bytes(answer)
                 answer += piece
-            return bytes(answer)  # which is no document
+            return bytes(answer)  # too long, so no document
     finally:
         os.close(descriptor)
 
@@ -146,14 +141,14 @@ def _left(deadline: float) -> float:
 
 
 def _is_dead(path: str) -> bool:
-    """:func:`zipfs.system.mounts.is_dead`, but that a mount which doesn't answer isn't."""
+    """:func:`zipfs.system.mounts.is_dead`; False for a mount that doesn't answer."""
     dead = threading.Event()
 
     def look() -> None:
         if mounts.is_dead(path):
             dead.set()
 
-    # A thread that hangs there ends with the process: FUSE lets go of whoever is killed.
+    # A thread that hangs there ends with the process, as FUSE's waits can be killed.
     looking = threading.Thread(target=look, daemon=True)
     looking.start()
     looking.join(PATIENCE)
@@ -161,7 +156,7 @@ def _is_dead(path: str) -> bool:
 
 
 def _checked(answer: bytes, path: str) -> dict[str, Any]:
-    """The document *answer*."""
+    """The document in *answer*. Raises :exc:`MountpointError` if it is none."""
     try:
         found = json.loads(answer)
     except (ValueError, RecursionError):

@@ -1,9 +1,9 @@
-"""The socket at which the daemon says how it is: the serving end.
+"""Serves the status of the daemon at a Unix socket, for ``zipfs status``.
 
-Whoever connects is sent one document and hung up on; nothing that a client sends is read. So
-there is nothing to parse and nothing to wait for but a client that doesn't take what it asked
-for: each may take :data:`PATIENCE` seconds, and of more than :data:`CLIENTS` the one that has
-been there for longest has to go. Whatever goes wrong here, the mount lives on (DESIGN H4).
+A client that connects is sent one document and disconnected; nothing that it sends is read. So
+there is nothing to parse, and nothing to wait for but a client that doesn't receive: each has
+:data:`PATIENCE` seconds, and of more than :data:`CLIENTS` the oldest is disconnected. No error
+here ends the mount (DESIGN H4).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from zipfs.system import mounts
 log = logging.getLogger(__name__)
 
 PATIENCE: Final = 5.0
-"""Seconds in which a client has to take what it is sent."""
+"""Seconds in which a client has to receive the document."""
 CLIENTS: Final = 16
 _BACKLOG: Final = 64
 _PAUSE: Final = 1.0
-"""Seconds until the next try if no connection can be accepted: for want of descriptors, say."""
+"""Seconds until the next try if no connection can be accepted, as without free descriptors."""
 _PRIVATE: Final = 0o600
 _SHARED: Final = 0o660
-"""systemd's folder is as open as the unit says: whoever gets in by its group may ask."""
+"""For systemd's folder, whose mode the unit sets: the members of its group may ask."""
 
 Document = Callable[[], Awaitable[bytes]]
 
@@ -43,7 +43,7 @@ async def run(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve *document* for the mount at *path*, for ever; not at all if there is no place."""
+    """Serve *document* for the mount at *path*, for ever; returns if there is no runtime folder."""
     try:
         with contextlib.ExitStack() as stack:
             listener = await trio.to_thread.run_sync(_listen, path, environment, stack)
@@ -60,7 +60,7 @@ async def run(
 def _listen(
     path: str, environment: Mapping[str, str], stack: contextlib.ExitStack
 ) -> socket.socket | None:
-    """The socket for the mount at *path*, which *stack* takes away again; None without a place."""
+    """The socket for the mount at *path*, removed by *stack*; None without a runtime folder."""
     given = runtime.given_folder(environment)
     folder = given or runtime.own_folder(environment)
     mount = mounts.mounted_at(path)
@@ -72,7 +72,7 @@ def _listen(
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder, 0o700)
             if folder == runtime.SYSTEM:
-                # systemd makes folders of units, also of other users, in there.
+                # systemd makes the folders of units in it, also for other users.
                 os.chmod(folder, 0o755)  # noqa: S103 - the sockets in it are private
         descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
         stack.callback(os.close, descriptor)
@@ -88,7 +88,7 @@ def _listen(
 
 
 def _sweep(path: str, folder: int) -> None:
-    """Take away the sockets of daemons that were killed (DESIGN H5)."""
+    """Remove the sockets of daemons that were killed (DESIGN H5)."""
     for name in os.listdir(path):
         if not runtime.is_socket_name(name):
             continue
@@ -104,11 +104,11 @@ def _sweep(path: str, folder: int) -> None:
 
 
 def _bind(folder: int, name: str, mode: int, stack: contextlib.ExitStack) -> socket.socket:
-    """A socket that listens at *name* in *folder*, in place of one that was left behind."""
-    # By way of the descriptor: unix(7) allows 107 bytes, and nobody can exchange the folder.
+    """A socket that listens at *name* in *folder*, in place of a stale one."""
+    # By the descriptor: unix(7) allows paths of 107 bytes, and the folder can't be exchanged.
     listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-    os.fchmod(listener.fileno(), _PRIVATE)  # which is what bind(2) makes it with
-    new = f".{name}.new"  # of one mount, so what is called so was left behind
+    os.fchmod(listener.fileno(), _PRIVATE)  # the mode that bind(2) makes it with
+    new = f".{name}.new"  # of this mount alone, so an existing one is stale
     with contextlib.suppress(FileNotFoundError):
         os.unlink(new, dir_fd=folder)
     listener.bind(f"/proc/self/fd/{folder}/{new}")
@@ -126,7 +126,7 @@ def _bind(folder: int, name: str, mode: int, stack: contextlib.ExitStack) -> soc
 
 
 def _remove(folder: int, name: str, inode: int) -> None:
-    """Take the socket away, unless it is another one by now."""
+    """Remove the socket, unless it is another one by now."""
     with contextlib.suppress(OSError):
         if os.stat(name, dir_fd=folder, follow_symlinks=False).st_ino == inode:
             os.unlink(name, dir_fd=folder)

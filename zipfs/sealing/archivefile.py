@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from zipfs import errors
 from zipfs.archive import validators
-from zipfs.archive.layout import Data
+from zipfs.archive.layout import fill
 from zipfs.archive.records import Member
 from zipfs.library.files import close_all, open_file, read_source
 from zipfs.library.scan import LeftOut
@@ -145,15 +145,8 @@ class ArchiveFile(io.RawIOBase):
             return
         if (found := self._version.locate(offset, len(view))) is not None:
             self._files.read(*found, view)
-            return
-        at = 0
-        for piece in self._version.plan(offset, len(view)):
-            if isinstance(piece, Data):
-                self._files.read(piece.source, piece.offset, view[at : at + piece.length])
-                at += piece.length
-            else:
-                view[at : at + len(piece)] = piece
-                at += len(piece)
+        else:
+            fill(self._version.plan(offset, len(view)), view, self._files.read)
 
     # -- The rest of a file ----------------------------------------------------
 
@@ -226,8 +219,11 @@ class _Files:
         """By source, the one used last at the end."""
         self._closed = False
 
-    def read(self, number: int, offset: int, view: memoryview) -> None:
-        """Fill *view* from *offset* of the source *number*."""
+    def read(self, number: int, offset: int, view: memoryview) -> int:
+        """Fill *view* from *offset* of the source *number*; its length.
+
+        Raises :exc:`ChangedError` or another :exc:`OSError`.
+        """
         source = self._version.files[number]
         try:
             file = self._take(number)
@@ -242,6 +238,7 @@ class _Files:
                 "it has changed since its archive was opened; open that anew",
                 os.fsdecode(self._absolute(source.source)),
             ) from None
+        return len(view)
 
     def _take(self, number: int) -> _File:
         with self._lock:

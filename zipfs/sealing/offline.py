@@ -1,7 +1,7 @@
-"""Sealing games without a mount: what ``zipfs index`` and ``zipfs inspect`` do.
+"""Sealing games without a mount, for ``zipfs index``, ``zipfs inspect`` and ``open_archive``.
 
-Blocking, in the caller's thread. What was hashed is saved as it goes, so a run
-that is interrupted can be carried on by the next one.
+Blocking, in the caller's thread. Checksums are saved while it runs, so that the next run
+continues one that was interrupted.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from zipfs.text import shown
 _SAVE_COUNT: Final = 500
 _SAVE_SECONDS: Final = 2.0
 _TRIES: Final = 5
-"""How often a game that keeps changing is tried again."""
+"""How many times a game that keeps changing is examined."""
 
-Game = tuple[bytes, Entry]
-"""A game's path, and its folder."""
+FoundGame = tuple[bytes, Entry]
+"""A game's path and its folder, as :func:`zipfs.library.view.find_games` gives them."""
 
 
 class Progress(Protocol):
-    """Who shows how far it is."""
+    """Receives the progress of hashing, in bytes."""
 
     def total(self, size: int) -> None:
-        """So many bytes are to be hashed altogether."""
+        """*size* bytes are to be hashed in total."""
 
     def advance(self, size: int) -> None:
-        """So many more are done, or needn't be."""
+        """*size* more bytes are hashed, or don't have to be."""
 
 
 @dataclass
 class Summary:
-    """What came of it. *problems* are lines for people."""
+    """The result of :func:`seal_all`; *problems* are lines for the user. Sizes in bytes."""
 
     archives: int = 0
     members: int = 0
@@ -57,12 +57,12 @@ class Summary:
     hashed: int = 0
     """Bytes that had to be read."""
     changing: list[bytes] = field(default_factory=list)
-    """Games that didn't hold still."""
+    """Paths of the games that kept changing."""
     problems: list[str] = field(default_factory=list)
 
 
 class Silent:
-    """A progress that nobody sees."""
+    """Ignores progress."""
 
     def total(self, size: int) -> None:
         pass
@@ -73,11 +73,11 @@ class Silent:
 
 def seal_all(
     sealer: Sealer,
-    games: Iterable[Game],
+    games: Iterable[FoundGame],
     progress: Progress | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Summary:
-    """Hash whatever isn't hashed yet of *games*, the smallest files first."""
+    """Hash the files of *games* that aren't hashed yet, the smallest first."""
     progress = progress or Silent()
     summary = Summary()
     folders = dict(games)
@@ -117,9 +117,9 @@ def seal_all(
 
 
 def seal_one(
-    sealer: Sealer, game: Game, progress: Progress | None = None
+    sealer: Sealer, game: FoundGame, progress: Progress | None = None
 ) -> tuple[Examination, Version | None]:
-    """The game as it is once it has been hashed, with its version if it is sealed."""
+    """Hash *game* and examine it, with its version if it is sealed."""
     seal_all(sealer, [game], progress)
     return _examine(sealer, *game, None, whole=True)
 
@@ -133,10 +133,7 @@ def _examine(
 def _hash(
     sealer: Sealer, files: Iterable[SourceFile], progress: Progress, summary: Summary
 ) -> set[tuple[bytes, FileState]]:
-    """Hash *files*; those that the disk won't give are returned, by source and state.
-
-    A file of several archives may be called otherwise in each.
-    """
+    """Hash *files*; source and state of those that can't be read are returned."""
     failed = set()
     records: dict[bytes, Record] = {}
     saved = time.monotonic()

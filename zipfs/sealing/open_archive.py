@@ -1,8 +1,8 @@
 """``zipfs.open_archive``: from a folder to a file object, without a mount.
 
-What the mount does in the background is done here at the call: looking, hashing what
-isn't known yet, putting together; by the same :class:`zipfs.sealing.sealer.Sealer`, so that the
-bytes are the same. Here a game is whatever folder is named, if there is a file in it.
+The call scans the folder, hashes what isn't in the index and builds the archive, with the same
+:class:`zipfs.sealing.sealer.Sealer` as the mount, so that the bytes are the same. Here any folder
+with at least one file is a game.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from zipfs.library.rules.romm import Rules
 from zipfs.library.scan import Entry, LeftOut, SourceFile
 from zipfs.sealing.archivefile import ArchiveFile
 from zipfs.sealing.members import Style
-from zipfs.sealing.offline import Game, Progress, Summary, seal_all
+from zipfs.sealing.offline import FoundGame, Progress, Summary, seal_all
 from zipfs.sealing.outcomes import Absent, Examination, Impossible, Plain, Version
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.paths import slashed
@@ -146,7 +146,10 @@ def open_archive(  # noqa: PLR0913 - keywords; they are the mount's options, by 
 
 
 def _checked(**lists: Sequence[str]) -> tuple[str, ...]:
-    """The platforms among the options that are *lists*; raises :exc:`ValueError`."""
+    """The names of the playlist platforms, once all options that are *lists* are checked.
+
+    Raises :exc:`ValueError`.
+    """
     for name, value in lists.items():
         if isinstance(value, str):
             raise ValueError(f"{name} is a list, like [{value!r}]")
@@ -168,9 +171,12 @@ def _rules(selection: str, config: StrPath | None) -> Rules | None:
     return Rules() if config is None else load_rules(os.fsdecode(config))
 
 
-def _by_itself(folder: bytes, platform: bytes) -> tuple[Library, Game, bytes]:
-    """A library that is *folder* alone, the game that is all of it, as if it were in a
-    folder *platform*, and what to put before paths in an index that knows other folders."""
+def _by_itself(folder: bytes, platform: bytes) -> tuple[Library, FoundGame, bytes]:
+    """A library of *folder* alone, the game that is all of it, and its prefix in an index.
+
+    The game's path is in a folder *platform*, if that isn't empty. The prefix tells apart the
+    folders that share an index (:class:`_PrefixedIndex`).
+    """
     if not os.path.isdir(folder):
         raise LibraryError(f"there is no folder {os.fsdecode(folder)}")
     library = Library(folder)
@@ -180,17 +186,17 @@ def _by_itself(folder: bytes, platform: bytes) -> tuple[Library, Game, bytes]:
     return library, game, library.absolute(b"")
 
 
-def _in_library(folder: bytes, root: bytes) -> tuple[Library, Game]:
+def _in_library(folder: bytes, root: bytes) -> tuple[Library, FoundGame]:
     """The library at *root*, and the game at *folder* in it."""
     library = Library(root)
     here = os.path.abspath(folder)
-    for place, base in (
+    for absolute, base in (
         (here, os.path.abspath(root)),
         (here, library.root),
         (os.path.realpath(folder), library.root),
     ):
-        path = slashed(place).removeprefix(slashed(base).rstrip(b"/") + b"/")
-        if len(path) < len(place):
+        path = slashed(absolute).removeprefix(slashed(base).rstrip(b"/") + b"/")
+        if len(path) < len(absolute):
             break
     else:
         raise LibraryError(
@@ -211,7 +217,7 @@ def _in_library(folder: bytes, root: bytes) -> tuple[Library, Game]:
 def _refusal(
     folder: bytes, archive: bytes, examination: Examination, summary: Summary
 ) -> LibraryError | LayoutError | NotSealedError:
-    """Why there is no archive."""
+    """The error that says why *folder* has no archive."""
     name = os.fsdecode(folder)
     outcome = examination.outcome
     if isinstance(outcome, Impossible):
@@ -228,7 +234,7 @@ def _refusal(
 
 
 def _blocks(version: Version, index: Index) -> dict[bytes, bytes]:
-    """The checksums of the blocks of all files that have more than one; 8 bytes a MiB."""
+    """The checksums of blocks of all files of more than one block, by digest; 8 bytes a MiB."""
     found = {}
     for file, digest in zip(version.files, version.digests, strict=True):
         if file.state.size > BLOCK and (hashes := index.blocks(digest)):
@@ -237,9 +243,9 @@ def _blocks(version: Version, index: Index) -> dict[bytes, bytes]:
 
 
 class _Sealer(Sealer):
-    """Seals one folder, whatever its place, as soon as there is a file in it.
+    """Seals one folder, wherever it is, if it has at least one file.
 
-    *archive* is what its archive is called; None: as the mount would call it.
+    *archive* is the name of its archive; None: the name that the mount would give it.
     """
 
     fewest = 1
@@ -265,7 +271,7 @@ class _Sealer(Sealer):
 
 
 class _PrefixedIndex(Index):
-    """An index that knows paths by what they are with *prefix* before them."""
+    """An index that stores each path with *prefix* before it."""
 
     def __init__(self, file: str, prefix: bytes) -> None:
         super().__init__(file)

@@ -1,4 +1,4 @@
-"""What a game may turn out to be, and a version of its archive: values, which never change."""
+"""The outcomes of examining a game, and a version of its archive. Immutable values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zipfs.system.permissions import Access
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sealed:
-    """A game's archive as it is now, without what only its readers need."""
+    """Attributes of a game's current archive, without what only reading it needs."""
 
     path: bytes
     """Where the archive is in the mount."""
@@ -24,12 +24,12 @@ class Sealed:
     mtime_ns: int
     access: Access
     count: int
-    """How many members it has."""
+    """Number of members."""
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of an archive with all that reading it takes; immutable.
+    """One version of an archive, with all that is needed to read it.
 
     *files* and *digests* (XXH3-128) are in the order of the layout's sources.
     """
@@ -39,7 +39,7 @@ class Version:
     files: tuple[SourceFile, ...]
     digests: tuple[bytes, ...]
     left_out: tuple[LeftOut, ...] = ()
-    """What was in the folder and isn't in the archive, paths relative to the library."""
+    """What is in the folder and not in the archive, paths relative to the library."""
 
     @property
     def size(self) -> int:
@@ -53,28 +53,28 @@ class Version:
 
     @property
     def memory(self) -> int:
-        """Bytes of memory that this takes, about."""
+        """Approximate memory use, in bytes."""
         return self.layout.metadata_size + 1000 * len(self.files)
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """There is no such folder, or it can't be listed (*reason*)."""
+    """There is no such game, or its folder can't be listed (*reason*)."""
 
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """Too few files, or too long a name: shown as the folder it is."""
+    """It has too few files, or its archive's name would be too long: shown as a folder."""
 
     status: os.stat_result = field(compare=False)
-    """The folder's."""
+    """Stat result of the folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """It changed a moment ago; look again in *seconds*."""
+    """It changed within the settle time; examine it again in *seconds*."""
 
     seconds: float
 
@@ -88,14 +88,14 @@ class Unhashed:
 
 @dataclass(frozen=True, slots=True)
 class Impossible:
-    """It can't be expressed as a ZIP."""
+    """No ZIP can hold it, or its list is wrong."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unneeded:
-    """A variant of a game that makes no difference, or nothing: it isn't shown."""
+    """A variant that has no files, or no difference from its game: it isn't shown."""
 
     reason: str
 
@@ -105,16 +105,16 @@ Outcome = Absent | Plain | Unsettled | Unhashed | Impossible | Unneeded | Sealed
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What a game was at one moment. Times are those of ``time.monotonic``."""
+    """The result of examining a game at one moment. Times are those of ``time.monotonic``."""
 
     started: float
     fingerprint: bytes
     first_seen: float
-    """Since when the fingerprint is the same, as far as was seen."""
+    """When the fingerprint was first seen, of those in a row that are the same."""
     outcome: Outcome
     took: float = 0.0
-    """Seconds that it took."""
+    """Duration in seconds."""
     unsure: tuple[SourceFile, ...] = ()
-    """Files whose checksums are trusted, and to be made anew (``--trust mtime``)."""
+    """Files whose checksums are used, and which have to be hashed again (``--trust mtime``)."""
     left_out: tuple[LeftOut, ...] = field(default=(), compare=False)
-    """What of it isn't shown, and why; for who hears of the look, and kept by nobody."""
+    """What of it isn't shown, and why; for the receiver of this result, not kept."""

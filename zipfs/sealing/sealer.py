@@ -1,8 +1,8 @@
-"""From a game folder to its archive: looking, checking, putting together.
+"""From a game to its archive.
 
-:meth:`Sealer.examine` says what a game is right now. It is *sealed*, and only
-then has an archive, if the checksums of all members are known for the very states
-they are in, and nothing in the folder changed for the settle time (DESIGN S1).
+:meth:`Sealer.examine` scans a game and returns what it is now. It is *sealed*, and only then
+has an archive, if the checksums of all files are known for their current states, and nothing
+in the game has changed for the settle time (DESIGN S1).
 
 Everything here may touch the disk: call it from a worker thread.
 """
@@ -21,17 +21,15 @@ from zipfs.archive.layout import Layout
 from zipfs.errors import LayoutError
 from zipfs.index.index import Index
 from zipfs.library.filestate import Checksums, FileState
-from zipfs.library.library import Library
-from zipfs.library.lists import ListScan
 from zipfs.library.policy import Policies
 from zipfs.library.rules.general import Policy, archive_name
 from zipfs.library.rules.globs import Patterns
 from zipfs.library.rules.playlists import Playlists
 from zipfs.library.rules.romm import Rules
 from zipfs.library.scan import GameScan, LeftOut, Origins, SourceFile
-from zipfs.library.variants import VariantScan
+from zipfs.library.view import LibraryView
 from zipfs.logs import Once
-from zipfs.sealing.members import Style, names_of, of_folder, of_list
+from zipfs.sealing.members import Style, assemble, names_of
 from zipfs.sealing.outcomes import (
     Absent,
     Examination,
@@ -52,9 +50,9 @@ log = logging.getLogger(__name__)
 _NAME_MAX: Final = 255  # of every file system that somebody will copy an archive to
 _NANOSECONDS: Final = 1_000_000_000
 _SHORT: Final = 0.05
-"""Seconds of a look that count as none."""
+"""An examination shorter than this, in seconds, is recorded as taking none."""
 _MAPPED_SAID: Final = 10
-"""How many files with other names in an archive are told by name."""
+"""How many renamed members of an archive are logged one by one."""
 
 
 class Sealer:
@@ -62,17 +60,17 @@ class Sealer:
 
     *globs*, *patterns* and *rules* say which folders are games, and what belongs to them
     (:class:`zipfs.library.policy.Policies`). *settle* is in seconds. With
-    *trust_mtime*, checksums hold for a file of which only ctime has changed, until
-    they are made anew. *style* says how archives state names and dates, *playlists* which of
-    them get a member more.
+    *trust_mtime*, the checksums of a file of which only ctime has changed are used until it
+    has been hashed again. *style* says how archives state names and dates, *playlists* which
+    of them get a playlist.
     """
 
     fewest: ClassVar[int] = 2
-    """How many files make a game."""
+    """How many files a game needs to be an archive."""
 
     def __init__(  # noqa: PLR0913 - each is a choice of its own, all but a few by default
         self,
-        library: Library,
+        library: LibraryView,
         index: Index,
         *,
         globs: tuple[bytes, ...] = (),
@@ -96,32 +94,31 @@ class Sealer:
 
     @property
     def policy(self) -> Policy:
-        """By which games are found and files taken; another one as soon as there is reason."""
-        return self.library.with_lists(self._policies.policy)
+        """Which folders are games and which files belong; replaced when it changes."""
+        return self._policies.policy
 
     @property
     def rules(self) -> Rules | None:
-        """RomM's, if it is by those."""
+        """The rules of RomM, if the policy is RomM's."""
         return self._policies.rules
 
     def adopt(self, rules: Rules) -> None:
-        """Go by other *rules* of RomM from now on."""
+        """Replace the rules of RomM by *rules*."""
         self._policies.adopt(rules)
 
     def detect(self) -> None:
-        """Find out the library's structure, again if need be."""
+        """Detect the library's structure again."""
         self._policies.detect()
 
     def mark_unreadable(self, file: SourceFile) -> None:
-        """Leave *file* out while it is in this state: opening it was refused."""
+        """Leave *file* out as long as it is in this state: it can't be opened."""
         with self._lock:
             self._unreadable[file.source] = file.state
 
     def archive_path(self, game: bytes, source: bytes) -> bytes:
-        """Where in the mount the archive of the game at path *game* belongs.
+        """The path in the mount of the archive of the game at the path *game*.
 
-        *source* is the game's folder; the archive's name has to be free where
-        the game is shown, beside it.
+        *source* is the game's folder. The name isn't taken in the folder that shows the game.
         """
         folder, _, name = game.rpartition(b"/")
         beside = _parent_source(self.library, folder, game, source)
@@ -140,9 +137,9 @@ class Sealer:
     ) -> tuple[Examination, Version | None]:
         """What the game at the path *game*, with its folder at *source*, is now.
 
-        *before* is the last examination of it, *origins* are those of the folder.
-        A :class:`Version` comes with it if the game is sealed and either *whole* is
-        asked for or it is new.
+        *before* is its previous examination, *origins* are those of the folder. The
+        :class:`Version` is returned if the game is sealed, and either that is new or *whole*
+        is true.
         """
         started = time.monotonic()
         clock_ns = time.time_ns()
@@ -174,39 +171,39 @@ class Sealer:
         elif not sealed and (seconds := self._unsettled(scan, clock_ns, started - first_seen)) > 0:
             outcome = Unsettled(seconds)
         elif scan.problem:
-            # Only now: what is being written is wrong for a while.
+            # Only once it has settled: a list that is being written is wrong for a while.
             self._once.warning("there is no %s: %s", shown(archive), scan.problem, of=fingerprint)
             outcome = Impossible(scan.problem)
         else:
-            outcome, version, unsure = self._assemble(game, archive, scan)
+            outcome, version, unsure = self._assemble(archive, scan)
         took = time.monotonic() - started
         if took < _SHORT:
-            took = 0.0  # the same for all, and not a number each
+            took = 0.0  # one shared object instead of one number for each game
         left_out = tuple(_left_out(game, scan, refused, outcome, self.fewest))
         return Examination(
             started, fingerprint, first_seen, outcome, took, unsure, left_out
         ), version
 
     def _is_too_long(self, archive: bytes, scan: GameScan) -> bool:
-        """Whether no file could have the name of *archive*: its game stays a folder."""
+        """Whether the name of *archive* is longer than file systems allow."""
         if len(archive.rpartition(b"/")[2]) <= _NAME_MAX:
             return False
         self._once.warning(
             "%s would be a name of more than %d bytes; %s",
             shown(archive),
             _NAME_MAX,
-            "it isn't there" if isinstance(scan, VariantScan) else "its folder is shown as it is",
+            "its folder is shown as it is" if scan.owns_folder else "it isn't there",
         )
         return True
 
     def _unarchived(self, scan: GameScan) -> Plain | Unneeded:
-        """What is there in place of an archive."""
-        if isinstance(scan, VariantScan):
-            return Unneeded(scan.idle(self.fewest) or "its name would be too long")
-        return Plain(scan.status)
+        """The outcome for a game without an archive."""
+        if scan.owns_folder:
+            return Plain(scan.status)
+        return Unneeded(scan.objection(self.fewest) or "its name would be too long")
 
     def _without_refused(self, scan: GameScan) -> tuple[GameScan, list[LeftOut]]:
-        """*scan* without the files that were refused to us, and those."""
+        """*scan* without the files that couldn't be opened, and those files."""
         with self._lock:
             if not self._unreadable:
                 return scan, []
@@ -215,14 +212,14 @@ class Sealer:
         return scan, [LeftOut(file.source, "a file that can't be read") for file in refused]
 
     def _unsettled(self, scan: GameScan, clock_ns: int, known: float) -> float:
-        """Seconds until the folder has been still for the settle time; 0 if it has.
+        """Seconds until the game has been unchanged for the settle time; 0 if it has.
 
-        That is, when the look at it began, at *clock_ns*: what changes meanwhile may be
-        seen in one place and missed in another, and the two never were together.
+        Counted until the scan began, at *clock_ns*: a change during the scan may be in one part
+        of it and not in another, a combination that never existed.
 
-        Either its youngest time is that old by the clock, or it was seen to be
-        the same for that long (*known* seconds): a clock that was set back, and dates in the
-        future, only cost the wait.
+        Either its newest time is old enough by the clock, or it was seen unchanged for long
+        enough (*known* seconds): where the clock was set back, or dates are in the future, the
+        game only waits.
         """
         watched = self.settle - known
         changed = scan.written_ns if self._trust_mtime else scan.changed_ns
@@ -231,7 +228,7 @@ class Sealer:
         return max(0.0, min(watched, aged))
 
     def _assemble(
-        self, game: bytes, archive: bytes, scan: GameScan
+        self, archive: bytes, scan: GameScan
     ) -> tuple[Outcome, Version | None, tuple[SourceFile, ...]]:
         records = self.index.files([file.source for file in scan.files])
         missing = []
@@ -249,15 +246,13 @@ class Sealer:
         if missing:
             return Unhashed(tuple(missing)), None, ()
         try:
-            version = self._version(game, archive, scan, known)
+            version = self._version(archive, scan, known)
         except (LayoutError, ValueError) as error:
             self._once.warning("%s can't be made: %s", shown(archive), error)
             return Impossible(str(error)), None, ()
         return version.sealed, version, tuple(unsure)
 
-    def _version(
-        self, game: bytes, archive: bytes, scan: GameScan, known: dict[bytes, Checksums]
-    ) -> Version:
+    def _version(self, archive: bytes, scan: GameScan, known: dict[bytes, Checksums]) -> Version:
         names = names_of(scan, self._style)
         mapped = [(path, name) for path, name in names.items() if path != name]
         for path, name in mapped[:_MAPPED_SAID]:
@@ -266,19 +261,14 @@ class Sealer:
             self._once.warning(
                 "in %s, %d more have other names; `zipfs inspect` shows them", shown(archive), more
             )
-        if isinstance(scan, ListScan):
-            members, files, inline = of_list(scan, names, known, self._style)
-        else:
-            game = scan.game if isinstance(scan, VariantScan) else game
-            members, files, inline = of_folder(
-                scan,
-                names,
-                known,
-                self._style,
-                playlists=self._playlists,
-                playlist=game.rpartition(b"/")[2] + b".m3u",
-                platform=self.policy.platform(game),
-            )
+        members, files, inline = assemble(
+            scan,
+            names,
+            known,
+            self._style,
+            playlists=self._playlists,
+            platform=self.policy.platform(scan.game),
+        )
         layout = Layout(members, inline)
         digests = tuple(known[file.source].digest for file in files)
         content = validators.content_id(layout, digests)
@@ -301,8 +291,8 @@ class Sealer:
 def _left_out(
     game: bytes, scan: GameScan, refused: Iterable[LeftOut], outcome: Outcome, fewest: int
 ) -> Iterator[LeftOut]:
-    """What of *game* isn't shown as it should be: its folders, its files, or all of it."""
-    if not isinstance(scan, VariantScan):  # of which its game says so
+    """What isn't shown of *game*: files, folders, or the archive itself."""
+    if scan.owns_folder:
         yield from scan.left_out
         yield from refused
     if isinstance(outcome, Impossible):
@@ -311,11 +301,11 @@ def _left_out(
         yield LeftOut(game, f"no archive: its name would have more than {_NAME_MAX} bytes")
 
 
-def _parent_source(library: Library, folder: bytes, game: bytes, source: bytes) -> bytes:
-    """The source of the folder in which the path *game* is."""
+def _parent_source(library: LibraryView, folder: bytes, game: bytes, source: bytes) -> bytes:
+    """The source of *folder*, the parent of the path *game*."""
     if game == source:
         return folder
     absolute = os.path.realpath(library.absolute(folder))
     if absolute == library.root or not is_within(absolute, library.root):
-        return b""  # a link that leads out has come into the way this moment
+        return b""  # a link out of the library was put there a moment ago
     return os.path.relpath(absolute, library.root)

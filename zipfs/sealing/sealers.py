@@ -1,4 +1,4 @@
-"""The sealer that settings ask for, with its index: for the mount and the other commands."""
+"""Building a sealer, with its library and index, from settings."""
 
 from __future__ import annotations
 
@@ -10,49 +10,52 @@ from zipfs.config import Settings, VariantSettings, state_folder
 from zipfs.errors import IndexFileError
 from zipfs.index.index import Index
 from zipfs.library.library import Library
-from zipfs.library.lists import ListedLibrary
+from zipfs.library.lists import WithLists
 from zipfs.library.policy import load_rules
 from zipfs.library.rules.globs import Patterns, encode
 from zipfs.library.rules.playlists import Playlists, platforms_named
 from zipfs.library.rules.romm import Rules
 from zipfs.library.rules.variants import Variant
-from zipfs.library.variants import VariedLibrary
+from zipfs.library.variants import WithVariants
+from zipfs.library.view import LibraryView
 from zipfs.sealing.members import Style
 from zipfs.sealing.sealer import Sealer
 
 
 def index_file(settings: Settings) -> str:
-    """The index that *settings* name, or the one that is this library's own."""
+    """The path of the index that *settings* name, or else the default one of the library."""
     if settings.index:
         return settings.index
     library = os.path.realpath(settings.library)
-    # Only for people, and a file's name has at most 255 bytes.
+    # The readable part of the name; a file name has at most 255 bytes.
     name = "".join(c if c.isalnum() else "-" for c in os.path.basename(library))[:40] or "root"
     digest = hashlib.sha256(os.fsencode(library)).hexdigest()[:12]
     return os.path.join(state_folder(), f"{name}-{digest}.sqlite3")
 
 
 def romm_rules(settings: Settings) -> Rules | None:
-    """RomM's rules, if *settings* choose them. Raises :exc:`ConfigError`."""
+    """The rules of RomM if *settings* select them. Raises :exc:`ConfigError`."""
     if settings.selection != "romm":
         return None
     return load_rules(settings.romm_config) if settings.romm_config else Rules()
 
 
-def make_library(settings: Settings) -> Library:
-    """The library that *settings* name, with the lists and the variants that they name."""
-    if settings.lists is None:
-        library = Library(settings.library)
-    else:
-        library = ListedLibrary(
-            settings.library,
+def make_library(settings: Settings) -> LibraryView:
+    """The library that *settings* name, with its lists and variants.
+
+    Raises :exc:`LibraryError` and :exc:`ConfigError` if a folder can't be read.
+    """
+    library: LibraryView = Library(settings.library)
+    if settings.lists is not None:
+        library = WithLists(
+            library,
             settings.lists,
             shown_in=os.fsencode(settings.lists_folder),
             prefix=os.fsencode(settings.lists_prefix),
         )
-    if not settings.variants:
-        return library
-    return VariedLibrary(library, list(map(_variant, settings.variants)))
+    if settings.variants:
+        library = WithVariants(library, list(map(_variant, settings.variants)))
+    return library
 
 
 def _variant(settings: VariantSettings) -> Variant:
@@ -68,9 +71,10 @@ def _variant(settings: VariantSettings) -> Variant:
 
 
 def make_sealer(settings: Settings, index: Index | None = None) -> Sealer:
-    """The sealer for *settings*, its index open; close that in the end.
+    """The sealer for *settings*; the caller closes its index.
 
-    With *index*, that and no other.
+    That is *index* if given, else the file that *settings* name. Raises :exc:`LibraryError`,
+    :exc:`ConfigError` and :exc:`IndexFileError`.
     """
     rules = romm_rules(settings)
     library = make_library(settings)

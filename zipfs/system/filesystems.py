@@ -1,9 +1,9 @@
-"""What follows from the kind of file system that a library is on; pure.
+"""What zipfs can rely on, by the kind of file system that a library is on: one table. Pure.
 
 zipfs takes a file for unchanged as long as its inode, size, mtime and ctime are the same
-(DESIGN S1), hears of changes by inotify where there are events, and reads cached data
-without a thread where the kernel knows ``RWF_NOWAIT``. What a file system lacks of that
-is told here, with what can be done about it.
+(DESIGN S1), hears of changes by inotify where there are events, and reads cached data without
+a thread where the kernel knows ``RWF_NOWAIT``. A row of the table says what of that a file
+system lacks, and the remedy.
 """
 
 from __future__ import annotations
@@ -16,184 +16,173 @@ from zipfs.errors import Level
 from zipfs.system.mounts import mounts, mounts_below
 
 
-class Footing(NamedTuple):
-    """What there is to say of a file system; *granularity* of its times is in seconds."""
+class FileSystem(NamedTuple):
+    """File systems that are alike: a row of the table."""
 
+    kinds: tuple[str, ...]
+    """As ``/proc/self/mountinfo`` has them: ``ext4``, ``fuse.sshfs``."""
     level: Level
-    what: str
+    note: str
+    """What there is to know, for people: a predicate without a full stop."""
     remedy: str = ""
+    events: bool = True
+    """Whether inotify reports all changes; not those made on other machines, or by a program."""
     granularity: float = 0.0
+    """Seconds between two dates that it can tell apart; 0: fine enough."""
+    refine: Callable[[FileSystem, Collection[str]], FileSystem] | None = None
+    """Makes the row for a mount with certain options."""
 
 
-_POLLED: Final = "sends no events: it is looked through every ten seconds, and on each access"
+_POLLED: Final = "sends no events: it is scanned every ten seconds, and at each access"
 _HASHED_AGAIN: Final = (
-    "numbers its files anew after a while: they are taken for changed, and hashed again"
+    "gives its files new inode numbers after a while: they are taken for changed, and hashed again"
 )
+_MAPS: Final = (
+    "what a program changes later in files that it maps (some BitTorrent clients) leaves no trace"
+)
+_COPY: Final = "copy the library to ext4, btrfs or xfs"
 
-_FINE: Final = Footing("ok", "has all that zipfs relies on")
-_LOCAL: Final = frozenset(
-    ("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2", "reiserfs", "xfs", "zfs")
-)
-_NEVER_CHANGES: Final = frozenset(("cramfs", "erofs", "iso9660", "romfs", "squashfs"))
-_OF_THE_KERNEL: Final = frozenset(
-    (
-        "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs",
-        "efivarfs", "fusectl", "mqueue", "nsfs", "proc", "pstore", "rpc_pipefs", "securityfs",
-        "selinuxfs", "sysfs", "tracefs",
+
+def _cached_for(row: FileSystem, seconds: int, most: str = "") -> FileSystem:
+    """*row* of a share whose client caches attributes for *seconds*."""
+    if seconds <= 1:
+        note = f"{_POLLED}; attributes are cached for a second at most"
+        return row._replace(level="ok", note=note, remedy="")
+    return row._replace(
+        note=f"{_POLLED}; it caches attributes for {most}{seconds} seconds, so changes made on"
+        " other machines may show that much later"
     )
-)  # fmt: skip
-_NO_EVENTS: Final = (
-    "9p", "afs", "ceph", "cifs", "fuse", "fuseblk", "glusterfs", "ncpfs", "nfs", "nfs4",
-    "prl_fs", "smb3", "smbfs", "vboxsf", "virtiofs",
-)  # fmt: skip
-_ATTRIBUTE_CACHES: Final = ("acregmax=", "acdirmax=")
 
 
-def _options(options: Collection[str], prefix: str) -> list[str]:
-    return [option.removeprefix(prefix) for option in options if option.startswith(prefix)]
+def _seconds(options: Collection[str], name: str, default: int) -> int:
+    found = [option.removeprefix(name) for option in options if option.startswith(name)]
+    return int(found[0]) if found and found[0].isdigit() else default
 
 
-def _nfs(options: Collection[str]) -> Footing:
-    # nfs(5): what isn't shown has its default, 60 seconds at most for both.
-    values = [_options(options, name) for name in _ATTRIBUTE_CACHES]
-    longest = max(int(found[0]) if found and found[0].isdigit() else 60 for found in values)
-    if "noac" in options or longest <= 1:
-        return Footing("ok", f"{_POLLED}; attributes are cached for a second at most")
-    return Footing(
+def _nfs(row: FileSystem, options: Collection[str]) -> FileSystem:
+    # nfs(5): an option that isn't shown has its default, 60 seconds at most for both.
+    longest = max(_seconds(options, name, 60) for name in ("acregmax=", "acdirmax="))
+    return _cached_for(row, 1 if "noac" in options else longest, "up to ")
+
+
+def _cifs(row: FileSystem, options: Collection[str]) -> FileSystem:
+    return _cached_for(row, _seconds(options, "actimeo=", 1))
+
+
+def _fat(row: FileSystem, options: Collection[str]) -> FileSystem:
+    if "tz=UTC" in options:
+        return row
+    return row._replace(note=f"{row.note}; its dates are in local time, and change with the zone")
+
+
+_TABLE: Final = (
+    FileSystem(
+        ("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2", "reiserfs", "xfs",
+         "zfs"),
+        "ok",
+        "has all that zipfs relies on",
+    ),
+    FileSystem(("cramfs", "erofs", "iso9660", "romfs", "squashfs"), "ok", "never changes"),
+    FileSystem(
+        ("nfs", "nfs4"),
         "note",
-        f"{_POLLED}; it caches attributes for up to {longest} seconds, so changes made on"
-        " other machines may show that much later",
+        _POLLED,
         "add actimeo=1 to its mount options, unmount it, and mount it again",
-    )
-
-
-def _cifs(options: Collection[str]) -> Footing:
-    longest = max((int(n) for n in _options(options, "actimeo=") if n.isdigit()), default=1)
-    if longest <= 1:
-        return Footing("ok", f"{_POLLED}; attributes are cached for a second at most")
-    return Footing(
+        events=False,
+        refine=_nfs,
+    ),
+    FileSystem(
+        ("cifs", "smb3"), "note", _POLLED, "mount it with actimeo=1", events=False, refine=_cifs
+    ),
+    FileSystem(
+        ("9p", "afs", "ceph", "glusterfs", "ncpfs", "prl_fs", "smbfs", "vboxsf", "virtiofs"),
         "note",
-        f"{_POLLED}; it caches attributes for {longest} seconds, so changes made on other"
-        " machines may show that much later",
-        "mount it with actimeo=1",
-    )
-
-
-def _fat(options: Collection[str]) -> Footing:
-    local = "" if "tz=UTC" in options else "; its dates are in local time, and move with the zone"
-    return Footing(
+        f"{_POLLED}; changes made elsewhere show when it reports them",
+        events=False,
+    ),
+    FileSystem(
+        ("fuse", "fuseblk"),
+        "note",
+        f"{_POLLED}; dates, inodes and caches are as that program has them",
+        events=False,
+    ),
+    FileSystem(
+        ("fuse.sshfs",),
+        "note",
+        f"{_POLLED}; it caches attributes for twenty seconds by default, and has dates in whole"
+        " seconds",
+        "mount it with -o dcache_timeout=1",
+        events=False,
+        granularity=1.0,
+    ),
+    FileSystem(
+        ("fuse.rclone",),
+        "note",
+        f"{_POLLED}; it caches folders for five minutes by default",
+        "mount it with --dir-cache-time 10s",
+        events=False,
+    ),
+    FileSystem(
+        ("fuse.zipfs",),
         "warning",
-        f"keeps dates to two seconds and has no ctime of its own, so that a file rewritten with"
-        f" its old size and date goes unnoticed; it {_HASHED_AGAIN}{local}",
-        "copy the library to ext4, btrfs or xfs",
+        "is itself a mount of zipfs: its archives would be taken for files",
+        "name the library that it was mounted from",
+        events=False,
+    ),
+    FileSystem(
+        ("vfat", "msdos"),
+        "warning",
+        "keeps dates to two seconds and has no ctime of its own, so that a file rewritten with its"
+        f" old size and date goes unnoticed; it {_HASHED_AGAIN}",
+        _COPY,
         granularity=2.0,
-    )
-
-
-def _exfat(_: Collection[str]) -> Footing:
-    return Footing(
+        refine=_fat,
+    ),
+    FileSystem(
+        ("exfat",),
         "warning",
         "has no ctime of its own, so that a file rewritten with its old size and date goes"
         f" unnoticed; it {_HASHED_AGAIN}",
-        "copy the library to ext4, btrfs or xfs",
+        _COPY,
         granularity=0.01,
-    )
-
-
-def _fuse(options: Collection[str]) -> Footing:
-    return Footing("note", f"{_POLLED}; dates, inodes and caches are as that program has them")
-
-
-def _sshfs(_: Collection[str]) -> Footing:
-    return Footing(
-        "note",
-        f"{_POLLED}; it caches attributes for twenty seconds, unless told otherwise, and has dates"
-        " in whole seconds",
-        "mount it with -o dcache_timeout=1",
-        granularity=1.0,
-    )
-
-
-def _rclone(_: Collection[str]) -> Footing:
-    return Footing(
-        "note",
-        f"{_POLLED}; it caches folders for five minutes, unless told otherwise",
-        "mount it with --dir-cache-time 10s",
-    )
-
-
-def _says(level: Level, what: str, remedy: str = "") -> Callable[[Collection[str]], Footing]:
-    return lambda _: Footing(level, what, remedy)
-
-
-_share = _says("note", f"{_POLLED}; changes made elsewhere show when it tells of them")
-_maps = (
-    "what a program changes later in files that it maps (some BitTorrent clients) leaves no trace"
-)
-
-_KINDS: Final[dict[str, Callable[[Collection[str]], Footing]]] = {
-    "nfs": _nfs,
-    "nfs4": _nfs,
-    "cifs": _cifs,
-    "smb3": _cifs,
-    "vfat": _fat,
-    "msdos": _fat,
-    "exfat": _exfat,
-    "fuse": _fuse,
-    "fuseblk": _fuse,
-    "fuse.sshfs": _sshfs,
-    "fuse.rclone": _rclone,
-    "overlay": _says("note", _maps),
-    "tmpfs": _says("note", f"is memory, and empty after a reboot; {_maps}"),
-    "ramfs": _says("note", f"is memory, and empty after a reboot; {_maps}"),
-    "autofs": _says("note", "is mounted when somebody first looks, which waits for it"),
-    "ntfs": _says("note", "keeps dates to 100 ns"),
-    "ntfs3": _says("note", "keeps dates to 100 ns"),
-    "fuse.zipfs": _says(
-        "warning",
-        "is itself what zipfs shows: its archives would be taken for files",
-        "name the library that it was mounted from",
     ),
-} | dict.fromkeys(
-    ("9p", "afs", "ceph", "glusterfs", "ncpfs", "prl_fs", "smbfs", "vboxsf", "virtiofs"), _share
-)
+    FileSystem(("ntfs", "ntfs3"), "note", "keeps dates to 100 ns", granularity=1e-7),
+    FileSystem(("overlay",), "note", _MAPS),
+    FileSystem(("tmpfs", "ramfs"), "note", f"is memory, and empty after a reboot; {_MAPS}"),
+    FileSystem(("autofs",), "note", "is mounted at the first access, which waits for it"),
+    FileSystem(
+        ("binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs",
+         "efivarfs", "fusectl", "mqueue", "nsfs", "proc", "pstore", "rpc_pipefs", "securityfs",
+         "selinuxfs", "sysfs", "tracefs"),
+        "problem",
+        "holds no files: it is a view of the kernel",
+        "name the folder that holds the games",
+    ),
+)  # fmt: skip
+_BY_KIND: Final = {kind: row for row in _TABLE for kind in row.kinds}
+_UNKNOWN: Final = FileSystem((), "note", "is of a kind that nothing is known of here")
 
 
-def footing_of(kind: str, options: Collection[str]) -> Footing:
-    """What follows from a file system of *kind*, like ``fuse.sshfs``, with these *options*."""
-    if kind in _LOCAL:
-        return _FINE
-    if kind in _NEVER_CHANGES:
-        return Footing("ok", "never changes")
-    if kind in _OF_THE_KERNEL:
-        return Footing(
-            "problem",
-            "holds no files: it is a view of the kernel",
-            "name the folder that holds the games",
-        )
-    judge = _KINDS.get(kind) or _KINDS.get(kind.partition(".")[0])
-    if judge is None:
-        return Footing("note", "is of a kind that nothing is known of here")
-    return judge(options)
+def rows() -> tuple[FileSystem, ...]:
+    """The table, each row as for a mount without options."""
+    return tuple(row.refine(row, ()) if row.refine else row for row in _TABLE)
+
+
+def file_system(kind: str, options: Collection[str] = ()) -> FileSystem:
+    """The row for a file system of *kind*, like ``fuse.sshfs``, mounted with *options*."""
+    row = _BY_KIND.get(kind) or _BY_KIND.get(kind.partition(".")[0]) or _UNKNOWN
+    return row.refine(row, options) if row.refine else row
 
 
 def settle_wanted(granularity: float, settle: float) -> float | None:
-    """A settle time that is longer than the steps of a file system's dates, if *settle* isn't.
+    """A settle time longer than *granularity*, both in seconds; None if *settle* is longer.
 
-    A write within the same step as the last one leaves no trace in the dates (DESIGN S1).
+    A second write within the granularity leaves the dates as they are (DESIGN S1).
     """
     return None if settle > granularity else granularity * 2 + 1
 
 
-def sends_events(kind: str) -> bool:
-    """Whether inotify tells of all changes on a file system of this *kind*."""
-    return kind.partition(".")[0] not in _NO_EVENTS
-
-
 def needs_polling(library: bytes) -> list[str]:
-    """The kinds of file systems in *library*, an absolute path, that send no events.
-
-    Others than this machine may change what is on them, and inotify is silent then.
-    """
+    """The kinds of file systems in *library*, an absolute path, that send no events."""
     below = mounts_below(os.fsdecode(library), mounts())
-    return sorted({mount.kind for mount in below if not sends_events(mount.kind)})
+    return sorted({mount.kind for mount in below if not file_system(mount.kind).events})

@@ -1,7 +1,7 @@
-"""What is mounted where, as ``/proc/self/mountinfo`` tells it: proc_pid_mountinfo(5).
+"""The table of mounts, ``/proc/self/mountinfo``: proc_pid_mountinfo(5).
 
-A dead FUSE mount answers ``ENOTCONN``, and even ``stat`` of a live one asks its daemon, so the
-table is read instead of the paths.
+It is read in place of the paths themselves: a dead FUSE mount returns ``ENOTCONN``, and even
+``stat`` of a live one asks its daemon.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Mount(NamedTuple):
     path: str
     kind: str
     options: frozenset[str] = frozenset()
-    """The mount's own and those of its file system, such as ``ro`` and ``allow_other``."""
+    """Of the mount and of its file system, such as ``ro`` and ``allow_other``."""
 
 
 def mounts(table: str = "/proc/self/mountinfo") -> Iterator[Mount]:
@@ -45,7 +45,7 @@ def mounted_at(path: str) -> Mount | None:
 
 
 def is_dead(path: str) -> bool:
-    """Whether the mount at *path* has lost its daemon."""
+    """Whether the daemon of the FUSE mount at *path* has died. Blocks if it doesn't answer."""
     try:
         # Not stat: for a second the kernel answers that from its cache.
         os.statvfs(path)
@@ -55,7 +55,7 @@ def is_dead(path: str) -> bool:
 
 
 def mounts_below(folder: str, mounted: Iterable[Mount]) -> list[Mount]:
-    """Of what is *mounted*, what *folder*, an absolute path, is on, and then all that is in it."""
+    """The mounts of *mounted* that hold *folder*, an absolute path: its own, and those in it."""
     holding = ""
     topmost: dict[str, Mount] = {}
     for mount in mounted:

@@ -101,6 +101,7 @@ _VERSION: Final = 2
 _USER: Final = 0x02
 _GROUP_OBJ: Final = 0x04
 _MASK: Final = 0x10
+_BY_NUMBER: Final = ("st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid", "st_size")
 _NO_LIST: Final = (errno.ENODATA, errno.EOPNOTSUPP)
 
 
@@ -148,6 +149,8 @@ def replaced(status: os.stat_result, fields: dict[int, int]) -> os.stat_result:
     found = list(status)
     for number, value in fields.items():
         found[number] = value
-    # By name what isn't among those ten, the times in nanoseconds for one.
-    others = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")}
+    # By name what isn't among those ten, the times in nanoseconds for one. Since Python 3.13 a
+    # name of one of the ten is a TypeError.
+    names = (name for name in dir(status) if name.startswith("st_") and name not in _BY_NUMBER)
+    others = {name: getattr(status, name) for name in names}
     return os.stat_result(found, others)

@@ -33,7 +33,7 @@ def share_heap() -> bool:
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
+    except AttributeError:  # another C library than glibc
         return False
     return bool(mallopt(ctypes.c_int(_M_ARENA_MAX), ctypes.c_int(1)))
 

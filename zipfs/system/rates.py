@@ -1,4 +1,4 @@
-"""Rates in units per second: keeping within one, and measuring one."""
+"""Rates in units per second: a limit, and a measurement."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-_BURST: Final = 0.1
-"""Seconds by which one may be behind a bounded rate and catch up again."""
+BURST: Final = 0.1
+"""Seconds behind a limited rate that may be caught up."""
 _NAP: Final = 86400.0
-"""Seconds that are slept in one go: time.sleep() doesn't take any number of them."""
+"""Seconds of one sleep at most: time.sleep() doesn't take any number."""
 _WINDOW: Final = 60
-"""Seconds over which a speed is measured."""
+"""Seconds over which a speed is averaged."""
 _MOMENT: Final = 1.0
-"""Seconds of work after which a speed can be told."""
+"""Seconds of work before a speed is known."""
 
 
 class Pace:
-    """Holds up whoever takes more than *rate* a second, on the average; 0: nobody.
+    """Limits the average rate to *rate* units per second; 0: no limit.
 
-    *clock* and *sleep* are in seconds.
+    *clock* and *sleep* are in seconds; *sleep* may return early.
     """
 
     def __init__(
@@ -29,18 +29,18 @@ class Pace:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self._rate = rate
+        self.rate = rate
         self._clock = clock
         self._sleep = sleep
         self._due = clock()
-        """When so much may have been taken as has been."""
+        """Earliest time at which the units taken so far are within the rate."""
 
     def took(self, amount: float, deadline: float | None = None) -> None:
-        """Come back when *amount* more is within the rate, or at *deadline*, a time of *clock*."""
-        if self._rate <= 0:
+        """Sleep until *amount* more is within the rate, or until *deadline*, a time of *clock*."""
+        if self.rate <= 0:
             return
         now = self._clock()
-        self._due = max(self._due, now - _BURST) + amount / self._rate
+        self._due = max(self._due, now - BURST) + amount / self.rate
         until = self._due if deadline is None else min(self._due, deadline)
         while now < until:
             self._sleep(min(until - now, _NAP))
@@ -48,23 +48,23 @@ class Pace:
 
 
 class Speed:
-    """Bytes a second over the last minute of work, or since it began if that was later."""
+    """Bytes per second over the last minute of work, or since it began if that was later."""
 
     def __init__(self) -> None:
         self.total = 0
-        """Bytes, ever."""
+        """Bytes in all."""
         self._seconds: deque[tuple[int, int]] = deque()
-        """For each second in which something was done, how much."""
+        """Bytes of each second in which there were any."""
         self._since: float | None = None
 
     def begin(self, now: float) -> None:
-        """There is something to do again, if there wasn't."""
+        """Work begins, unless it is under way."""
         if self._since is None:
             self._since = now
             self._seconds.clear()
 
     def rest(self) -> None:
-        """There is nothing left to do."""
+        """Work ends."""
         self._since = None
 
     def add(self, size: int, now: float) -> None:
@@ -77,7 +77,7 @@ class Speed:
             self._seconds.popleft()
 
     def now(self, now: float) -> float | None:
-        """Bytes a second; None if nothing is being done, or too little yet to tell."""
+        """Bytes per second; None without work, or for its first second."""
         if self._since is None or now - self._since < _MOMENT:
             return None
         oldest = int(now) - _WINDOW

@@ -1,13 +1,13 @@
-"""Questions to file systems that may never answer, and questions as somebody else.
+"""Functions called in a subprocess, with a time limit, or as another user.
 
-A call into a dead NFS or FUSE mount doesn't return, and neither a signal handler nor a
-thread gets away from it. So it is made by a process of its own: whoever asks waits for
-so long and no longer, kills it, and goes on. A process that even a SIGKILL doesn't
-reach, because the kernel waits for the mount's answer, is left behind, and holds
-nothing of ours: its standard streams are /dev/null, all else is closed.
+A call into a dead NFS or FUSE mount doesn't return, and neither a signal handler nor a thread
+can break it off. So a subprocess makes it: the caller waits for a limited time, kills it, and
+continues. A process that doesn't even end by SIGKILL, because the kernel waits for the mount, is
+left behind; it holds no resource of the caller, as its standard streams are /dev/null and all
+other descriptors are closed.
 
-A process may also become another user for good, so what that user may do is found out
-by doing it. Answers are JSON; paths that aren't UTF-8 pass as Python's surrogates.
+A subprocess can also become another user for good, to try what that user may do. Results are
+passed as JSON; paths that aren't UTF-8 as Python's surrogates.
 
 Fork without exec: the caller must have no other threads.
 """
@@ -31,57 +31,56 @@ from zipfs.errors import UnansweredError
 Ts = TypeVarTuple("Ts")
 
 PATIENCE: Final = 8.0
-"""Seconds after which nothing more is expected of one call. A disk that has to wake up takes
-up to as long."""
+"""Seconds that one call may take. A disk that has to spin up takes almost as long."""
 _KILLED: Final = 0.2
-"""Seconds that a killed process is given to end."""
+"""Seconds to wait for the end of a killed process."""
 _left: Final[set[int]] = set()
-"""Those that were killed, and maybe haven't ended yet."""
+"""Killed processes that may not have ended yet."""
 _PIECE: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A user as the kernel knows one: credentials(7)."""
+    """A user's credentials(7)."""
 
     name: str
     uid: int
     gid: int
     groups: tuple[int, ...]
-    """All groups, the first one included."""
+    """All groups, *gid* included."""
 
     def become(self) -> None:
-        """Be this user from now on; only root can, and there is no way back."""
+        """Become this user, for good; only root can."""
         os.setgroups(self.groups)
         os.setgid(self.gid)
         os.setuid(self.uid)
 
 
 class FailedError(Exception):
-    """A question was wrongly put: its traceback."""
+    """The function raised an unexpected exception: its traceback."""
 
 
 def ask(function: Callable[[*Ts], Any], *arguments: *Ts, patience: float = PATIENCE) -> Any:
-    """``function(*arguments)`` in a process of its own, as JSON has it.
+    """The result of ``function(*arguments)`` in a subprocess, converted by JSON.
 
     Raises :exc:`UnansweredError` after *patience* seconds, and the :exc:`OSError` that the
-    function did.
+    function raised.
     """
 
     def once() -> Iterator[Any]:
         yield function(*arguments)
 
-    for answer in told(once, patience=patience):
+    for answer in ask_each(once, patience=patience):
         return answer
-    raise FailedError("the process that was to answer ended without")
+    raise FailedError("the subprocess ended without an answer")
 
 
-def told(
+def ask_each(
     function: Callable[[*Ts], Iterator[Any]], *arguments: *Ts, patience: float = PATIENCE
 ) -> Iterator[Any]:
-    """What ``function(*arguments)`` yields in a process of its own, one after the other.
+    """The values that ``function(*arguments)`` yields in a subprocess.
 
-    Raises as :func:`ask` does; *patience* is for each of them.
+    Raises as :func:`ask` does; *patience* is for each value.
     """
     _reap()
     receiving, sending = os.pipe()
@@ -134,7 +133,7 @@ def _end(child: int) -> None:
 
 
 def _reap() -> None:
-    """Let go of the processes that have ended by now."""
+    """Wait for the processes that have ended by now."""
     for child in list(_left):
         try:
             ended = os.waitpid(child, os.WNOHANG) != (0, 0)
@@ -145,7 +144,7 @@ def _reap() -> None:
 
 
 def _answer(function: Callable[..., Iterator[Any]], arguments: Any, sending: int) -> NoReturn:
-    """In the process of its own."""
+    """Call the function, in the subprocess."""
     status = 1
     try:
         _let_go_of_streams()
@@ -158,11 +157,11 @@ def _answer(function: Callable[..., Iterator[Any]], arguments: Any, sending: int
                 _send(sending, "value", value)
         except OSError as error:
             _send(sending, "error", [error.errno, error.strerror])
-        except Exception:  # noqa: BLE001 - the traceback is the other process's to show
+        except Exception:  # noqa: BLE001 - the caller raises it
             _send(sending, "traceback", traceback.format_exc())
         status = 0
     finally:
-        # Nothing of the other process's may run here: no handlers, no buffers, no `finally`.
+        # No handler, buffer or `finally` of the caller may run here.
         os._exit(status)
 
 

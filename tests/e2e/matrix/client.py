@@ -12,7 +12,7 @@ from typing import Final, Self
 from tests.e2e import downloads
 from tests.e2e.curl import Response
 
-SECONDS: Final = 60.0
+SECONDS: Final = 240.0
 """How long to wait for the next bytes; only a defect comes near it."""
 RECEIVE_BUFFER: Final = 16 << 10
 """Bytes that may wait for a client that doesn't read. The server's side of the connection then

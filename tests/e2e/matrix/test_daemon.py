@@ -20,7 +20,8 @@ from tests.e2e.matrix.conftest import Seen
 from tests.e2e.matrix.stand import line_to, wait_announced, wait_for
 from tests.e2e.programs import ARIA2C, WGET, run, running
 from tests.support.libraries import content, make_file, make_game, sha256
-from tests.support.mounting import Mounted, Mounts, poll
+from tests.support.mounting import Mounted, Mounts
+from tests.support.waiting import SECONDS, poll
 
 GAME: Final = "roms/x/Game"
 BEGINNING: Final = 1_000_000
@@ -68,7 +69,7 @@ def test_killed_and_started_again(
     with running(*aria2c, "-x1", "-s1", "--max-overall-download-limit=1M") as client:
         poll("aria2c to begin", lambda: files[2].exists() and files[2].stat().st_size > 0)
         client.send_signal(signal.SIGINT)
-        client.wait(60)
+        client.wait(SECONDS)
     with Download(line.url) as download:
         download.read(BEGINNING)
         mounted.kill()

@@ -19,7 +19,8 @@ from tests.e2e.matrix.stand import line_to, wait_announced, wait_answer
 from tests.e2e.matrix.versions import Line, Version
 from tests.e2e.programs import ARIA2C, run, running
 from tests.support.libraries import sha256
-from tests.support.mounting import Mounts, poll
+from tests.support.mounting import Mounts
+from tests.support.waiting import SECONDS, poll
 
 GAME: Final = "roms/x/Game"
 PART: Final = 2 << 20
@@ -89,7 +90,7 @@ def test_one_download_from_both(
         _wait_for_both(replicas)
         for replica in replicas:
             replica.relay.allow(ALL)
-        assert client.wait(60) == 0
+        assert client.wait(SECONDS) == 0
     assert all(replica.relay.passed > PART for replica in replicas)
     assert file.read_bytes() == first.version.data
 
@@ -117,7 +118,7 @@ def test_one_changes_midway(
         wait_announced(second.line, new)
         for replica in replicas:
             replica.relay.allow(ALL)
-        status = client.wait(60)
+        status = client.wait(SECONDS)
     if status == 0:
         assert file.read_bytes() == first.version.data
     else:

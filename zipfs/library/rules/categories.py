@@ -1,8 +1,8 @@
-"""Parts of a game, told by the folder that they are in. Pure.
+"""Categories of the files of a game, by the folder that they are in. Pure.
 
-RomM labels what a game consists of by the names of its sub-folders (https://docs.romm.app,
-folder structure): ``dlc``, ``manual`` and so on, in the singular or the plural, whatever the
-case. What is in no such folder is the game itself.
+RomM labels the files of a game by the names of its sub-folders (https://docs.romm.app, folder
+structure): ``dlc``, ``manual`` and so on, in the singular or the plural, in any case. A file in
+no such folder is of the category ``game``.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ CATEGORIES: Final = (GAME, *PARTS)
 
 _FOLDER: Final = re.compile(
     b"(%s)" % b"|".join(CATEGORIES)
-    + rb"(?:e?s)?(?: \([0-9]+\))?",  # the number that a name has got beside its like
+    + rb"(?:e?s)?(?: \([0-9]+\))?",  # "dlc (2)", as programs name a second folder
     re.IGNORECASE,
 )
 
 
 def category_named(name: bytes) -> bytes | None:
-    """The category, one of :data:`CATEGORIES`, that a folder called *name* stands for."""
+    """The category, one of :data:`CATEGORIES`, of a folder called *name*; None if it has none."""
     match = _FOLDER.fullmatch(name)
     return match[1].lower() if match else None
 
 
 def category(path: bytes) -> bytes:
-    """That of the file at *path* in a game's folder: of the first folder that has one."""
+    """The category of the file at *path* in a game's folder: that of the first folder with one."""
     folders = path.split(b"/")[:-1]
     return next(filter(None, map(category_named, folders)), GAME)

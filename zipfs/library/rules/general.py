@@ -1,10 +1,10 @@
-"""Which folders are games, which of their files belong, and what archives are called.
+"""Which folders are games, which files belong to them, and the names of archives.
 
-Pure: it judges names and paths that somebody else found. Paths are bytes,
-relative to the library, ``/``-separated, ``b""`` for the library itself.
+Pure: it judges names and paths. Paths are bytes, relative to the library, ``/``-separated,
+``b""`` for the library itself.
 
-:class:`Selection` is the general policy. Another one (a front end's own rules, such as
-:mod:`zipfs.library.rules.romm`) is another class with the same methods; nothing else needs to know.
+:class:`Selection` is the general policy. Another policy (the rules of a front end, such as
+:mod:`zipfs.library.rules.romm`) is another class that implements :class:`Policy`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from zipfs.library.rules.globs import (
 )
 
 STRUCTURES: Final = (b"roms/*/*", b"*/roms/*", b"*/*")
-"""The known shapes of a library, tried in this order (see :func:`detect`)."""
+"""The known structures of a library, in the order in which :func:`detect` tries them."""
 
 LITTER_FOLDERS: Final = (
     "@eaDir",  # Synology: thumbnails and metadata
@@ -70,20 +70,20 @@ LITTER_FILES: Final = (
 
 
 class Policy(Protocol):
-    """What the catalog asks of a selection."""
+    """Which folders of a library are games, and which files belong to them."""
 
     @property
     def follows_folder_links(self) -> bool:
-        """Whether links to folders, within a game, count as what they point to."""
+        """Whether links to folders within a game are followed."""
 
     def is_game(self, path: bytes) -> bool:
-        """Whether the folder at *path* is a game, by its place."""
+        """Whether the folder at *path* is a game."""
 
     def may_hold_games(self, path: bytes) -> bool:
-        """Whether a folder below the one at *path* could be a game."""
+        """Whether a folder below *path* could be a game."""
 
     def platform(self, game: bytes) -> bytes | None:
-        """The name of the folder that stands for the platform of *game*, if any does."""
+        """The name of the platform's folder on the path *game*, if there is one."""
 
     def takes_folder(self, path: bytes) -> bool:
         """Whether the folder at *path*, within a game, belongs to it."""
@@ -93,8 +93,8 @@ class Policy(Protocol):
 
 
 @dataclass(frozen=True)
-class Wrapped:
-    """*policy* as it is, for those who have another word on some of it."""
+class PolicyDecorator:
+    """*policy* as it is; a subclass overrides what it adds."""
 
     policy: Policy
 
@@ -121,9 +121,9 @@ class Wrapped:
 def detect(has: Callable[[bytes], bool], folders: Iterable[bytes]) -> bytes:
     """The structure of a library, one of :data:`STRUCTURES`.
 
-    *has* tells whether there is a folder at a path, *folders* are the names of
-    those in the library: ``roms/*/*`` if there is ``roms``, else ``*/roms/*`` if
-    any has ``roms`` in it, else ``*/*``.
+    ``roms/*/*`` if it has a folder ``roms``, else ``*/roms/*`` if one of its folders has, else
+    ``*/*``. *has* returns whether there is a folder at a path; *folders* are the names of the
+    folders in the library.
     """
     if has(b"roms"):
         return STRUCTURES[0]
@@ -134,10 +134,10 @@ def detect(has: Callable[[bytes], bool], folders: Iterable[bytes]) -> bytes:
 
 @dataclass(frozen=True)
 class Selection:
-    """The general policy: games by glob, no operating system's litter in archives.
+    """The general policy: games by glob, and files that operating systems leave are excluded.
 
-    *globs* are relative to the library (see :mod:`zipfs.library.rules.globs`). What *patterns* say
-    wins over what is litter.
+    *globs* are relative to the library (see :mod:`zipfs.library.rules.globs`). *patterns* take
+    precedence over :data:`LITTER_FOLDERS` and :data:`LITTER_FILES`.
     """
 
     globs: Sequence[bytes]
@@ -176,7 +176,7 @@ class Selection:
 
     def _allows(self, components: Sequence[bytes]) -> bool:
         return self.patterns.allow(
-            components, lambda place: not self._is_litter_folder(components[place])
+            components, lambda number: not self._is_litter_folder(components[number])
         )
 
     def _is_litter_folder(self, name: bytes) -> bool:
@@ -200,15 +200,14 @@ def _name(path: bytes) -> bytes:
 
 
 def archive_name(folder: bytes, exists: Callable[[bytes], bool]) -> bytes:
-    """What the archive of the game *folder* is called beside it.
+    """The name of the archive beside the game *folder*.
 
-    ``NAME.zip``; if the library has that name already, its own keeps it and the
-    archive is ``NAME (folder).zip``, then ``NAME (folder 2).zip`` and so on.
-    *exists* tells whether the library has a name there.
+    ``NAME.zip``; if the library has that name itself, ``NAME (folder).zip``, then
+    ``NAME (folder 2).zip`` and so on. *exists* returns whether the library has a name there.
     """
     name = folder + b".zip"
     number = 1
-    # An alternative may be the proper name of another folder's archive.
+    # An alternative name may be the first choice of another folder's archive.
     while exists(name) or (number > 1 and exists(name.removesuffix(b".zip"))):
         name = folder + (b" (folder).zip" if number == 1 else b" (folder %d).zip" % number)
         number += 1
@@ -219,7 +218,7 @@ _ALTERNATIVE: Final = re.compile(rb"(.+) \(folder(?: [2-9]| [1-9][0-9]+)?\)\.zip
 
 
 def folders_of(name: bytes) -> list[bytes]:
-    """Which folders' archives could be called *name* (see :func:`archive_name`)."""
+    """The folders whose archives could have *name* (see :func:`archive_name`)."""
     folders = []
     if name.endswith(b".zip") and len(name) > len(b".zip"):
         folders.append(name[: -len(b".zip")])

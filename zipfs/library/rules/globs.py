@@ -1,11 +1,11 @@
-"""Patterns of names and paths, and whether they match.
+"""Patterns of names and paths.
 
-Pure. Paths are bytes relative to the library, ``/``-separated; *components* is such a
-path, split. Patterns know ``*``, ``?`` and ``[...]`` within a component, and ``**`` as a
-component for any number of components, none included.
+Pure. Paths are bytes relative to the library, ``/``-separated; *components* is such a path,
+split. Patterns have ``*``, ``?`` and ``[...]`` within a component; the component ``**`` matches
+any number of components, zero included.
 
-In a pattern that says where games are, the components ``{platform}`` and ``{game}`` match
-like ``*``. They only say what is there (:func:`check_placeholders`).
+In a pattern of games, the components ``{platform}`` and ``{game}`` match like ``*``, and name
+what they match (:func:`check_placeholders`).
 """
 
 from __future__ import annotations
@@ -27,16 +27,15 @@ Compiled = Sequence[re.Pattern[str] | None]
 
 
 def text(raw: bytes) -> str:
-    """*raw* for a regular expression.
+    """*raw* for a regular expression: UTF-8, and one character for each other byte.
 
-    One character each, as a person counts them, so that ``?`` and ``[...]`` match
-    a letter beyond ASCII; what isn't UTF-8 is one a byte, so any bytes can be matched.
+    So ``?`` and ``[...]`` match one character beyond ASCII, and any bytes can be matched.
     """
     return raw.decode("utf-8", "surrogateescape")
 
 
 def encode(path: str) -> bytes:
-    """*path*, out of a text file, as bytes: half a surrogate pair, too, which is in no name."""
+    """*path* of a text file as bytes, UTF-8; half a surrogate pair is no error."""
     return path.encode("utf-8", "surrogatepass")
 
 
@@ -46,15 +45,15 @@ def literal(path: str) -> str:
 
 
 def split(path: bytes) -> list[bytes]:
-    """The components of *path*; none of the library itself."""
+    """The components of *path*; empty for the library itself."""
     return path.split(b"/") if path else []
 
 
 def any_of(patterns: Iterable[str]) -> re.Pattern[str]:
-    """What matches a whole name if one of *patterns* does, which mustn't be none.
+    """A regular expression that matches a whole name if one of *patterns* does.
 
-    The case of ASCII letters doesn't count. Of others it does: a long s (U+017F) would
-    be an "s" otherwise.
+    There has to be at least one. The case of ASCII letters is ignored; that of others isn't,
+    or a long s (U+017F) would match an "s".
     """
     return re.compile("|".join(map(translate, patterns)), re.IGNORECASE | re.ASCII)
 
@@ -95,35 +94,34 @@ def is_prefix(glob: Compiled, components: Sequence[bytes]) -> bool:
 
 
 def platform_of(glob: bytes, components: Sequence[bytes]) -> bytes | None:
-    """The one of *components*, a game's that *glob* matches, that stands for its platform.
+    """The platform's folder among *components*, the path of a game that *glob* matches.
 
-    It is what ``{platform}`` matches, or else the last wildcard before the game's own
-    component. None if there is neither, or if it can't be told, between two ``**``, which
-    component that is.
+    It is what ``{platform}`` matches, or else what the last wildcard before the game's own
+    component matches. None if there is neither, or if it is ambiguous (between two ``**``).
     """
     parts = glob.strip(b"/").split(b"/")
     wild = [n for n, part in enumerate(parts[:-1]) if part != b"**" and _WILDCARD.search(part)]
     marked = [n for n, part in enumerate(parts) if part == PLATFORM.encode()]
-    place = max(marked or wild, default=None)
-    if place is None:
+    number = max(marked or wild, default=None)
+    if number is None:
         return None
-    if b"**" in parts[:place]:
-        if b"**" in parts[place:]:
+    if b"**" in parts[:number]:
+        if b"**" in parts[number:]:
             return None
-        place += len(components) - len(parts)
-    # Where a `**` matches nothing, it may be the game itself.
-    return components[place] if place < len(components) - 1 else None
+        number += len(components) - len(parts)
+    # Where a `**` matches no component, this may be the game itself.
+    return components[number] if number < len(components) - 1 else None
 
 
 def check_relative(glob: str) -> None:
-    """Raise :exc:`ValueError`, with a reason for people, if *glob* can't match a path."""
+    """Raise :exc:`ValueError`, with a message for the user, if *glob* can't match a path."""
     components = glob.strip("/").split("/")
     if glob.startswith("/") or not all(components) or {".", ".."} & set(components):
         raise ValueError(f"{glob!r} isn't a pattern relative to the library, like 'roms/*/*'")
 
 
 def check_placeholders(glob: str) -> None:
-    """The same if its placeholders are unknown ones, or not where they have a meaning."""
+    """Raise :exc:`ValueError` if *glob* has an unknown or misplaced placeholder."""
     components = glob.strip("/").split("/")
     for placeholder in (PLATFORM, GAME):
         if glob.count(placeholder) > 1:
@@ -141,9 +139,9 @@ def check_placeholders(glob: str) -> None:
 
 
 def platform_names(given: Iterable[str]) -> tuple[str, ...]:
-    """Names of platforms' folders, which may be several in one string, with commas between.
+    """The names of platforms' folders in *given*, strings of one or more, comma-separated.
 
-    Raises :exc:`ValueError`, with a reason for people, for what can't be one.
+    Raises :exc:`ValueError`, with a message for the user, for what can't be such a name.
     """
     names = tuple(name.strip() for several in given for name in several.split(","))
     for name in names:
@@ -154,17 +152,17 @@ def platform_names(given: Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Patterns:
-    """What a user wants left out, and taken in: the latter wins.
+    """The user's patterns of excluded and included paths; *include* takes precedence.
 
-    A pattern without ``/`` is one of a base name, of a file or a folder anywhere; with
-    one it is that of a path, from the library on. The case of ASCII letters doesn't count.
+    A pattern without ``/`` matches the base name of a file or folder anywhere; one with ``/``
+    matches a path relative to the library. The case of ASCII letters is ignored.
     """
 
     exclude: tuple[bytes, ...] = ()
     include: tuple[bytes, ...] = ()
 
     def verdict(self, path: bytes) -> bool | None:
-        """Whether what is at *path* is taken in (True) or left out (False); None: no word."""
+        """True if *path* is included, False if it is excluded, None if no pattern matches."""
         if self.include and _match(self._include, path):
             return True
         if self.exclude and _match(self._exclude, path):
@@ -172,16 +170,16 @@ class Patterns:
         return None
 
     def allow(self, components: Sequence[bytes], by_default: Callable[[int], bool]) -> bool:
-        """Whether nothing on the way to *components* is left out.
+        """Whether neither *components* nor a folder above is excluded.
 
-        Of what there is no word about, *by_default* tells, by its place in *components*.
+        *by_default* decides where no pattern matches; its argument is an index of *components*.
         """
         if not (self.exclude or self.include):
             return all(map(by_default, range(len(components))))
-        for place in range(len(components)):
-            verdict = self.verdict(b"/".join(components[: place + 1]))
+        for number in range(len(components)):
+            verdict = self.verdict(b"/".join(components[: number + 1]))
             if verdict is None:
-                verdict = by_default(place)
+                verdict = by_default(number)
             if not verdict:
                 return False
         return True
@@ -196,7 +194,7 @@ class Patterns:
 
 
 _Matcher = tuple[re.Pattern[str] | None, list[Compiled]]
-"""Patterns of names as one, and those of paths."""
+"""The patterns of names as one regular expression, and those of paths."""
 
 
 def _matcher(patterns: Iterable[bytes]) -> _Matcher:

@@ -1,26 +1,26 @@
-"""Lists of members, as nginx's ZIP module reads them: bytes to entries. Pure.
+"""Lists of members in the format of nginx's ZIP module: bytes to entries. Pure.
 
-One member a line, in the archive's order (mod_zip, ``ngx_http_zip_parsers.rl``)::
+One member per line, in the archive's order (mod_zip, ``ngx_http_zip_parsers.rl``)::
 
     CRC SIZE LOCATION NAME
     1034ab38 428 /library/roms/psx/Game/Disc%201.chd Disc 1.chd
     - 100339 /library/roms/psx/Game/Disc%202.chd DLC/Disc 2.chd
     4a17b156 11 /decode?value=SGVsbG8gV29ybGQ= readme.txt
 
-- Lines end in LF, CR LF or CR; empty ones don't count. Fields are separated by one blank
-  or more; the name is all that follows, and may have blanks in it and at its end.
-- ``CRC`` is hex digits, or ``-``. It is read and dropped: front ends know that of what is in
-  the file, or none at all, and ours comes from the file's own bytes.
-- ``LOCATION`` is the URL of a file below a prefix. ``%XX`` is a byte, and ``+`` a blank as it
-  is to the module, which decodes so: a plus is ``%2B``. Decoded once, what is behind the
-  prefix is the file's path in the library.
-- ``/decode?value=BASE64`` is a member whose content stands in the list (RFC 4648, 4).
+- Lines end in LF, CR LF or CR; empty lines are ignored. Fields are separated by one or more
+  blanks; the name is the rest of the line, and may contain and end in blanks.
+- ``CRC`` is up to 8 hex digits, or ``-``. It is checked for its form and ignored: the CRC-32 of
+  the archive is computed from the file.
+- ``LOCATION`` is the URL of a file below a prefix. ``%XX`` is a byte and ``+`` a blank, as the
+  module decodes it; a plus is ``%2B``. Decoded once, the part after the prefix is the file's
+  path in the library.
+- ``/decode?value=BASE64`` is a member whose content is in the list (RFC 4648, 4).
 - ``NAME`` is the entry's path in the archive, with ``/`` as separator.
 
-Where nginx would normalise a location (RFC 3986, 5.2.4) it is refused here: ``.`` and ``..``,
-empty components, encoded slashes, NUL, a ``%`` that isn't followed by two hex digits. Nobody
-who means a file writes them. So is what nobody could unpack: two members of one name,
-and one that is the folder of another.
+A location that nginx would normalise (RFC 3986, 5.2.4) is refused: ``.`` and ``..``, empty
+components, encoded slashes, NUL, a ``%`` that isn't followed by two hex digits. So are members
+that can't be unpacked side by side: two of the same name, and one whose name is that of a
+folder of another.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from zipfs.archive.names import MAX_COMPONENT
 from zipfs.text import shown
 
 MAX_LIST: Final = 256 << 20
-"""Bytes of a list."""
+"""Maximum size of a list, in bytes."""
 TOO_LARGE: Final = f"it is larger than {MAX_LIST >> 20} MiB"
 MAX_LINE: Final = 1 << 20
-"""Bytes of a line: so much more than any path that only content can need it."""
+"""Maximum length of a line, in bytes; only inline content needs so much."""
 MAX_ENTRIES: Final = 1_000_000
 MAX_INLINE: Final = 16 << 20
-"""Bytes of content in one list: they are in memory for as long as its archive is open."""
+"""Maximum inline content of one list, in bytes; it is in memory while its archive is open."""
 _MAX_PATH: Final = 65_535
-"""Bytes of a name, a 16-bit field (APPNOTE 4.4.10), and of a location's path."""
+"""Maximum length in bytes of a name (a 16-bit field, APPNOTE 4.4.10) and of a location's path."""
 _MAX_SIZE_DIGITS: Final = 19  # of 2**63 - 1
 
 _LINE: Final = re.compile(
@@ -57,7 +57,7 @@ _VALUE: Final = b"value="
 
 
 class ListError(Exception):
-    """A list can't be an archive. *line* counts from 1; None: it isn't about one."""
+    """A list can't be an archive. *line* counts from 1; None if it isn't about one line."""
 
     def __init__(self, line: int | None, reason: str) -> None:
         super().__init__(line, reason)
@@ -68,8 +68,11 @@ class ListError(Exception):
         return self.reason if self.line is None else f"line {self.line}: {self.reason}"
 
 
-class Listed(NamedTuple):
-    """A member as a list has it: a file at *path* in the library, or *content* itself."""
+class ListedMember(NamedTuple):
+    """A member that a list names: a file at *path* in the library, or inline *content*.
+
+    *line* counts from 1, *size* is in bytes.
+    """
 
     line: int
     size: int
@@ -78,15 +81,16 @@ class Listed(NamedTuple):
     content: bytes | None = None
 
 
-def parse(data: bytes, prefix: bytes) -> list[Listed]:
-    """The members that the list *data* asks for, in its order.
+def parse(data: bytes, prefix: bytes) -> list[ListedMember]:
+    """The members that the list *data* names, in its order.
 
     *prefix* is the path of the library's URL, with a ``/`` at both ends. Raises
-    :exc:`ListError` for the first line that is wrong by itself, or else beside another.
+    :exc:`ListError` for the first line that is wrong by itself, or else for one whose name
+    conflicts with another's.
     """
     if len(data) > MAX_LIST:
         raise ListError(None, TOO_LARGE)
-    entries: list[Listed] = []
+    entries: list[ListedMember] = []
     inline = 0
     for number, line in enumerate(data.splitlines(), 1):
         if not line:
@@ -109,10 +113,10 @@ def parse(data: bytes, prefix: bytes) -> list[Listed]:
 
 
 class _Refused(Exception):  # noqa: N818 - never leaves this module
-    """What is wrong with a line."""
+    """A line is wrong; the message says why."""
 
 
-def _entry(number: int, line: bytes, prefix: bytes) -> Listed:
+def _entry(number: int, line: bytes, prefix: bytes) -> ListedMember:
     if len(line) > MAX_LINE:
         raise _Refused(f"it is longer than {MAX_LINE} bytes")
     match = _LINE.fullmatch(line)
@@ -125,14 +129,14 @@ def _entry(number: int, line: bytes, prefix: bytes) -> Listed:
     size = int(digits or b"0")
     _check_name(name)
     if query is None:
-        return Listed(number, size, name, path=_path(location, prefix))
+        return ListedMember(number, size, name, path=_path(location, prefix))
     if _decoded(location) != _INLINE:
         raise _Refused("its location has arguments, which only /decode takes")
-    return Listed(number, size, name, content=_content(query, size))
+    return ListedMember(number, size, name, content=_content(query, size))
 
 
 def _complain(line: bytes) -> NoReturn:
-    """Raise what is wrong with a *line* of another form."""
+    """Raise :exc:`_Refused` for a *line* that doesn't match the format."""
     fields = re.split(rb" +", line, maxsplit=3)
     if line.startswith(b" "):
         reason = "it begins with a blank"
@@ -150,7 +154,7 @@ def _complain(line: bytes) -> NoReturn:
 
 
 def _check_name(name: bytes) -> None:
-    """Raise unless *name* is a relative path of files that could be created."""
+    """Raise :exc:`_Refused` unless *name* is a relative path that could be created."""
     if len(name) > _MAX_PATH:
         raise _Refused(f"its name is longer than {_MAX_PATH} bytes")
     if name.startswith(b"/") or name.endswith(b"/") or b"//" in name:
@@ -188,7 +192,7 @@ def _decoded(location: bytes) -> bytes:
 
 
 def _content(query: bytes, size: int) -> bytes:
-    """The content that the arguments *query* of ``/decode`` have in them."""
+    """The content in *query*, the arguments of ``/decode``."""
     if not query.startswith(_VALUE):
         raise _Refused("/decode takes value=BASE64, and nothing else")
     try:
@@ -203,10 +207,10 @@ def _content(query: bytes, size: int) -> bytes:
     return content
 
 
-def _check_names(entries: list[Listed]) -> None:
-    """Raise if two of *entries* can't stand side by side."""
-    # With NUL, which no name has, for the slash, what is in a folder comes right behind what
-    # has the folder's name.
+def _check_names(entries: list[ListedMember]) -> None:
+    """Raise :exc:`ListError` if two of *entries* can't be unpacked side by side."""
+    # Sorted with NUL, which no name contains, instead of the slash: a folder's files come
+    # directly after a file with the folder's name.
     order = sorted(entries, key=lambda entry: entry.name.replace(b"/", b"\0"))
     for first, then in pairwise(order):
         if first.name == then.name:
@@ -217,5 +221,5 @@ def _check_names(entries: list[Listed]) -> None:
 
 
 def _short(raw: bytes) -> str:
-    """*raw* for a line of the log."""
+    """*raw* for the log, cut to 100 bytes."""
     return shown(raw if len(raw) <= 100 else raw[:100] + b"...")

@@ -1,24 +1,24 @@
 """Playlists: the ``.m3u`` by which an emulator finds, and changes, the discs of a game.
 
-Pure. A playlist is the archive's last member, and made of the names of the others. It is called
-as the game's folder, so a folder of another name has another archive. Two kinds:
+Pure. A playlist is the archive's last member, and contains names of the others. It has the name
+of the game's folder, so renaming the folder changes the archive. Two kinds:
 
 ``romm``
-    What RomM adds to its downloads, to the byte: for every game, all ``.cue`` files or else
+    The same bytes that RomM adds to its downloads: for every game, all ``.cue`` files or else
     all files, in the archive's order, without a newline at the end.
 ``discs``
     For platforms whose emulators take a playlist, and only if there are two discs. A disc is
 
-    - a table of tracks (:data:`TABLES`), or an image (:data:`IMAGES`); of those that are
-      called the same but for their extension, the first kind in these lists;
-    - no raw image (:data:`RAW`) beside a table: that holds the table's tracks;
-    - neither hidden nor in a folder for what is no disc of the game (DLC, updates, manuals
-      and the like, as RomM labels them).
+    - a table of tracks (:data:`TABLES`), or an image (:data:`IMAGES`); of files whose names
+      differ only in their extension, the one that comes first in these tuples;
+    - not a raw image (:data:`RAW`) in the same folder as a table, whose tracks it holds;
+    - neither hidden nor in a folder of another category (DLC, updates, manuals and so on, see
+      :mod:`zipfs.library.rules.categories`).
 
-    One line each, in natural order ("Disc 2" before "Disc 10"), with ``/`` between folders.
+    One line per disc, in natural order ("Disc 2" before "Disc 10"), with ``/`` between folders.
 
-Neither if the game has a playlist of its own. Names are those of the archive, so they are UTF-8
-and have no line breaks in them (:mod:`zipfs.archive.names`).
+A game with a playlist of its own gets neither. Names are entry names, so they are UTF-8 without
+line breaks (:mod:`zipfs.archive.names`).
 """
 
 from __future__ import annotations
@@ -65,16 +65,16 @@ PLATFORMS: Final = frozenset(
 )
 """Folders of the platforms whose emulators load the discs of a game through an ``.m3u``.
 
-Each has one that names it among what it loads; ES-DE's ``es_systems.xml`` and RetroArch's core
-information say which. Not here, since none of theirs is known to: 3DO (Opera), Neo Geo CD
-(NeoCD), CD-i (SAME CDi), FM Towns, PlayStation 2 (LRPS2), PSP and Xbox. Nor DOS, where discs
-belong to a drive that the game's own configuration mounts.
+At least one emulator of each lists ``.m3u`` as supported, by ES-DE's ``es_systems.xml`` and
+RetroArch's core information. No emulator is known to for 3DO (Opera), Neo Geo CD (NeoCD), CD-i
+(SAME CDi), FM Towns, PlayStation 2 (LRPS2), PSP and Xbox. DOS isn't here because a game's own
+configuration mounts its discs.
 """
 
 TABLES: Final = (b"cue", b"gdi", b"ccd", b"mds", b"toc")
-"""Extensions of what tells where a disc's tracks are, the best first."""
+"""Extensions of files that describe a disc's tracks, the preferred first."""
 RAW: Final = (b"iso", b"img", b"mdf")
-"""Images without any structure of their own, which tables refer to."""
+"""Extensions of images without a structure of their own, which tables refer to."""
 IMAGES: Final = (
     *(b"chd", b"pbp", b"rvz", b"wia", b"gcz", b"cso", b"ciso", b"gcm", b"cdi", b"nrg", *RAW),
     *(b"ipf", b"adf", b"adz", b"dms", b"fdi"),  # Amiga
@@ -83,17 +83,17 @@ IMAGES: Final = (
     *(b"dsk", b"dmk", b"di1", b"di2"),  # CPC, MSX
     *(b"d88", b"88d", b"d98", b"98d", b"hdm", b"xdf", b"2hd", b"dup", b"tfd", b"fdd"),  # PC-88, 98
 )
-"""Extensions of images of a disc or floppy, the best first. Not ``bin``: it may be anything."""
+"""Extensions of images of a disc or floppy, the preferred first. ``bin`` is too ambiguous."""
 _RANKS: Final = {extension: rank for rank, extension in enumerate((*TABLES, *IMAGES))}
 _RAW_RANKS: Final = frozenset(_RANKS[extension] for extension in RAW)
 
 _ROMM_EXTENSION: Final = re.compile(r"\.((?:[a-z]+\.)*\w+)\Z")
-"""What RomM takes for an extension: with all words in lower case before it, so that the one
-of ``game.disc.cue`` is ``disc.cue``."""
+"""RomM's definition of an extension: it includes all lower-case words before it, so that of
+``game.disc.cue`` is ``disc.cue``."""
 
 
 class Playlist(NamedTuple):
-    """A member that is in no file."""
+    """The name and content of a playlist."""
 
     name: bytes
     content: bytes
@@ -101,23 +101,23 @@ class Playlist(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Playlists:
-    """Which games get a playlist. *platforms* are names of folders, in lower case."""
+    """Which games get a playlist. *platforms* are names of folders in lower case."""
 
     mode: Mode = "discs"
     platforms: Collection[bytes] = PLATFORMS
 
     def by(self, mode: Mode | None) -> Playlists:
-        """The same with another *mode*, if it isn't None."""
+        """A copy with *mode*, unless that is None."""
         return self if mode is None else dataclasses.replace(self, mode=mode)
 
     def of(
         self, name: bytes, members: Collection[bytes], platform: bytes | None, *, depth: int = 0
     ) -> Playlist | None:
-        """The playlist called *name* of a game with *members*, if it gets one.
+        """The playlist *name* of a game with *members*, if it gets one.
 
         Both are entry names. *platform* is the name of the platform's folder, if it has one.
-        The first *depth* folders of each member aren't the game's own, and tell nothing of
-        what is in them. The order of the members takes no part.
+        The first *depth* folders of each member aren't the game's own, and are ignored. The
+        result doesn't depend on the order of the members.
         """
         content = None
         if self.mode == "romm":
@@ -131,9 +131,9 @@ class Playlists:
     def add(
         self, name: bytes, members: list[Member], platform: bytes | None, *, depth: int = 0
     ) -> dict[int, bytes]:
-        """Put what :meth:`of` says behind the *members*; its content by its number, if any.
+        """Append the playlist that :meth:`of` gives to *members*; its content by its number.
 
-        Dated as the newest of them, so that the archive's date stays what it is.
+        It has the date of the newest member, so that the archive's date doesn't change.
         """
         names = [member.name for member in members]
         playlist = self.of(name, names, platform, depth=depth)
@@ -150,13 +150,13 @@ class Playlists:
 
 
 def platforms_named(names: Iterable[bytes]) -> frozenset[bytes]:
-    """The platforms that the operator has named, :data:`PLATFORMS` being ``default``."""
+    """The platforms that the operator has named; ``default`` stands for :data:`PLATFORMS`."""
     named = frozenset(name.lower() for name in names)
     return (named - {b"default"}) | PLATFORMS if b"default" in named else named
 
 
 def discs(members: Iterable[bytes]) -> list[bytes]:
-    """Those of the entry names that are discs of the game, in natural order."""
+    """The entry names among *members* that are discs of the game, in natural order."""
     best: dict[tuple[bytes, bytes], tuple[int, bytes]] = {}
     for member in members:
         *folders, base = member.split(b"/")
@@ -194,21 +194,21 @@ def _of_discs(members: Collection[bytes], depth: int) -> bytes | None:
 
 
 def _line(member: bytes) -> bytes:
-    """How a playlist names *member*: what begins with ``#`` would be a comment, and programs
-    drop blanks and a byte order mark before a name."""
+    """The line for *member*: a leading ``#`` would begin a comment, and programs strip blanks
+    and a byte order mark."""
     return b"./" + member if member.startswith((b"#", b" ", b"\xef\xbb\xbf")) else member
 
 
 def _is_free(name: bytes, members: Iterable[bytes]) -> bool:
-    """Whether *name* can stand beside the *members*, also where letter case doesn't count."""
+    """Whether no member at the top has *name*, on case-insensitive file systems as well."""
     beside = {member.partition(b"/")[0] for member in members}
-    # Letters of ASCII have no other forms than two, so those that can't be meant go at once.
+    # `folded` is slow, so only for names that can be equal: ".m3u" is ASCII.
     beside = {other for other in beside if other.lower().endswith(b".m3u")}
     return folded(name.decode()) not in {folded(other.decode()) for other in beside}
 
 
 def _is_aside(folder: bytes) -> bool:
-    """Whether what is in a *folder* of this name is no disc of the game."""
+    """Whether a *folder* of this name holds no discs of the game."""
     return folder.startswith(b".") or category_named(folder) not in (None, GAME)
 
 
@@ -224,18 +224,17 @@ def _romm_extension(member: bytes) -> str:
 
 
 def _natural(name: bytes) -> tuple[list[list[bytes | tuple[int, bytes]]], bytes]:
-    """The key by which discs are sorted: folder by folder, without the extension ("Game" before
-    "Game 2"), numbers by their value, letters of ASCII whatever their case. Of two that are the
-    same so far, by their bytes."""
+    """The sort key of discs: folder by folder, without the extension ("Game" before "Game 2"),
+    numbers by value, ASCII letters without case; then by the bytes of the name."""
     folder, slash, base = name.rpartition(b"/")
     path = folder + slash + _split(base)[0]
     return [_pieces(component) for component in path.lower().split(b"/")], name
 
 
 def _pieces(component: bytes) -> list[bytes | tuple[int, bytes]]:
-    """Text and numbers by turns, so that two lists can be compared."""
+    """Text and numbers alternately, so that two results can be compared."""
     return [
-        # No `int`, which takes no more than 4300 digits.
+        # Not `int`, which is limited to 4300 digits.
         (len(value := piece.lstrip(b"0")), value) if number % 2 else piece
         for number, piece in enumerate(re.split(rb"([0-9]+)", component))
     ]

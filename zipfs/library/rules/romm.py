@@ -1,15 +1,14 @@
-"""Which folders are games, and which files belong, by the rules of the front end RomM.
+"""The policy of the front end RomM: which folders are games, and which files belong.
 
-Pure. From https://docs.romm.app (5.3, folder structure and configuration file) and from
-what RomM does:
+Pure. From https://docs.romm.app (5.3, folder structure and configuration file) and the
+behaviour of RomM:
 
-- Each folder at the level of games is one game, of all files in it, however deep.
-- What is left out is told by names of platforms and games, and by names and extensions of
-  files. The user's lists in ``config.yml`` (:mod:`zipfs.library.rules.romm_config`) add to the
-  built-in ones.
-- Nothing within a game is left out for the name of a folder: ``Game/@eaDir/x`` is a file
-  of it. Links to files are, links to folders aren't followed.
-- Case doesn't count in the names of folders and in extensions. It does in names of files.
+- Each folder at the level of games is one game with all files in it, at any depth.
+- Platforms and games are excluded by name, files by name and extension. The user's
+  ``config.yml`` (:mod:`zipfs.library.rules.romm_config`) adds to the built-in exclusions.
+- Within a game, no folder is excluded by name: ``Game/@eaDir/x`` is a file of the game. Links
+  to files are followed, links to folders aren't.
+- Case is ignored in names of folders and in extensions, but not in names of files.
 """
 
 from __future__ import annotations
@@ -40,56 +39,56 @@ EXCLUDED_FOLDERS: Final = (
     "@eaDir", "assets", "__MACOSX", "#recycle", "$RECYCLE.BIN", ".Trash-*", ".stfolder",
     ".Spotlight-V100", ".fseventsd", ".DocumentRevisions-V100", "System Volume Information",
 )  # fmt: skip
-"""Folders that are no platforms and no games; patterns, case doesn't count."""
+"""Folders that are neither platforms nor games; patterns, case is ignored."""
 EXCLUDED_FILES: Final = (
     ".DS_Store", ".localized", ".Trashes", ".stfolder", "@SynoResource", "*:Zone.Identifier",
     "gamelist.xml", "metadata.pegasus.txt",
 )  # fmt: skip
-"""Files that belong to no game; patterns, case counts."""
+"""Files that belong to no game; patterns, case-sensitive."""
 EXCLUDED_EXTENSIONS: Final = ("db", "ini", "tmp", "bak", "lock", "log", "cache", "crdownload")
-"""The same by extension; case doesn't count."""
+"""Extensions of files that belong to no game; case is ignored."""
 
 Templates = tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
 class Structure:
-    """Where games are: globs with placeholders, and others for some platforms.
+    """Where games are: globs with placeholders, and overrides of them for some platforms.
 
-    *overrides* are by the platform's folder, in lower case. With *deepest*, a folder in which
-    another template looks for games is none itself.
+    *overrides* are by the name of the platform's folder, in lower case. With *deepest*, a folder
+    in which another template looks for games isn't a game.
     """
 
     templates: Templates
     overrides: tuple[tuple[str, Templates], ...] = ()
     deepest: bool = False
 
-    def at(self, components: Sequence[bytes]) -> Sequence[_Place]:
-        """The templates that are for *components*."""
+    def at(self, components: Sequence[bytes]) -> Sequence[_Template]:
+        """The templates that apply to *components*."""
         if self._depth is not None and len(components) > self._depth:
             platform = text(components[self._depth]).lower()
-            return self._overrides.get(platform, self._places)
-        return self._places
+            return self._overrides.get(platform, self._templates)
+        return self._templates
 
     @cached_property
-    def _places(self) -> list[_Place]:
-        return [_Place(template) for template in self.templates]
+    def _templates(self) -> list[_Template]:
+        return [_Template(template) for template in self.templates]
 
     @cached_property
-    def _overrides(self) -> dict[str, list[_Place]]:
+    def _overrides(self) -> dict[str, list[_Template]]:
         return {
-            platform: [_Place(template) for template in templates]
+            platform: [_Template(template) for template in templates]
             for platform, templates in self.overrides
         }
 
     @cached_property
     def _depth(self) -> int | None:
-        """Which component is the platform, if there are overrides."""
-        return self._places[0].platform if self.overrides else None
+        """The index of the platform's component, if there are overrides."""
+        return self._templates[0].platform if self.overrides else None
 
 
-class _Place:
-    """One template: where it leads, and which component is the platform."""
+class _Template:
+    """One template; *platform* is the index of the platform's component, if that is fixed."""
 
     def __init__(self, template: bytes) -> None:
         components = template.strip(b"/").split(b"/")
@@ -97,9 +96,9 @@ class _Place:
         self._glob: Compiled = compiled(template)
         self.platform: int | None = None
         if PLATFORM.encode() in components:
-            place = components.index(PLATFORM.encode())
-            if b"**" not in components[:place]:
-                self.platform = place
+            number = components.index(PLATFORM.encode())
+            if b"**" not in components[:number]:
+                self.platform = number
 
     def matches(self, components: Sequence[bytes]) -> bool:
         return matches(self._glob, components)
@@ -107,14 +106,14 @@ class _Place:
     def is_above(self, components: Sequence[bytes]) -> bool:
         return is_prefix(self._glob, components)
 
-    def may_be_platform(self, place: int) -> bool:
-        """Whether the component at *place*, above a game, is a platform; any, if it isn't said."""
-        return self.platform is None or self.platform == place
+    def may_be_platform(self, number: int) -> bool:
+        """Whether the component with the index *number* can be the platform; any if unfixed."""
+        return self.platform is None or self.platform == number
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What a ``config.yml`` says, defaults included; without one, the defaults."""
+    """The content of a ``config.yml``, defaults included."""
 
     platforms: tuple[str, ...] = EXCLUDED_FOLDERS
     games: tuple[str, ...] = EXCLUDED_FOLDERS
@@ -122,14 +121,14 @@ class Rules:
     extensions: tuple[str, ...] = EXCLUDED_EXTENSIONS
     roms_folder: str = "roms"
     structure: Structure | None = None
-    """Where games are; None: found out."""
+    """Where games are; None: detected."""
 
 
 def find_structure(rules: Rules, has: Callable[[bytes], bool]) -> Structure:
-    """The structure that *rules* tell of, or the one that the library has.
+    """The structure that *rules* state, or else the one of the library.
 
-    *has* tells whether there is a folder at a path: ``roms/{platform}/{game}`` if there is
-    ``roms``, else ``{platform}/roms/{game}``.
+    That is ``roms/{platform}/{game}`` if it has a folder ``roms``, else
+    ``{platform}/roms/{game}``. *has* returns whether there is a folder at a path.
     """
     if rules.structure:
         return rules.structure
@@ -144,7 +143,7 @@ def find_structure(rules: Rules, has: Callable[[bytes], bool]) -> Structure:
 
 @dataclass(frozen=True)
 class RommSelection:
-    """The policy of RomM, by *rules*, for games at *structure*. What *patterns* say wins."""
+    """The policy of RomM for games at *structure*; *patterns* take precedence over *rules*."""
 
     rules: Rules
     structure: Structure
@@ -156,26 +155,27 @@ class RommSelection:
 
     def is_game(self, path: bytes) -> bool:
         components = split(path)
-        places = self.structure.at(components)
-        if self.structure.deepest and any(place.is_above(components) for place in places):
+        templates = self.structure.at(components)
+        if self.structure.deepest and any(template.is_above(components) for template in templates):
             return False
         return any(
-            place.matches(components) and self._allows(components, place, game=len(components) - 1)
-            for place in places
+            template.matches(components)
+            and self._allows(components, template, game=len(components) - 1)
+            for template in templates
         )
 
     def may_hold_games(self, path: bytes) -> bool:
         components = split(path)
         return any(
-            place.is_above(components) and self._allows(components, place)
-            for place in self.structure.at(components)
+            template.is_above(components) and self._allows(components, template)
+            for template in self.structure.at(components)
         )
 
     def platform(self, game: bytes) -> bytes | None:
         components = split(game)
-        for place in self.structure.at(components):
-            if place.matches(components):
-                return platform_of(place.template, components)
+        for template in self.structure.at(components):
+            if template.matches(components):
+                return platform_of(template.template, components)
         return None
 
     def takes_folder(self, path: bytes) -> bool:
@@ -188,14 +188,14 @@ class RommSelection:
         name = text(path.rpartition(b"/")[2])
         return not (name.lower().endswith(self._suffixes) or self._files.match(name))
 
-    def _allows(self, components: Sequence[bytes], place: _Place, game: int = -1) -> bool:
-        """Whether nothing on the way to *components* is left out; *game* is which one is a game."""
+    def _allows(self, components: Sequence[bytes], template: _Template, game: int = -1) -> bool:
+        """Whether nothing on the path is excluded; *game* is the index of the game, if any."""
 
         def allows(number: int) -> bool:
             name = text(components[number]).strip().lower()
             if number == game:
                 return not self._games.match(name)
-            return not (place.may_be_platform(number) and self._platforms.match(name))
+            return not (template.may_be_platform(number) and self._platforms.match(name))
 
         return self.patterns.allow(components, allows)
 

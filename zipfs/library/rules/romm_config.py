@@ -1,8 +1,8 @@
-"""RomM's ``config.yml``: what its bytes say of the library.
+"""RomM's ``config.yml``: from its bytes to :class:`Rules`.
 
-Pure. The keys are those of https://docs.romm.app (5.3, configuration file); all others are
-ignored, and one without a value says as little as none. ``exclude.roms.single_file`` is for
-what zipfs passes through as it is, so only its form is checked.
+Pure. The keys are those of https://docs.romm.app (5.3, configuration file); others are ignored,
+and a key without a value counts as absent. ``exclude.roms.single_file`` is about files that
+zipfs passes through, so only its form is checked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from zipfs.library.rules.romm import (
 
 
 def _nothing(value: object) -> object:
-    """A key without a value says as little as none."""
+    """An empty table for a key without a value."""
     return {} if value is None else value
 
 
@@ -82,7 +82,7 @@ class _File(_Section):
 
 
 def read_rules(data: bytes, name: str) -> Rules:
-    """The rules in *data*, the content of RomM's ``config.yml``, which is called *name*.
+    """The rules in *data*, the content of RomM's ``config.yml`` at the path *name*.
 
     Raises :exc:`ConfigError` with one line that names the file and the key.
     """
@@ -107,8 +107,8 @@ def read_rules(data: bytes, name: str) -> Rules:
 
 
 def _structure(given: Mapping[str, Sequence[str]], roms_folder: str, name: str) -> Structure | None:
-    """``filesystem.structure``: ``default``, and platforms that have templates of their own."""
-    # Its `firmware` is no place of games, and that may be all there is.
+    """``filesystem.structure``: ``default``, and platforms with templates of their own."""
+    # `firmware` isn't about games, and it may be the only key.
     keys = {key: some for key, some in given.items() if some and key != "firmware"}
     if not keys:
         return None
@@ -129,23 +129,23 @@ def _structure(given: Mapping[str, Sequence[str]], roms_folder: str, name: str) 
 def _template(template: str, key: str, above: Sequence[str], name: str) -> bytes:
     """One template as a glob: literal names, ``{platform}``, ``{game}``, and ``*`` for others.
 
-    All have to have their platforms in the same folder, *above*: RomM looks in one.
+    All templates have to have their platforms in the folder *above*: RomM supports only one.
     """
     where = f"filesystem.structure.{key}"
     sections = template.strip("/").split("/")
-    place = len(above)
+    depth = len(above)
     if sections[-1] != GAME or sections.count(GAME) > 1 or sections.count(PLATFORM) > 1:
         raise _bad(where, name, f"{template!r} has to end in {GAME}, and have {PLATFORM} once")
     if "{library}" in sections or {"", ".", ".."} & set(sections):
         raise _bad(where, name, f"{template!r} isn't a path in the library")
-    if PLATFORM not in sections and key != "default" and sections[place:]:
-        # Spelt out, which is the same below its own key.
-        if sections[place].lower() != key.lower():
+    if PLATFORM not in sections and key != "default" and sections[depth:]:
+        # The platform's own name, which is the same as the placeholder below its key.
+        if sections[depth].lower() != key.lower():
             raise _bad(where, name, f"{template!r} has no {PLATFORM}")
-        sections[place] = PLATFORM
+        sections[depth] = PLATFORM
     if PLATFORM not in sections:
         raise _bad(where, name, f"{template!r} has no {PLATFORM}")
-    if sections[: place + 1] != [*above, PLATFORM] or any(map(_is_macro, above)):
+    if sections[: depth + 1] != [*above, PLATFORM] or any(map(_is_macro, above)):
         raise _bad(
             where, name, f"{template!r}: all platforms have to be in one folder, called by its name"
         )
@@ -167,8 +167,8 @@ def _bad(key: str, name: str, message: str) -> ConfigError:
 
 
 def _wrong_type(error: ValidationError, name: str) -> ConfigError:
-    """The first complaint about a value that isn't what its key wants."""
-    # Without the input, which a few aliases can make endless to print.
+    """The error for the first value of a wrong type."""
+    # Without the input, which a few aliases can make very long.
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     key = _key(first["loc"])
     if not key:
@@ -181,24 +181,34 @@ def _wrong_type(error: ValidationError, name: str) -> ConfigError:
     return _bad(key, name, message)
 
 
-def _key(place: tuple[int | str, ...]) -> str:
+def _key(location: tuple[int | str, ...]) -> str:
     """``("a", "b", 0)`` as ``a.b[0]``."""
     key = ""
-    for part in place:
+    for part in location:
         key += f"[{part}]" if isinstance(part, int) else f".{part}"
     return key.lstrip(".").removesuffix(".[key]")
 
 
 MAX_ALIASES: Final = 100
-"""How often a file may refer to a part of itself."""
+"""Maximum number of aliases in a file."""
 MAX_MERGED: Final = 10_000
-"""How many keys one table may have."""
+"""Maximum number of keys in one table."""
+MAX_PLAIN: Final = 1000
+"""Maximum length, in characters, of a value that isn't a string, such as a number."""
 
 
 def parse_yaml(data: bytes) -> object:
-    """What *data*, one YAML document, says; None if it is empty.
+    """The value of *data*, one YAML document; None if it is empty.
 
-    Raises :exc:`ValueError`: what it isn't, and where, as the end of a sentence.
+    Whatever *data* is, this makes nothing but plain values (tables, lists, strings, numbers,
+    dates, bytes), which may refer to each other, and takes no more time and memory than
+    *data*'s size times a constant. A safe loader alone doesn't promise that: in a kilobyte, aliases
+    of aliases can ask for a table of a billion keys (``<<``), and in a megabyte, one number to base
+    60 can take a minute. Hence :data:`MAX_ALIASES`, :data:`MAX_MERGED` and :data:`MAX_PLAIN`.
+    Whether a file that merges the same keys over and over is refused depends on the version of
+    PyYAML: some make one key of them at once.
+
+    Raises :exc:`ValueError`, whose message is the end of a sentence about the file.
     """
     try:
         loader = _Loader(data.decode("utf-8-sig"))
@@ -211,7 +221,7 @@ def parse_yaml(data: bytes) -> object:
     except RecursionError:
         raise ValueError("isn't valid YAML: too deeply nested") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        # A ValueError is what a date without such a day ends in.
+        # PyYAML raises ValueError for a date that doesn't exist.
         raise ValueError(f"isn't valid YAML: {_reason(error)}") from None
 
 
@@ -238,3 +248,8 @@ class _Loader(yaml.SafeLoader):
         super().flatten_mapping(node)
         if len(node.value) > MAX_MERGED:
             raise yaml.YAMLError(f"more than {MAX_MERGED} keys in one table")
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        if node.tag != "tag:yaml.org,2002:str" and len(node.value) > MAX_PLAIN:
+            raise yaml.YAMLError(f"more than {MAX_PLAIN} characters that aren't a string")
+        return super().construct_scalar(node)

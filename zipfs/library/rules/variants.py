@@ -1,7 +1,7 @@
-"""Variants of a game's archive: which there are, which files they take, under what names. Pure.
+"""Variants of games: their paths, which files they take, and under what names. Pure.
 
-A variant *V* of the game at ``NAME`` is at ``NAME [V]``, beside it, and its archive at
-``NAME [V].zip``. The name of a variant has no brackets, so a path tells which one it is of.
+The variant *V* of the game at ``NAME`` is beside it at ``NAME [V]``, and its archive at
+``NAME [V].zip``. The name of a variant has no brackets, so its path is unambiguous.
 """
 
 from __future__ import annotations
@@ -23,51 +23,50 @@ _NAME_MAX: Final = 255
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One that the operator has named."""
+    """A variant that the operator has defined."""
 
     name: bytes
     only: frozenset[bytes] = frozenset()
-    """Categories (:mod:`zipfs.library.rules.categories`) that it has; none: all but those
-    *without*."""
+    """Categories (:mod:`zipfs.library.rules.categories`) that it takes; none: all except those
+    in *without*."""
     without: frozenset[bytes] = frozenset()
     patterns: Patterns = field(default_factory=Patterns)
-    """Of paths in the game's folder; they win over categories."""
+    """Patterns of paths in the game's folder; they take precedence over categories."""
     prefix: bytes = b""
-    """Folders that stand before each name."""
+    """Folders that are put before each name."""
     games: tuple[bytes, ...] = ()
-    """Globs of the games that have it; none: all."""
+    """Globs of the games that have it; none: all games."""
     playlists: Mode | None = None
-    """Which playlists it gets; None: as all archives."""
+    """Which playlists it gets; None: those of the mount."""
 
     @property
     def depth(self) -> int:
-        """Of how many folders the prefix is."""
+        """Number of folders in the prefix."""
         return len(split(self.prefix))
 
     def is_of(self, game: bytes) -> bool:
-        """Whether the game at the path *game* has it, if it makes a difference."""
+        """Whether the game at the path *game* may have it."""
         components = split(game)
         return not self.games or any(matches(glob, components) for glob in self._games)
 
     def takes(self, path: bytes) -> bool:
-        """Whether the file at *path* in the game's folder belongs to it.
+        """Whether it takes the file at *path* in the game's folder.
 
-        What is in a folder that is left out is left out with it; to take a folder in is to
-        take in what is in it.
+        A folder that is excluded or included is so with all that it holds.
         """
         taken = self._has(path)
         if not (self.patterns.exclude or self.patterns.include):
             return taken
         components = split(path)
-        for place in range(len(components)):
-            verdict = self.patterns.verdict(b"/".join(components[: place + 1]))
+        for count in range(1, len(components) + 1):
+            verdict = self.patterns.verdict(b"/".join(components[:count]))
             if verdict is False:
                 return False
             taken |= verdict is True
         return taken
 
     def named(self, path: bytes) -> bytes:
-        """What the file at *path* in the game's folder is called."""
+        """The name in the variant of the file at *path* in the game's folder."""
         return self.prefix + b"/" + path if self.prefix else path
 
     def _has(self, path: bytes) -> bool:
@@ -82,7 +81,7 @@ class Variant:
 
 
 class Variants:
-    """All variants of a library, by their place."""
+    """All variants of a library, found by path."""
 
     def __init__(self, variants: Sequence[Variant]) -> None:
         self._by_name = {variant.name: variant for variant in variants}
@@ -90,7 +89,7 @@ class Variants:
     def of(self, game: bytes) -> list[bytes]:
         """The paths of the variants that the game at the path *game* may have.
 
-        None whose archive would have too long a name: not even the folder could have it.
+        Those whose archive would have too long a name are omitted.
         """
         room = _NAME_MAX - len(game.rpartition(b"/")[2]) - len(_OPEN + _CLOSE + _SUFFIX)
         return [
@@ -100,7 +99,7 @@ class Variants:
         ]
 
     def at(self, path: bytes) -> tuple[bytes, Variant] | None:
-        """The path of the game, and which of its variants can be at *path*."""
+        """The game's path and the variant, if *path* can be that of a variant; else None."""
         if not path.endswith(_CLOSE):
             return None
         game, found, name = path[: -len(_CLOSE)].rpartition(_OPEN)

@@ -1,11 +1,11 @@
 """Checks of who may read: the web server's user, the library, the mount.
 
-Within the mount the kernel goes by the permission bits that zipfs shows (FUSE's
-``default_permissions``), which are those of the sources; access lists aren't shown. So
-before there is a mount, the bits alone say what a user will be able to read. Of a mount,
-and of the folders above it, it is tried: as root by a process that becomes that user.
+In the mount the kernel checks the permission bits that zipfs shows (FUSE's
+``default_permissions``), which are those of the sources; access control lists aren't shown. So
+before there is a mount, the bits alone decide what a user will be able to read. A mount, and the
+folders above it, are tried: by root in a subprocess that becomes that user.
 
-What leads to the library matters to those only who read it without the mount: zipfs
+The folders above the library matter only to programs that read it without the mount: zipfs
 itself, and a web server that sends single files from it.
 """
 
@@ -26,20 +26,20 @@ from zipfs.system.subprocesses import Identity, ask
 from zipfs.text import counted, printable, quoted
 
 WEB_USERS: Final = ("www-data", "nginx", "caddy", "apache", "http", "lighttpd", "wwwrun")
-"""Whom web servers run as: Debian, Fedora, Arch, openSUSE and the servers' own packages."""
+"""Users of web servers on Debian, Fedora, Arch, openSUSE, and of the servers' own packages."""
 _LOOKED_AT: Final = 2000
-"""Entries of a mount that are looked at to find files."""
+"""Entries of a mount that are listed to find files, at most."""
 _TRIED: Final = 32
-"""Files of a mount that are opened."""
+"""Files of a mount that are opened, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class WebUser:
-    """Somebody who may be to read the mount."""
+    """A user that a web server may run as."""
 
     identity: Identity
     serious: bool
-    """Whether it is known to be: named by the operator, or running."""
+    """Whether it is known to need access: named by the operator, or running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ def identity_of(name: str) -> Identity:
 
 
 def web_users(named: Sequence[str], *, wanted: bool) -> list[WebUser]:
-    """Those *named*, or else the web servers' users that there are.
+    """The users *named*, or else those of :data:`WEB_USERS` that exist.
 
-    Of the latter those count as *serious* that run something just now, or all if others are
-    *wanted* in the mount. Raises :exc:`ConfigError` for a name that nobody has.
+    Of the latter, those with a running process are serious, or all if other users are *wanted*
+    in the mount. Raises :exc:`ConfigError` for a name that doesn't exist.
     """
     users = []
     for name in named:
@@ -82,7 +82,7 @@ def web_users(named: Sequence[str], *, wanted: bool) -> list[WebUser]:
 
 
 def _running() -> Iterator[int]:
-    """The users of all processes, as far as can be seen."""
+    """The users of all visible processes."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
@@ -92,7 +92,7 @@ def _running() -> Iterator[int]:
 
 
 def grants(status: os.stat_result, identity: Identity, bits: int) -> bool:
-    """Whether the permission bits give all of *bits* (of 7) to a user: path_resolution(7)."""
+    """Whether the permission bits grant all of *bits* (0 to 7) to a user: path_resolution(7)."""
     if identity.uid == 0:
         return True
     if status.st_uid == identity.uid:
@@ -110,7 +110,7 @@ def way_to(path: str) -> list[str]:
     return ["/" + "/".join(names[:count]) for count in range(len(names) + 1)]
 
 
-# -- The questions, each in a process of its own --------------------------------------
+# -- Functions that run in a subprocess ------------------------------------------------
 
 
 def _first_closed(folders: Iterable[str], identity: Identity, real: bool) -> str:
@@ -127,8 +127,8 @@ def _first_closed(folders: Iterable[str], identity: Identity, real: bool) -> str
 
 
 def _refused(root: str, sample: Iterable[str], identity: Identity) -> list[list[str]]:
-    """Those of *sample* whose bits, or those of a folder on their way, keep a user out, each
-    with what is closed to him."""
+    """The paths of *sample* that a user may not read by permission bits, each with the path that
+    is closed: itself, or a folder above it."""
     enterable: dict[str, str] = {}
 
     def closed_folder(path: str) -> str:
@@ -152,7 +152,7 @@ def _refused(root: str, sample: Iterable[str], identity: Identity) -> list[list[
 
 
 def _into(mountpoint: str, identity: Identity, real: bool) -> dict[str, Any]:
-    """What a user can do in a mount: list it, and open files in it."""
+    """Whether a user can list a mount and open files in it."""
     if real:
         identity.become()
     seen = {"listed": 0, "opened": 0, "refused": []}
@@ -176,7 +176,7 @@ def _into(mountpoint: str, identity: Identity, real: bool) -> dict[str, Any]:
 
 
 def _files_in(mountpoint: str) -> Iterator[str]:
-    """Files in a mount, archives first in each folder; a closed one in it counts as a file."""
+    """Files in a mount, archives first in each folder; a closed folder counts as a file."""
     todo = [mountpoint]
     left = _LOOKED_AT
     while todo and left > 0:
@@ -208,15 +208,15 @@ def check(
     mountpoint: str | None,
     mount: MountSeen | None,
 ) -> Iterator[Finding]:
-    """What each of *users* may read.
+    """Check what each of *users* may read.
 
-    *library* and *mountpoint* are absolute, if they are there; *mount* is what is mounted.
+    *library* and *mountpoint* are absolute paths, if they exist; *mount* is what is mounted.
     """
     if not users:
         yield Finding(
             "web server",
             "note",
-            "there is no user that web servers run as, so whether one may read wasn't looked at",
+            "there is no user that web servers run as, so access wasn't checked",
             "zipfs doctor --web-user NAME ...",
         )
     for user in users:
@@ -224,10 +224,10 @@ def check(
         try:
             findings = list(_of_user(user, library, found, mountpoint, mount))
         except UnansweredError as error:
-            yield Finding(name, "warning", f"what this user may read can't be told: {error}")
+            yield Finding(name, "warning", f"what this user may read can't be checked: {error}")
             continue
         except OSError as error:
-            yield Finding(name, "warning", f"can't be looked at: {error.strerror}")
+            yield Finding(name, "warning", f"can't be checked: {error.strerror}")
             continue
         for found_out in findings:
             yield Finding(name, *found_out)
@@ -272,7 +272,7 @@ def _of_user(
 
 
 def _can_become(identity: Identity) -> bool:
-    """Root can, unless it is one without the capability, or of a namespace without that user."""
+    """Whether this process is root, with the capability and in a namespace with that user."""
     if os.geteuid() != 0:
         return False
     try:

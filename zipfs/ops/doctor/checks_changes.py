@@ -1,8 +1,8 @@
 """Checks of inotify's limits against the library's size: inotify(7).
 
-zipfs watches each folder of the library, games' own included, and the folder of lists;
-limits are a user's, for all of his processes together, and a user namespace may have
-lower ones (``/proc/sys/user``, namespaces(7)).
+zipfs watches each folder of the library, with the games' own, and the folder of lists. The
+limits are per user, for all processes together, and a user namespace may have lower ones
+(``/proc/sys/user``, namespaces(7)).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _OF_NAMESPACE: Final = "/proc/sys/user"
 _QUEUE: Final = 16384
 """The kernel's own default for ``max_queued_events``."""
 _NAME: Final = "inotify"
-_POLLED: Final = "is looked through every ten seconds instead"
+_POLLED: Final = "is scanned every ten seconds instead"
 
 
 @dataclass(frozen=True, slots=True)
 class InotifyLimits:
-    """What a user may have; None where the kernel doesn't say."""
+    """The limits of a user; None where the kernel has no such file."""
 
     watches: int | None
     instances: int | None
@@ -36,7 +36,7 @@ class InotifyLimits:
 
 @dataclass(frozen=True, slots=True)
 class InotifyUse:
-    """What a user has, as far as can be seen; *own* of the watches are zipfs' own."""
+    """What a user's visible processes use; *own* is the part of zipfs."""
 
     watches: int = 0
     own: int = 0
@@ -62,7 +62,7 @@ def _least(*files: str) -> int | None:
 
 
 def in_use(uid: int, folder: str = "/proc") -> InotifyUse:
-    """What the processes of a user watch, as far as we may look: proc_pid_fdinfo(5)."""
+    """What a user's visible processes use: proc_pid_fdinfo(5)."""
     watches = own = instances = own_instances = 0
     for pid in filter(str.isdigit, os.listdir(folder)):
         with contextlib.suppress(OSError):
@@ -93,9 +93,9 @@ def _is_zipfs(process: str) -> bool:
 def check(
     limit: InotifyLimits, use: InotifyUse, found: Headcount, *, instances: int, polled: bool
 ) -> Iterator[Finding]:
-    """Whether a library of so many folders can be watched.
+    """Check whether the folders that were *found* can be watched.
 
-    *instances* is how many zipfs makes; *polled* whether it looks by itself anyway.
+    *instances* is how many zipfs needs; *polled* is whether it scans the library anyway.
     """
     need = found.folders + instances - 1
     if limit.watches is None:
@@ -138,7 +138,7 @@ def check(
             _NAME,
             "note",
             f"the queue holds {limit.queue} events only: when it overflows, the whole library is"
-            " looked through",
+            " scanned again",
             f"echo fs.inotify.max_queued_events={_QUEUE} > /etc/sysctl.d/62-zipfs.conf"
             " && sysctl --system",
         )

@@ -1,8 +1,9 @@
-"""Checks of where the index is, or would be made: nothing is made here."""
+"""Checks of the index, or of the place where it would be created. Nothing is created here."""
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -10,53 +11,44 @@ from typing import Any, Final
 from zipfs.errors import UnansweredError
 from zipfs.ops.doctor.findings import Finding
 from zipfs.ops.doctor.headcount import Headcount
-from zipfs.system.filesystems import sends_events
+from zipfs.system.filesystems import file_system
 from zipfs.system.mounts import Mount, mounts_below
 from zipfs.system.paths import is_within
 from zipfs.system.subprocesses import ask
 from zipfs.text import quoted, size
 
 _NAME: Final = "index"
+_problem = functools.partial(Finding, _NAME, "problem")
 _FILES: Final = 3
-"""SQLite's database, write-ahead log and index of that."""
+"""SQLite's database, write-ahead log, and the log's index."""
 _ROOM: Final = 1 << 20
-"""Bytes that even an empty index takes, log included, rounded up."""
+"""Bytes of an empty index with its log, rounded up."""
 _ELSEWHERE: Final = "name another place with --index FILE"
 
 
 def check(
     file: str, root: str | None, found: Headcount | None, mounted: Iterable[Mount]
 ) -> Iterator[Finding]:
-    """Whether the index *file* of the library at *root* can be written, and fits."""
+    """Check whether the index *file* of the library at *root* can be written, and has space."""
     shown = quoted(file)
     try:
         seen = ask(_look, file)
     except UnansweredError as error:
-        yield Finding(
-            _NAME, "problem", f"where {shown} would be doesn't answer: {error}", _ELSEWHERE
-        )
+        yield _problem(f"where {shown} would be doesn't answer: {error}", _ELSEWHERE)
         return
     except OSError as error:
-        yield Finding(_NAME, "problem", f"can't look at {shown}: {error.strerror}", _ELSEWHERE)
+        yield _problem(f"can't check {shown}: {error.strerror}", _ELSEWHERE)
         return
     if root is not None and is_within(os.fsencode(seen["real"]), os.fsencode(root)):
-        yield Finding(
-            _NAME,
-            "problem",
-            f"{shown} would lie in the library, where zipfs writes nothing",
-            _ELSEWHERE,
-        )
+        yield _problem(f"{shown} would lie in the library, where zipfs writes nothing", _ELSEWHERE)
         return
     if seen["refused"]:
-        yield Finding(
-            _NAME,
-            "problem",
-            f"{shown} can't be written: {seen['refused']}",
-            f"{_given(seen)}, or {_ELSEWHERE}",
+        yield _problem(
+            f"{shown} can't be written: {seen['refused']}", f"{_given(seen)}, or {_ELSEWHERE}"
         )
         return
     kind = next((m.kind for m in mounts_below(seen["folder"], mounted)), "")
-    if not sends_events(kind):
+    if not file_system(kind).events:
         yield Finding(
             _NAME,
             "warning",
@@ -75,7 +67,7 @@ def check(
 
 
 def _given(seen: dict[str, Any]) -> str:
-    """How this user comes by a place for the index."""
+    """The command that lets this user write there."""
     if seen["missing"]:  # the folder that there is may be / itself
         return f"as root: install -d -m 700 -o {os.geteuid()} {quoted(seen['missing'])}"
     return f"chown {os.geteuid()} {quoted(seen['closed'])}"
@@ -84,9 +76,7 @@ def _given(seen: dict[str, Any]) -> str:
 def _space(shown: str, seen: dict[str, Any], found: Headcount | None) -> Finding:
     free, has = seen["free"], seen["has"]
     if seen["inodes"] is not None and seen["inodes"] < _FILES and not has:
-        return Finding(
-            _NAME,
-            "problem",
+        return _problem(
             f"{shown} can't be made: its file system has {seen['inodes']} inodes left",
             f"remove files there (df -i), or {_ELSEWHERE}",
         )
@@ -97,9 +87,9 @@ def _space(shown: str, seen: dict[str, Any], found: Headcount | None) -> Finding
     )
     if seen["missing"]:
         what += f"; the folder {quoted(seen['missing'])} will be made, for this user alone"
-    # While it is written all of it may be in the log a second time.
+    # While it is written, the log may hold all of it a second time.
     if free + has < need:
-        return Finding(_NAME, "problem", what, f"free some space (df -h), or {_ELSEWHERE}")
+        return _problem(what, f"free some space (df -h), or {_ELSEWHERE}")
     if free + has < 2 * need:
         return Finding(_NAME, "warning", what, f"free some space (df -h), or {_ELSEWHERE}")
     return Finding(_NAME, "ok", what)
@@ -109,7 +99,7 @@ def _look(file: str) -> dict[str, Any]:
     real = os.path.realpath(file)
     folder = wanted = os.path.dirname(real)
     while not os.path.isdir(folder):
-        # lexists: a file where a folder should be is no place for one.
+        # lexists: a file in place of a folder.
         if os.path.lexists(folder):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         folder = os.path.dirname(folder)
@@ -132,6 +122,6 @@ def _look(file: str) -> dict[str, Any]:
         "closed": closed,
         "has": has,
         "free": status.f_bavail * status.f_frsize,
-        # 0 in all: a file system that makes them as it needs them, like btrfs.
+        # A total of 0: the file system has no fixed number, like btrfs.
         "inodes": status.f_favail if status.f_files else None,
     }

@@ -1,7 +1,7 @@
-"""Checks of the library: is it there, what is it on, what is in it, who tells of changes.
+"""Checks of the library: its folder, its file systems, its content, the states of its files.
 
-Nothing in it is written, and nothing of its files is read but one byte of some. Each
-question to a file system has a time limit (:mod:`zipfs.system.subprocesses`).
+Nothing in it is written, and of its files only one byte of some is read. Each access has a time
+limit (:mod:`zipfs.system.subprocesses`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zipfs.errors import UnansweredError
 from zipfs.ops.doctor.findings import Finding
 from zipfs.ops.doctor.headcount import Headcount
 from zipfs.ops.doctor.remedies import chmod_remedy
-from zipfs.system.filesystems import footing_of, settle_wanted
+from zipfs.system.filesystems import file_system, settle_wanted
 from zipfs.system.mounts import Mount, mounts_below
 from zipfs.system.subprocesses import ask
 from zipfs.text import counted, printable, quoted, size
@@ -25,7 +25,7 @@ from zipfs.text import counted, printable, quoted, size
 _FEW: Final = 8
 """Files that are stat'ed and opened on each file system."""
 _MANY_SECONDS: Final = 20
-"""Files with whole seconds only from which it is no chance."""
+"""Files whose dates are whole seconds, from which on it isn't chance."""
 _NAME: Final = "library"
 _NOT_OURS: Final = "its FUSE mount lets in only the user who made it"
 _LET_IN: Final = "mount that with -o allow_other, or run zipfs as that user"
@@ -33,18 +33,18 @@ _NAME_ANOTHER: Final = "name the folder that is meant, or mount what holds it"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the library is: its absolute path, if it can be listed, and what there is to say."""
+class Located:
+    """A folder: its absolute path if it can be listed, or else the finding about it."""
 
     root: str | None
     finding: Finding | None
 
 
-def locate(library: str, mounted: Iterable[Mount], name: str = _NAME) -> Place:
-    """Look at the *library* itself; or at another folder, by its *name*."""
+def locate(library: str, mounted: Iterable[Mount], name: str = _NAME) -> Located:
+    """Check the *library*'s folder; or another one, whose findings are called *name*."""
     shown = quoted(library)
     try:
-        return Place(ask(_locate, library), None)
+        return Located(ask(_locate, library), None)
     except UnansweredError:
         what = f"{shown} doesn't answer"
         remedy = "see what it is mounted from, and that it runs: findmnt -T " + shown
@@ -60,7 +60,7 @@ def locate(library: str, mounted: Iterable[Mount], name: str = _NAME) -> Place:
             what, remedy = f"{what}: {_NOT_OURS}", _LET_IN
     except OSError as error:
         what, remedy = f"{shown} can't be listed: {error.strerror}", _remedy_of(error, shown)
-    return Place(None, Finding(name, "problem", what, remedy))
+    return Located(None, Finding(name, "problem", what, remedy))
 
 
 def _locate(library: str) -> str:
@@ -79,11 +79,11 @@ def _remedy_of(error: OSError, shown: str) -> str:
 def check_file_systems(
     root: str, mounted: Iterable[Mount], settle: float
 ) -> tuple[list[Finding], list[str]]:
-    """What the library at *root* is on, of all that is *mounted*; and the mounts to leave out."""
+    """Check the file systems of the library at *root*; also returns the mounts to skip."""
     findings: list[Finding] = []
     dead: list[str] = []
     for mount in mounts_below(root, list(mounted)):
-        # The library may be somewhere in its own; others begin in it.
+        # The first mount holds the library; others are in it.
         place = root if len(mount.path) <= len(root) else mount.path
         if any(place.startswith(f"{folder}/") for folder in dead):
             continue
@@ -105,7 +105,7 @@ def check_file_systems(
             )
             continue
         except PermissionError:
-            # If it isn't this, it is told of as a closed folder.
+            # Otherwise it is reported as a closed folder.
             if _lets_nobody_in(mount):
                 dead.append(place)
                 findings.append(Finding(name, "problem", f"{shown}: {_NOT_OURS}", _LET_IN))
@@ -115,14 +115,14 @@ def check_file_systems(
             what = f"{shown} can't be listed: {error.strerror}"
             findings.append(Finding(name, "problem", what, _remedy_of(error, shown)))
             continue
-        footing = footing_of(mount.kind, mount.options)
-        level, remedy = footing.level, footing.remedy
+        on = file_system(mount.kind, mount.options)
+        level, remedy = on.level, on.remedy
         if level == "problem":
             dead.append(place)  # nothing in it is a game
             if place != root:
                 level, remedy = "warning", f"name a library that {shown} isn't in"
-        what = f"{shown} {footing.what}"
-        if wanted := settle_wanted(footing.granularity, settle):
+        what = f"{shown} {on.note}"
+        if wanted := settle_wanted(on.granularity, settle):
             level = "warning"
             what += f"; the settle time of {settle:g} s is no longer than the steps of its dates"
             remedy = f"{remedy}; or mount with --settle {wanted:g}".removeprefix("; or ")
@@ -131,7 +131,7 @@ def check_file_systems(
 
 
 def _lets_nobody_in(mount: Mount) -> bool:
-    """fuse(4): but who mounted it, not even root."""
+    """Whether it lets in only the user who mounted it, not even root: fuse(4)."""
     mine = f"user_id={os.geteuid()}" in mount.options
     return mount.kind.startswith("fuse") and not mine and "allow_other" not in mount.options
 
@@ -143,7 +143,7 @@ def _listed(folder: str) -> None:
 
 
 def check_content(root: str, found: Headcount) -> Iterator[Finding]:
-    """What was counted in the library at *root*."""
+    """Report what was counted in the library at *root*."""
     if found.stuck:
         place = os.path.join(root, found.stuck) if found.stuck != "." else root
         yield Finding(
@@ -173,13 +173,13 @@ def check_content(root: str, found: Headcount) -> Iterator[Finding]:
             "permissions",
             "warning",
             f"{'at least ' if at_least else ''}{found.closed} of its files and folders can't be"
-            f" read by this user, and will be left out: {names}",
+            f" read by this user, and will be skipped: {names}",
             f"{chmod_remedy(path, below=found.closed > 1)}, or mount as their owner",
         )
 
 
 def check_dates(found: Headcount, root: str, settle: float, now: float) -> Iterator[Finding]:
-    """Whether the clock, *now* in seconds since the epoch, and the dates of files go together."""
+    """Check the clock, *now* in Unix time, against the dates of files."""
     if now < 315_532_800:  # 1980-01-01
         yield Finding(
             "clock",
@@ -202,7 +202,7 @@ def check_dates(found: Headcount, root: str, settle: float, now: float) -> Itera
 
 
 def check_states(root: str, found: Headcount, settle: float) -> Iterator[Finding]:
-    """Whether files keep the state by which they are taken for unchanged."""
+    """Check whether files keep their states, by which zipfs takes them for unchanged."""
     if not found.sample:
         return
     step = max(1, len(found.sample) // _FEW)
@@ -212,7 +212,7 @@ def check_states(root: str, found: Headcount, settle: float) -> Iterator[Finding
         yield Finding(
             "file states",
             "problem",
-            f"files can't be looked at: {error}",
+            f"files can't be checked: {error}",
             f"findmnt -T {quoted(root)}",
         )
         return
@@ -220,9 +220,9 @@ def check_states(root: str, found: Headcount, settle: float) -> Iterator[Finding
         yield Finding(
             "file states",
             "problem",
-            f"{printable(seen['unsteady'][0])} has another inode or date whenever it is looked"
-            " at, so it will be taken for changed, and never be in an archive",
-            "tell what it is mounted with to keep inode numbers and dates, or copy it elsewhere",
+            f"{printable(seen['unsteady'][0])} has another inode or date at each access, so"
+            " it will be taken for changed, and never be in an archive",
+            "mount it with options that keep inode numbers and dates, or copy it elsewhere",
         )
     elif found.files >= _MANY_SECONDS and not found.fractions:
         wanted = settle_wanted(1.0, settle)
@@ -257,7 +257,7 @@ def check_states(root: str, found: Headcount, settle: float) -> Iterator[Finding
 
 
 def _states(root: str, sample: Sequence[str]) -> dict[str, Any]:
-    """Of each file of *sample* whether it is the same twice, and read from the cache at once."""
+    """Whether each file of *sample* keeps its state, and can be read from the cache at once."""
     steady = 0
     unsteady = []
     slow = []

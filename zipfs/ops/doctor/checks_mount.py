@@ -1,13 +1,14 @@
-"""Checks of the mount point, and of what the kernel is told of a mount that is there.
+"""Checks of the mount point, and of the kernel's limits for a mount.
 
-What is mounted is read from mountinfo; the mount itself is asked in a process of its own,
-as its daemon may not answer.
+What is mounted is read from mountinfo; a mount itself is accessed in a subprocess, as its daemon
+may not answer.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zipfs.errors import UnansweredError
-from zipfs.mount.mountpoint import CONNECTIONS, MAX_BACKGROUND, SUBTYPE
+from zipfs.mount.mountpoint import CONNECTIONS, KIND, MAX_BACKGROUND, absolute
 from zipfs.ops.doctor.findings import Finding
 from zipfs.system.mounts import Mount
 from zipfs.system.subprocesses import ask
@@ -25,72 +26,54 @@ _BDI: Final = "/sys/class/bdi"
 _POINT: Final = "mount point"
 _AHEAD: Final = "read-ahead"
 _BACKGROUND: Final = "max_background"
-_KIND: Final = f"fuse.{SUBTYPE}"
+_problem = functools.partial(Finding, _POINT, "problem")
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A mount point: its absolute path, what zipfs has mounted there, if that lives."""
+    """A mount point: its absolute path, and the live mount of zipfs there, if there is one."""
 
     path: str
     mount: Mount | None
 
 
-def absolute(mountpoint: str) -> str:
-    """The mount point's absolute path; the mount itself isn't looked at."""
-    parent, name = os.path.split(os.path.abspath(mountpoint))
-    return os.path.join(os.path.realpath(parent), name)
-
-
 def locate(mountpoint: str, root: str | None, mounted: Iterable[Mount]) -> tuple[Point, Finding]:
-    """Look at *mountpoint*, to show the library at *root*, and at what is *mounted* there."""
+    """Check *mountpoint*, for the library at *root*, and what is *mounted* there."""
     shown = quoted(mountpoint)
     try:
         path = ask(absolute, mountpoint)
     except UnansweredError as error:
-        finding = Finding(
-            _POINT,
-            "problem",
-            f"what is above {shown} doesn't answer: {error}",
-            "choose a folder on a local disk",
+        finding = _problem(
+            f"what is above {shown} doesn't answer: {error}", "choose a folder on a local disk"
         )
         return Point(os.path.abspath(mountpoint), None), finding
     mount = next((m for m in reversed(list(mounted)) if m.path == path), None)
     if mount is None:
         return Point(path, None), _unmounted(path, shown, root)
-    if mount.kind != _KIND:
-        finding = Finding(
-            _POINT, "problem", f"{mount.kind} is mounted on {shown}, not zipfs", f"umount {shown}"
-        )
+    if mount.kind != KIND:
+        finding = _problem(f"{mount.kind} is mounted on {shown}, not zipfs", f"umount {shown}")
         return Point(path, None), finding
     try:
         ask(_alive, path)
     except UnansweredError as error:
-        finding = Finding(
-            _POINT,
-            "problem",
+        finding = _problem(
             f"the mount on {shown} doesn't answer: {error}",
             "its log tells why; kill -USR1 of its process dumps all stacks there",
         )
         return Point(path, None), finding
     except OSError as error:
         if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
-            finding = Finding(
-                _POINT,
-                "problem",
+            finding = _problem(
                 f"the daemon of the mount on {shown} has died",
                 f"start it again, which clears that away; or zipfs unmount {shown}",
             )
             return Point(path, None), finding
         if error.errno not in (errno.EACCES, errno.EPERM):
-            finding = Finding(
-                _POINT,
-                "problem",
-                f"the mount on {shown} answers: {error.strerror}",
-                "its log tells why",
+            finding = _problem(
+                f"the mount on {shown} answers: {error.strerror}", "its log tells why"
             )
             return Point(path, None), finding
-        # Not ours, and nobody else is let in.
+        # Another user's, without allow_other.
     return Point(path, mount), Finding(_POINT, "ok", f"zipfs is mounted on {shown}")
 
 
@@ -103,39 +86,27 @@ def _unmounted(path: str, shown: str, root: str | None) -> Finding:
     try:
         holds = ask(_holds, path)
     except UnansweredError as error:
-        return Finding(
-            _POINT, "problem", f"{shown} doesn't answer: {error}", "choose a folder on a local disk"
-        )
+        return _problem(f"{shown} doesn't answer: {error}", "choose a folder on a local disk")
     except FileNotFoundError:
-        return Finding(_POINT, "problem", f"there is no folder {shown}", f"mkdir -p {shown}")
+        return _problem(f"there is no folder {shown}", f"mkdir -p {shown}")
     except OSError as error:
-        return Finding(
-            _POINT,
-            "problem",
+        return _problem(
             f"{shown} can't be used: {error.strerror}",
             "choose an empty folder that this user may list",
         )
     if holds:
-        return Finding(
-            _POINT,
-            "problem",
-            f"{shown} isn't empty, and nothing is mounted there",
-            "choose an empty folder",
+        return _problem(
+            f"{shown} isn't empty, and nothing is mounted there", "choose an empty folder"
         )
     if os.geteuid() != 0 and not os.access(path, os.W_OK):
-        # fusermount3 wants that, so that nobody covers what isn't theirs.
-        return Finding(
-            _POINT,
-            "problem",
+        # fusermount3 demands that, so that no user covers a folder of another one.
+        return _problem(
             f"{shown} may not be written by this user, who therefore can't mount on it",
             f"chown {os.geteuid()} {shown}",
         )
     if root is not None and os.path.commonpath([path, root]) in (path, root):
-        return Finding(
-            _POINT,
-            "problem",
-            f"{shown} and the library lie one in the other",
-            "choose a folder elsewhere",
+        return _problem(
+            f"{shown} and the library lie one in the other", "choose a folder elsewhere"
         )
     return Finding(_POINT, "ok", f"{shown} is an empty folder; nothing is mounted there")
 
@@ -148,9 +119,9 @@ def _holds(path: str) -> bool:
 def check_tuning(
     mount: Mount | None, read_ahead: int, bdi: str = _BDI, connections: str = CONNECTIONS
 ) -> Iterator[Finding]:
-    """Whether the kernel does for *mount* what was asked for; or would, if there is none.
+    """Check whether the kernel has the limits that were set for *mount*, or lets them be set.
 
-    *read_ahead* is in KiB, 0 for what the kernel takes by itself.
+    *read_ahead* is in KiB, 0 for the kernel's default.
     """
     if mount is None:
         yield _would_be_set(read_ahead, bdi)

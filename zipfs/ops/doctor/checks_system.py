@@ -1,6 +1,6 @@
 """Checks of the machine: FUSE, who may mount, versions, limits, programs.
 
-Files of the system are arguments, so that tests have others.
+The system's files are arguments, so that tests can pass others.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _IN_CONTAINER: Final = (
     " --security-opt apparmor:unconfined"
 )
 _FEW_FILES: Final = 1024
-"""Open files beneath which many downloads at once get in each other's way."""
+"""Open files below which many downloads at once slow each other down."""
 _NEEDED: Final = {"pyfuse3": (3, 4), "trio": (0, 27)}
 """As in pyproject.toml."""
 
@@ -45,11 +45,11 @@ _KERNELS: Final[tuple[tuple[Version, str], ...]] = (
     ),
     ((4, 20), "FUSE reads 128 KiB at most in one piece, so that downloads cost more"),
 )
-"""What follows from a kernel that is older than that."""
+"""What a kernel older than a version lacks."""
 
 
 def in_container(root: str = "/", environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this is a container, by the marks that engines leave."""
+    """Whether this is a container, by the files and variables that engines set."""
     marks = (".dockerenv", "run/.containerenv", "run/systemd/container")
     return "container" in environment or any(os.path.exists(root + mark) for mark in marks)
 
@@ -57,7 +57,7 @@ def in_container(root: str = "/", environment: Mapping[str, str] = os.environ) -
 def check_device(
     device: str = DEVICE, filesystems: str = _MODULE, *, container: bool = False
 ) -> Iterator[Finding]:
-    """Whether FUSE's device is there and can be opened: fuse(4)."""
+    """Check whether FUSE's device exists and can be opened: fuse(4)."""
     name = DEVICE
     load = _IN_CONTAINER if container else "modprobe fuse"
     try:
@@ -87,7 +87,7 @@ def check_device(
 def check_mounting(
     status: str = _SELF, *, allow_other: bool, container: bool, conf: str = FUSE_CONF
 ) -> Iterator[Finding]:
-    """Whether this user may mount, and let others in: fusermount3(1), fuse.conf(5)."""
+    """Check whether this user may mount, and let others in: fusermount3(1), fuse.conf(5)."""
     fields = _fields(status)
     if os.geteuid() == 0:
         yield _root_may(fields, container)
@@ -162,7 +162,7 @@ def _has_capability(program: str) -> bool:
 
 
 def check_versions(release: str | None = None) -> Iterator[Finding]:
-    """The kernel, as uname(2) tells it, Python, and what zipfs is built on."""
+    """Check the versions of the kernel, by uname(2), of Python, and of what zipfs is built on."""
     release = release or platform.release()
     kernel = version_of(release)
     lacks = [what for since, what in _KERNELS if kernel < since]
@@ -207,7 +207,7 @@ def version_of(text: str) -> Version:
 
 
 def _versions() -> dict[str, Any]:
-    """In a process of its own: who wants to know needn't have it all loaded."""
+    """In a subprocess, so that this one needn't import them all."""
     found = {}
     for name in _NEEDED:
         try:
@@ -218,7 +218,7 @@ def _versions() -> dict[str, Any]:
 
 
 def _libfuse() -> str:
-    """The version of the libfuse that is loaded; empty if none is, or it doesn't say."""
+    """The version of the libfuse that is loaded; empty if none is, or it has no version."""
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as lines:
         paths = {line.split(maxsplit=5)[-1].strip() for line in lines if "libfuse3" in line}
     for path in sorted(paths):
@@ -230,7 +230,7 @@ def _libfuse() -> str:
 
 
 def check_limits(hard: int | None = None) -> Iterator[Finding]:
-    """How many files may be open: *hard* is setrlimit(2)'s ``RLIMIT_NOFILE``."""
+    """Check how many files may be open: *hard* is setrlimit(2)'s ``RLIMIT_NOFILE``."""
     if hard is None:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard == resource.RLIM_INFINITY:
@@ -251,7 +251,7 @@ def check_limits(hard: int | None = None) -> Iterator[Finding]:
 def check_programs(
     path: str | None = None, helpers: tuple[str, ...] = ("/sbin", "/usr/sbin")
 ) -> Iterator[Finding]:
-    """Whether zipfs is found by those who start it; *path* stands for ``$PATH``."""
+    """Check whether the programs are found; *path* is used in place of ``$PATH``."""
     program = shutil.which("zipfs", path=path)
     if program is None:
         own = os.path.join(os.path.dirname(sys.executable), "zipfs")

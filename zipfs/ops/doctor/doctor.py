@@ -1,8 +1,8 @@
-"""``zipfs doctor``: all checks, one after the other, none of which stops another.
+"""``zipfs doctor``: all checks, one after the other; an error in one doesn't stop the others.
 
-A check tells what it has found as :class:`zipfs.ops.doctor.findings.Finding`; each is in the module
-of its subject. Here is their order, and what one of them knows that another needs.
-Nothing is written anywhere, and nothing is waited for without end.
+A check yields :class:`zipfs.ops.doctor.findings.Finding`, and is in the module of its subject.
+This module has their order, and passes the results of one to another. Nothing is written, and
+each wait has a time limit.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _SEE_THE_KERNEL: Final = "dmesg may tell more"
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is looked at."""
+    """What to check."""
 
     settings: Settings
     library: str | None
-    """None: the machine alone."""
+    """None: only the machine."""
     web_users: Sequence[str] = ()
-    """Names; none: those that there are."""
+    """Names; empty: the known ones that exist."""
 
 
 def examine(subject: Subject) -> Iterator[Finding]:
@@ -126,7 +126,7 @@ def _library(
 
 
 def _lists(folder: str, settings: Settings, mounted: Sequence[Mount]) -> Iterator[Finding]:
-    """The folder of lists, which is another place."""
+    """The folder of lists."""
     place, failed = _tried("lists", lambda: library.locate(folder, mounted, "lists"))
     yield from failed
     if place is None:
@@ -144,11 +144,11 @@ def _lists(folder: str, settings: Settings, mounted: Sequence[Mount]) -> Iterato
 def _index(
     settings: Settings, root: str | None, found: Headcount | None, mounted: Sequence[Mount]
 ) -> Iterator[Finding]:
-    """The index, whose name is made of the library's own, links followed: that may not answer."""
+    """The index. Its name is made of the library's real path, which may not answer."""
     try:
         file = ask(index_file, settings)
     except UnansweredError:
-        what = "its name can't be told as long as the library doesn't answer"
+        what = "its name isn't known as long as the library doesn't answer"
         yield Finding("index", "warning", what, "name it with --index FILE")
         return
     yield from index.check(file, root, found, mounted)
@@ -167,23 +167,23 @@ def _access(
 
 
 def _safely(name: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """What *check* finds; should it fail itself, that is found."""
+    """The findings of *check*, or one that it failed."""
     findings, failed = _tried(name, lambda: list(check()))
     return failed if findings is None else findings
 
 
 def _tried(name: str, call: Callable[[], T]) -> tuple[T | None, list[Finding]]:
-    """What *call* returns, or None and that it failed."""
+    """The result of *call*, or None and a finding that it failed."""
     try:
         return call(), []
     except ConfigError:
         raise
     except (OSError, UnansweredError) as error:
-        # The machine's doing, and none of ours: it has said all that there is to say.
+        # An error of the machine: no traceback.
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return None, [Finding(name, "warning", f"can't be looked at: {why}", _SEE_THE_KERNEL)]
+        return None, [Finding(name, "warning", f"can't be checked: {why}", _SEE_THE_KERNEL)]
     except Exception as error:
-        # One check that is wrong must not take all others away.
+        # A defect in one check must not stop the others.
         log.exception("the check of %s failed", name)
         what = f"the check itself failed: {type(error).__name__}: {error}".splitlines()[0]
         return None, [Finding(name, "warning", what, "please report it, with what is on stderr")]

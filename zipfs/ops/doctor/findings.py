@@ -1,4 +1,4 @@
-"""What a check of ``zipfs doctor`` has found, and how bad that is."""
+"""The result of a check of ``zipfs doctor``, and its level."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ LEVELS: Final[tuple[Level, ...]] = ("ok", "note", "warning", "problem")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the check *name* has found."""
+    """A result of the check *name*."""
 
     name: str
     level: Level
     what: str
-    """For people: a line, without a full stop."""
+    """A line for people, without a full stop."""
     remedy: str = ""
-    """A command, or an edit, where there is one."""
+    """A command or an edit; empty without one."""
 
 
 def worst(findings: Iterable[Finding]) -> Level:

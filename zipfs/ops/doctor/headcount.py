@@ -1,9 +1,9 @@
-"""A library counted, in bounded time: folders, files, bytes, and a sample of paths.
+"""Counts a library in limited time: folders, files, bytes, and a sample of paths.
 
-Nothing is opened but folders, and links aren't followed: what is counted is what zipfs
-watches (a watch for each folder) and what its index holds (a record for each file). The
-walk is a process of its own (:mod:`zipfs.system.subprocesses`); where it is, it says in memory that
-both share, so that a folder which doesn't answer has a name.
+Only folders are opened, and links aren't followed. The counts are what zipfs watches (a watch
+per folder) and what its index holds (a record per file). A subprocess walks
+(:mod:`zipfs.system.subprocesses`); it writes its position to shared memory, so that a folder which
+doesn't answer can be named.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from zipfs.errors import UnansweredError
 from zipfs.library.filestate import BLOCK
 from zipfs.system.paths import may_read
 from zipfs.system.permissions import grants_us
-from zipfs.system.subprocesses import PATIENCE, told
+from zipfs.system.subprocesses import PATIENCE, ask_each
 
 SECONDS: Final = 10.0
-"""After these it is enough."""
+"""Time limit of the walk."""
 SAMPLE: Final = 256
-"""Files of the sample, at most; at least half as many if there are so many."""
+"""Files of the sample at most; it has half as many at least, if there are that many."""
 _TELL: Final = 0.25
 _FEW: Final = 3
-"""Paths that are kept to be named, of any number."""
+"""Paths of each list of names, at most."""
 _ROOM: Final = 8192
 _ASK: Final = 1000
 """Files that access(2) is asked about, beyond which the permission bits decide."""
@@ -36,7 +36,7 @@ _ASK: Final = 1000
 
 @dataclass(slots=True)
 class Headcount:
-    """What was found so far; paths are relative to the library."""
+    """The counts so far; paths are relative to the library."""
 
     folders: int = 0
     """The library included."""
@@ -45,17 +45,17 @@ class Headcount:
     blocks: int = 0
     """Blocks of :data:`zipfs.library.filestate.BLOCK` bytes, of files of more than one."""
     closed: int = 0
-    """Folders that can't be listed, and files that can't be read, by who asks."""
+    """Folders that this user can't list, and files that it can't read."""
     closed_names: list[str] = field(default_factory=list)
     future: int = 0
     """Files and folders dated later than now."""
     future_names: list[str] = field(default_factory=list)
     newest: float = 0.0
-    """The latest modification of all files, seconds since the epoch."""
+    """The latest mtime of all files, Unix time."""
     fractions: int = 0
     """Files whose ctime isn't a whole second."""
     sample: list[str] = field(default_factory=list)
-    """Files, evenly spread over those that were found."""
+    """Paths of files, evenly spread over all of them."""
     stride: int = 1
     complete: bool = False
     stuck: str = ""
@@ -82,14 +82,14 @@ class Headcount:
 def count(
     root: str, without: Collection[str] = (), *, seconds: float = SECONDS, stall: float = PATIENCE
 ) -> Headcount:
-    """Count the library at *root*, for so many *seconds*; *without* what is mounted there.
+    """Count the library at *root*, for *seconds* at most, without the mounts *without*.
 
-    Raises nothing: what can't be listed is told of.
+    Raises no error: what can't be listed is counted as closed.
     """
     found = Headcount()
     with mmap.mmap(-1, _ROOM) as place:
         try:
-            for value in told(_walk, root, frozenset(without), seconds, place, patience=stall):
+            for value in ask_each(_walk, root, frozenset(without), seconds, place, patience=stall):
                 found = Headcount(**value)
         except UnansweredError:
             found.stuck = os.fsdecode(place[:].rstrip(b"\0")) or "."
@@ -102,7 +102,7 @@ def _walk(
     found = Headcount()
     now = time.time()
     until = time.monotonic() + seconds
-    tell_at = 0.0  # once at the beginning: a folder that was reached counts
+    tell_at = 0.0  # once at the beginning, so that a folder that was reached counts
     todo = [""]
     while todo:
         path = todo.pop()

@@ -1,15 +1,16 @@
-"""Which archives files are in. No file is read, but games are looked at: not for every request."""
+"""Which archives a file is in. No file is read, but the games' folders are listed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
 from zipfs.library.scan import Entry
+from zipfs.library.view import find_games
 from zipfs.sealing.sealer import Sealer
 
 
 class Belonging:
-    """Of files to the archives of *sealer*'s library."""
+    """Finds the archives of *sealer*'s library that files are in."""
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
@@ -18,7 +19,7 @@ class Belonging:
     def by_place(self, path: bytes) -> tuple[bytes, ...]:
         """The archive of the game in whose folder the file at *path* lies, if there is one.
 
-        That is soon found; links, lists and variants take :meth:`look_through`.
+        Fast. Archives by way of links, lists and variants take :meth:`look_through`.
         """
         policy = self._sealer.policy
         folder = path
@@ -37,17 +38,17 @@ class Belonging:
     def look_through(
         self, paths: Collection[bytes], known: Callable[[Sequence[bytes]], Collection[bytes]] | None
     ) -> tuple[dict[bytes, tuple[bytes, ...]], int]:
-        """All archives that the files at *paths* are in, of those that are in any.
+        """All archives of the files at *paths*, by path, without those that are in none.
 
-        And how many files of games there are that aren't *known*, if that is to be counted.
+        And the number of files of games that aren't *known*; 0 without *known*.
         """
         archives: dict[bytes, list[bytes]] = {path: [] for path in paths}
         unknown: set[bytes] = set()  # a file of several archives counts once
-        for game, entry in self._library.games(self._sealer.policy):
+        for game, entry in find_games(self._library, self._sealer.policy):
             try:
                 sources, archive = self._game(game, entry)
             except OSError:
-                continue  # it can't be listed, which a mount says
+                continue  # it can't be listed, which a mount logs
             for source in archives.keys() & sources:
                 archives[source].append(archive)
             if known is not None:

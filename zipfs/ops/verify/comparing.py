@@ -1,10 +1,7 @@
-"""A file's bytes compared with what is known of them. No I/O: others read.
+"""The bytes of a file compared with its checksums. No I/O: the caller reads.
 
-Bytes are fed in order, by whole blocks of :data:`zipfs.library.filestate.BLOCK` bytes but
-for the last.
-Where checksums of blocks are known they tell which are damaged, and a file needn't be read in one
-go: so far as it was fed, its blocks are proven, and CRC-32 goes on from where it was. XXH3-128
-can't, so it takes part only where a file was fed from its beginning.
+Bytes are fed in order, by whole blocks of :data:`zipfs.library.filestate.BLOCK` bytes but for
+the file's last. Where the index has checksums of blocks, they show which blocks are bad.
 """
 
 from __future__ import annotations
@@ -13,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 import xxhash
-from isal import isal_zlib
 
+from zipfs.index.hash_file import RunningChecksums
 from zipfs.library.filestate import BLOCK, Checksums
 
 HASH_SIZE: Final = 8
@@ -22,88 +19,72 @@ HASH_SIZE: Final = 8
 
 
 class Comparison:
-    """What has come so far of comparing a file of *size* bytes with its checksums *known*.
+    """Compares a file of *size* bytes with its checksums *known*."""
 
-    *offset*, *crc32*, *bad* and *unread* are those of an earlier one that is carried on.
-    """
-
-    def __init__(
-        self,
-        size: int,
-        known: Checksums,
-        *,
-        offset: int = 0,
-        crc32: int = 0,
-        bad: Iterable[int] = (),
-        unread: Iterable[int] = (),
-    ) -> None:
+    def __init__(self, size: int, known: Checksums) -> None:
         self._size = size
         self._known = known
-        self.offset = offset
+        self._found = RunningChecksums()
+        self.offset = 0
         """Bytes that are done."""
-        self.crc32 = crc32
-        self._digest = None if offset else xxhash.xxh3_128()
-        self.bad = list(bad)
-        """Blocks that differ, by number."""
-        self.unread = list(unread)
-        """Blocks that there was nothing to compare of."""
+        self.unread: list[int] = []
+        """Numbers of the blocks that were skipped."""
 
     @property
     def has_blocks(self) -> bool:
-        """Whether it is known what each block is, so that it can be carried on."""
-        return knows_blocks(self._size, self._known)
+        """Whether *known* has a checksum for each block."""
+        return self._size > 0 and len(self._known.blocks) == -(-self._size // BLOCK) * HASH_SIZE
 
     @property
     def is_done(self) -> bool:
         return self.offset >= self._size
 
     @property
+    def bad(self) -> list[int]:
+        """Numbers of the blocks that differ, as far as they were fed."""
+        if not self.has_blocks:
+            return []
+        found, known = self._found.blocks, self._known.blocks
+        read = set(range(len(found) // HASH_SIZE)).difference(self.unread)
+        return [number for number in sorted(read) if _hash(found, number) != _hash(known, number)]
+
+    @property
+    def crc32(self) -> int:
+        return self._found.crc32
+
+    @property
     def digest(self) -> bytes | None:
-        """XXH3-128 of all that was fed, if that was all."""
-        whole = self._digest is not None and self.is_done and not self.unread
-        return self._digest.digest() if whole and self._digest is not None else None
+        """XXH3-128 of the whole file; None if not all of it was fed."""
+        return self._found.digest if self.is_done and not self.unread else None
 
     @property
     def matches(self) -> bool:
-        """Whether all is as it was known to be, once it is done."""
-        return (
-            not self.bad
-            and not self.unread
-            and self.crc32 == self._known.crc32
-            and self.digest in (None, self._known.digest)
-        )
+        """Whether the file is right, once it is done."""
+        return (self.crc32, self.digest) == (self._known.crc32, self._known.digest) and not self.bad
 
     def feed(self, data: memoryview) -> None:
-        """The next bytes, some blocks or the rest of the file."""
-        for start in range(0, len(data), BLOCK):
-            block = data[start : start + BLOCK]
-            number = (self.offset + start) // BLOCK
-            if self.has_blocks and not self.is_right(number, block):
-                self.bad.append(number)
-        self.crc32 = isal_zlib.crc32(data, self.crc32)
-        if self._digest is not None:
-            self._digest.update(data)
+        """The next bytes: some blocks, or the rest of the file."""
+        self._found.feed(data)
         self.offset += len(data)
 
     def skip(self, length: int) -> None:
-        """The same for those that can't be read."""
+        """The next *length* bytes can't be read."""
         first, last = self.offset // BLOCK, (self.offset + length - 1) // BLOCK
         self.unread += range(first, last + 1)
+        self._found.blocks += bytes((last + 1 - first) * HASH_SIZE)
         self.offset += length
 
     def is_right(self, number: int, block: memoryview) -> bool:
-        """Whether the block *number* is what it was known to be."""
-        start = number * HASH_SIZE
-        return xxhash.xxh3_64_digest(block) == self._known.blocks[start : start + HASH_SIZE]
+        """Whether *block* is what the block *number* has to be."""
+        return xxhash.xxh3_64_digest(block) == _hash(self._known.blocks, number)
 
 
-def knows_blocks(size: int, known: Checksums) -> bool:
-    """Whether *known* has a checksum for each block of a file of *size* bytes."""
-    return size > 0 and len(known.blocks) == -(-size // BLOCK) * HASH_SIZE
+def _hash(blocks: bytes | bytearray, number: int) -> bytes | bytearray:
+    return blocks[number * HASH_SIZE : (number + 1) * HASH_SIZE]
 
 
 def ranges(blocks: Iterable[int], size: int) -> Iterator[tuple[int, int]]:
-    """Offset and length, in bytes, of each stretch of *blocks* of a file of *size* bytes."""
+    """Offset and length in bytes of each stretch of numbered *blocks*; *size* is the file's."""
     first = last = -1
     for number in sorted(set(blocks)):
         if last >= 0 and number == last + 1:

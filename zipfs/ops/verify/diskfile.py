@@ -1,22 +1,20 @@
-"""A file read from its disk, and not out of the page cache, whatever that holds of it.
+"""A file read from its disk, whatever the page cache holds of it.
 
-The cache hides bit rot: it goes on giving the bytes that were once read, or written, while the
-disk has others. Two ways lead around it:
+The page cache hides bit rot: it returns the bytes that were once read or written, while the
+disk has others. There are two ways around it:
 
-- ``O_DIRECT``, open(2): the device is read straight into our memory. The cache is neither asked
-  nor changed, so that a server beside us keeps what it has there. Pages that are dirty are
-  written first, and then read back. ext4, XFS, Btrfs, F2FS, FAT and NFS can do it; an SMB share
-  asks its server. This is what is done wherever it can be.
-- Else the cache is told to forget each stretch before it is read
-  (``posix_fadvise(POSIX_FADV_DONTNEED)``), and once more afterwards what wasn't there before:
-  whoever shared it finds it again, having waited for the disk once at most. A page that is
-  mapped by a program stays, and is taken for what the disk has.
+- ``O_DIRECT``, open(2): the device is read straight into memory of this process. The page cache
+  is neither used nor changed. Dirty pages are written first, and then read back. ext4, XFS,
+  Btrfs, F2FS, FAT and NFS support it; an SMB share asks its server. This is the first choice.
+- Otherwise each stretch is evicted from the page cache before it is read
+  (``posix_fadvise(POSIX_FADV_DONTNEED)``), and again afterwards if it wasn't cached before.
+  Other programs find in the cache what they had there, after one wait for the disk at most. A
+  page that a program maps can't be evicted, and is taken for what the disk has.
 
-Neither reaches what lies below the kernel's page cache: ZFS has a cache of its own (and
-checksums of its own: there a scrub does the same), a controller and a drive may have one, and so
-has an NFS or SMB server. tmpfs has nothing but the cache. And a few file systems take O_DIRECT
-and read some files by way of the cache all the same: ext4 those that it encrypts, or whose data
-it has in its journal.
+Neither reaches below the kernel's page cache: ZFS has a cache of its own (and checksums of its
+own: its scrub does the same), a controller and a drive may have one, and an NFS or SMB server
+has. tmpfs is nothing but page cache. A few file systems accept O_DIRECT and read some files
+through the page cache all the same: ext4 those that it encrypts or journals the data of.
 """
 
 from __future__ import annotations
@@ -29,28 +27,25 @@ from typing import Final, Self
 
 from zipfs.errors import ChangedError
 from zipfs.library.filestate import FileState
+from zipfs.system.page_cache import CacheWindows, fill
 from zipfs.system.paths import open_path
-from zipfs.system.syscalls import READ_FILE, is_cached, pread, uncache
+from zipfs.system.syscalls import READ_FILE, uncache
 
 SPAN: Final = 4 << 20
-"""Bytes read at once: without the kernel's read-ahead, a disk has to be given enough to do."""
+"""Bytes read at once: direct reads have no read-ahead, so they have to be large."""
 _ALIGNED: Final = 4096
-"""What offsets, lengths and addresses of direct reads are multiples of; a disk's sector at least,
-which none has larger."""
-_PROBED: Final = 8
-"""How many spans the cache is told to forget ahead of need: further than the kernel reads ahead,
-so that what it brings in for us isn't forgotten again before we come to it."""
+"""Offsets, lengths and addresses of direct reads are multiples of this: a disk's largest sector."""
 
 _CHANGED: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.ESTALE, errno.EISDIR})
-"""open(2), of what isn't the file that it was: a link, a socket, another one on the server."""
+"""Errors of open(2) if something else is there: a link, a socket, another file on the server."""
 _DIRECT: Final[int] = getattr(os, "O_DIRECT", 0)
 
 
 class DiskFile:
-    """The file at *path*, absolute, which has to be in *state*.
+    """The file at *path*, absolute, which has to be in *state*; a context manager.
 
-    Raises :exc:`ChangedError` if it isn't (:exc:`FileNotFoundError` if there is nothing), and
-    :exc:`OSError` if it can't be opened. To be closed, or used as a context.
+    Raises :exc:`ChangedError` if it is in another one, :exc:`FileNotFoundError` if there is
+    none, and :exc:`OSError` if it can't be opened.
     """
 
     def __init__(self, path: bytes, state: FileState) -> None:
@@ -58,8 +53,7 @@ class DiskFile:
         self._state = state
         # At the start of a page, as O_DIRECT wants it.
         self._view = memoryview(mmap.mmap(-1, min(SPAN, max(_aligned(state.size), _ALIGNED))))
-        self._cached: dict[int, bool] = {}
-        """Which spans, by number, were in the page cache before we came near."""
+        self._windows = CacheWindows(state.size, SPAN, evict=True)
         self.is_direct = bool(_DIRECT)
         self._descriptor = -1
         try:
@@ -78,41 +72,34 @@ class DiskFile:
     def close(self) -> None:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
-            with contextlib.suppress(OSError):  # close(2): it is closed whatever it says
+            with contextlib.suppress(OSError):  # close(2): it is closed all the same
                 os.close(descriptor)
 
     def check(self) -> None:
-        """Raise :exc:`ChangedError` unless it is in its state still."""
+        """Raise :exc:`ChangedError` if its state has changed."""
         if FileState.of(os.fstat(self._descriptor)) != self._state:
             raise ChangedError
 
     def read(self, offset: int, length: int, *, again: bool = False) -> memoryview:
-        """*length* bytes at *offset*, a multiple of 4096; good until the next call.
+        """*length* bytes at *offset*, a multiple of 4096; valid until the next call.
 
-        All in one of the stretches of :data:`SPAN` bytes, and before the file's end; *again*: read
-        once already. Raises :exc:`OSError` if the disk doesn't give them, :exc:`ChangedError`
-        if the file has fewer.
+        All of them in one span of :data:`SPAN` bytes, and before the file's end. *again*: this
+        process has read them before. Raises :exc:`OSError` if the disk doesn't return them,
+        :exc:`ChangedError` if the file is shorter.
         """
-        if not self.is_direct:
-            self._forget(offset, length, again=again)
-        filled = 0
-        while filled < length:
-            want = length - filled
-            if self.is_direct:
-                want = _aligned(want)
+        if self.is_direct:
             try:
-                piece = self._view[filled : filled + want]
-                count = pread(self._descriptor, piece, offset + filled)
+                fill(self._descriptor, self._view[: _aligned(length)], offset, length)
+                return self._view[:length]
             except OSError as error:
-                if error.errno != errno.EINVAL or not self.is_direct:
+                if error.errno != errno.EINVAL:
                     raise
-                self._do_without()  # as it turns out only now
-                return self.read(offset, length, again=again)
-            if count == 0:
-                raise ChangedError  # shorter than it was
-            filled += count
-        if not self.is_direct and not self._cached.get(offset // SPAN):
+            self._reopen()  # some file systems refuse direct reads only here
+        self._windows.probe(self._descriptor, offset)
+        if again:
             uncache(self._descriptor, offset, length)
+        fill(self._descriptor, self._view[:length], offset, length)
+        self._windows.release(self._descriptor, offset, length)
         return self._view[:length]
 
     def _open(self) -> None:
@@ -122,7 +109,7 @@ class DiskFile:
                     self._descriptor = open_path(self._path, READ_FILE | _DIRECT)
                     return
                 except OSError as error:
-                    if error.errno != errno.EINVAL:  # open(2): what has no O_DIRECT says so
+                    if error.errno != errno.EINVAL:  # open(2): there is no O_DIRECT
                         raise
                 self.is_direct = False
             self._descriptor = open_path(self._path, READ_FILE)
@@ -135,24 +122,13 @@ class DiskFile:
                 raise ChangedError from None
             raise
 
-    def _do_without(self) -> None:
-        """Go on without O_DIRECT."""
+    def _reopen(self) -> None:
+        """Open the file again without O_DIRECT."""
         os.close(self._descriptor)
         self._descriptor = -1
         self.is_direct = False
         self._open()
         self.check()
-
-    def _forget(self, offset: int, length: int, *, again: bool) -> None:
-        first = offset // SPAN
-        for span in range(first, first + _PROBED):
-            start = span * SPAN
-            end = min(start + SPAN, self._state.size)
-            if span not in self._cached and start < end:
-                self._cached[span] = is_cached(self._descriptor, end - 1)
-                uncache(self._descriptor, start, end - start)
-        if again:
-            uncache(self._descriptor, offset, length)
 
 
 def _aligned(length: int) -> int:

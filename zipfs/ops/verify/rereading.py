@@ -1,8 +1,8 @@
-"""One file read again from its disk, and what is to be said of it.
+"""One file read again from its disk, and the verdict on it.
 
-What differs is read once more, at once: if it is right then, the disk isn't what is failing but
-memory, a cable or a controller, and the file is *unstable*. What the disk won't give is tried
-block by block, so that the damaged ones can be named.
+Blocks that differ are read a second time at once. If they are right then, the disk isn't what
+fails but memory, a cable or a controller, and the file is *unstable*. What the disk doesn't
+return is tried block by block, so that the damaged blocks can be named.
 """
 
 from __future__ import annotations
@@ -18,14 +18,11 @@ from zipfs.ops.verify.diskfile import SPAN, DiskFile
 from zipfs.ops.verify.verified import Kind
 
 _MOST_UNREAD: Final = 16
-"""Blocks of a file that are tried although the disk won't give them: each may take a minute."""
-
-After = Callable[[Comparison, int], None]
-"""Is told how far a comparison is, and how many bytes that took; may raise to break it off."""
+"""Unreadable blocks of a file after which its rest is skipped: each may take a minute."""
 
 
 class Verdict(NamedTuple):
-    """What is wrong with a file; see :class:`zipfs.ops.verify.verified.Finding`."""
+    """What is wrong with a file; see :class:`zipfs.ops.verify.verified.BadFile`."""
 
     kind: Kind
     crc32: int | None = None
@@ -35,16 +32,17 @@ class Verdict(NamedTuple):
 
 
 def reread(
-    path: bytes, state: FileState, known: Checksums, comparison: Comparison, after: After
+    path: bytes, state: FileState, known: Checksums, after: Callable[[int, int], None]
 ) -> Verdict | None:
-    """What is wrong with the file at *path*, absolute, that was *known* in *state*.
+    """What is wrong with the file at *path*, absolute, that has checksums *known* in *state*.
 
-    Carries on with *comparison*. Raises :exc:`FileNotFoundError`, :exc:`PermissionError` if there
-    is no such file or it may not be read, and :exc:`ChangedError` if it is in another state.
+    *after* is called after each read with the bytes done so far and the bytes of that read; it
+    may raise to give the file up. Raises :exc:`FileNotFoundError` or :exc:`PermissionError` if
+    there is no such file or it may not be read, and :exc:`ChangedError` if its state differs.
     """
     try:
         with DiskFile(path, state) as file:
-            error = _compare(file, state, comparison, after)
+            comparison, error = _compare(file, state, known, after)
             file.check()
             if comparison.matches:
                 return None
@@ -57,21 +55,31 @@ def reread(
         return Verdict("unreadable", error=_reason(failed))
 
 
-def _compare(file: DiskFile, state: FileState, comparison: Comparison, after: After) -> str:
-    """Feed *comparison* with all that is left; why some of it can't be read, if it can't."""
+def _compare(
+    file: DiskFile,
+    state: FileState,
+    known: Checksums,
+    after: Callable[[int, int], None] | None = None,
+) -> tuple[Comparison, str]:
+    """The whole file compared; and why some of it can't be read, if so.
+
+    Without *after* it has been read once already.
+    """
+    comparison = Comparison(state.size, known)
     reason = ""
     while not comparison.is_done:
         offset = comparison.offset
-        length = min(SPAN - offset % SPAN, state.size - offset)
+        length = min(SPAN, state.size - offset)
         try:
-            comparison.feed(file.read(offset, length))
+            comparison.feed(file.read(offset, length, again=after is None))
         except OSError as error:
             reason = _reason(error)
             _feed_by_blocks(file, comparison, offset + length)
         if len(comparison.unread) >= _MOST_UNREAD:
             comparison.skip(state.size - comparison.offset)
-        after(comparison, comparison.offset - offset)
-    return reason
+        if after:
+            after(comparison.offset, comparison.offset - offset)
+    return comparison, reason
 
 
 def _feed_by_blocks(file: DiskFile, comparison: Comparison, end: int) -> None:
@@ -81,7 +89,7 @@ def _feed_by_blocks(file: DiskFile, comparison: Comparison, end: int) -> None:
         try:
             data = file.read(offset, length)
         except OSError:
-            file.check()  # if it has gone altogether, that is what is to be said
+            file.check()  # that it has changed or gone matters more
             comparison.skip(length)
         else:
             comparison.feed(data)
@@ -94,32 +102,18 @@ def _judge(
         blocks = tuple(sorted({*comparison.unread, *comparison.bad}))
         return Verdict("unreadable", blocks=blocks, error=error)
     bad = [number for number in comparison.bad if not _is_right(file, state, comparison, number)]
-    if bad or (not comparison.bad and not _matches_now(file, state, known)):
-        # As it was at first: XXH3-128 of the whole is only known if it was read in one go.
+    if bad or (not comparison.bad and not _compare(file, state, known)[0].matches):
         return Verdict("damaged", comparison.crc32, comparison.digest, tuple(bad))
     return Verdict("unstable", comparison.crc32, comparison.digest, tuple(comparison.bad))
 
 
 def _is_right(file: DiskFile, state: FileState, comparison: Comparison, number: int) -> bool:
-    """Whether a block is right when it is read once more."""
+    """Whether a block is right when it is read a second time."""
     offset = number * BLOCK
     with contextlib.suppress(OSError):
         block = file.read(offset, min(BLOCK, state.size - offset), again=True)
         return comparison.is_right(number, block)
     return False
-
-
-def _matches_now(file: DiskFile, state: FileState, known: Checksums) -> bool:
-    """The same for all of the file."""
-    comparison = Comparison(state.size, known)
-    while not comparison.is_done:
-        offset = comparison.offset
-        length = min(SPAN - offset % SPAN, state.size - offset)
-        try:
-            comparison.feed(file.read(offset, length, again=True))
-        except OSError:
-            return False
-    return comparison.matches
 
 
 def _reason(error: OSError) -> str:

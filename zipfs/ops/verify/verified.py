@@ -1,14 +1,19 @@
-"""What `zipfs verify` remembers from one run to the next: how far it is, and what it has found.
+"""The state that `zipfs verify` keeps between runs: its position, and the bad files found.
 
-A JSON file beside the index, and no table in it: so verifying writes nothing into the index, and
-never has to wait for a mount that does, nor a mount for it. Losing the file costs time only.
+A JSON file beside the index and not a table in it, so that verifying never writes to the index,
+never waits for a mount that does, and no mount waits for it. Losing the file costs time only.
 
 - A *round* goes through all files that the index knows, in the order of their paths, in as many
-  runs as it takes. The next one begins when it has ended.
-- A *finding* stands until its file is in another state, or is found to be right: one that was
-  found in an earlier round, or run, is still true.
+  runs as it takes. The next round begins when it has ended.
+- A file is read whole, or the next run begins it again: nothing is kept of a file that was read
+  in part.
+- A *bad file* is listed until its state has changed, or a later read finds it right. One that was
+  found by an earlier run or round is still bad.
 
-Paths are bytes; in JSON, bytes that aren't UTF-8 are lone surrogates (PEP 383).
+In JSON paths are text, with a lone surrogate for each byte that isn't UTF-8 (PEP 383), checksums
+of 16 bytes are hexadecimal, and dates are ISO 8601 in UTC. A file of version 1, which had Unix
+times and the offset of a file read in part, is read and saved as version 2; that offset is
+dropped. A file that can't be decoded is taken for a missing one.
 """
 
 from __future__ import annotations
@@ -16,110 +21,126 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, PlainSerializer
 
 from zipfs.library.filestate import FileState
 from zipfs.system.syscalls import NO_LINK, leave_to_owner
 
 SUFFIX: Final = ".verify"
 """Behind the index's name."""
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 Kind = Literal["damaged", "unreadable", "unstable"]
-KINDS: Final[Mapping[str, Kind]] = {
-    "damaged": "damaged",
-    "unreadable": "unreadable",
-    "unstable": "unstable",
-}
+"""Other bytes; no bytes, as the disk returns none; other bytes at the first read only."""
 
-T = TypeVar("T")
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")
+
+
+def _path(value: object) -> bytes:
+    """A path, of JSON's text or as it is."""
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else _bytes(value)
+
+
+def _digest(value: object) -> bytes:
+    """A checksum, of hexadecimal digits or as it is."""
+    return bytes.fromhex(value) if isinstance(value, str) else _bytes(value)
+
+
+def _bytes(value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise ValueError("neither text nor bytes")  # pydantic reports no TypeError
+    return value
+
+
+Path = Annotated[bytes, BeforeValidator(_path), PlainSerializer(_text)]
+Digest = Annotated[bytes, BeforeValidator(_digest), PlainSerializer(bytes.hex)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
-    """A file that isn't what it was, in the state that it was in then."""
+class BadFile:
+    """A file whose bytes aren't those that were hashed, though its state is the same."""
 
-    path: bytes
+    path: Path
     """In the library."""
     kind: Kind
-    """Other bytes, none at all, or other bytes only at first."""
     state: FileState
     crc32: int
-    """What the index says that it was."""
-    digest: bytes
+    """The index's checksums, of the right bytes."""
+    digest: Digest
     found_crc32: int | None = None
-    """What it is now; None where not all of it could be read, or not in one go."""
-    found_digest: bytes | None = None
+    """Checksums of the bytes read; None where not all could be read."""
+    found_digest: Digest | None = None
     blocks: tuple[int, ...] = ()
-    """Which blocks it is, if they are known."""
+    """Numbers of the bad blocks; empty if the index has no checksums of blocks."""
     error: str = ""
     """Why it can't be read."""
-    seconds: int = 0
-    """When it was found, Unix time."""
-    archives: tuple[bytes, ...] = ()
+    found_at: AwareDatetime
+    archives: tuple[Path, ...] = ()
     """Paths of the archives that it is in, as far as they are known."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Partial:
-    """A file of which a part is done; see :class:`zipfs.ops.verify.comparing.Comparison`."""
-
-    path: bytes
-    state: FileState
-    digest: bytes
-    offset: int
-    crc32: int
-    bad: tuple[int, ...] = ()
-    unread: tuple[int, ...] = ()
 
 
 @dataclass(kw_only=True)
 class Round:
-    """How far a round is. Sizes are bytes, dates Unix times."""
+    """How far a round is. Sizes are bytes."""
 
-    began: int
-    position: bytes = b""
-    """All paths up to this one, itself included, are done."""
+    began: AwareDatetime
+    position: Path = b""
+    """All paths up to and including this one are done."""
+    given_up: Path = b""
+    """The file that the deadline of the last run broke off; the next one reads it to its end."""
     passed: int = 0
-    """Bytes of the files, verified or not, that are done."""
+    """Bytes of the files that are done, verified or not."""
     verified: int = 0
     """Files read, right or not."""
     size: int = 0
-    """And their bytes."""
+    """Their bytes."""
     changed: int = 0
-    """Files in another state than the index knows: a mount hashes them anew."""
+    """Files in another state than the index has: a mount hashes them anew."""
     gone: int = 0
-    """Files that aren't there any more."""
+    """Files that don't exist any more."""
     refused: int = 0
-    """Files that we may not read."""
+    """Files that this user may not read."""
     unhashed: int | None = None
-    """Files of games that the index doesn't know; None: not counted yet."""
-    ended: int | None = None
+    """Files of games that the index doesn't have; None: not counted yet."""
+    ended: AwareDatetime | None = None
     seconds: float = 0.0
-    """How long its runs took."""
+    """Duration of its runs."""
 
 
 @dataclass
 class Memory:
-    """All that is remembered. *library* is the one that it is about, path and inode."""
+    """The whole state. *library* is the path and inode of the library that it is about."""
 
     library: tuple[bytes, int]
     round: Round | None = None
     """The one that is under way."""
-    partial: Partial | None = None
     last: Round | None = None
     """The last one that has ended."""
-    findings: dict[bytes, Finding] = field(default_factory=dict)
-    """Those that stand, by path."""
+    bad_files: dict[bytes, BadFile] = field(default_factory=dict)
+    """By path."""
     replaces_another: bool = field(default=False, compare=False)
-    """Whether there is a memory in its file, of another library."""
+    """Whether its file holds the state of another library."""
+
+
+class _File(BaseModel):
+    """The JSON file."""
+
+    version: Literal[2]
+    library: tuple[Path, int]
+    round: Round | None
+    last: Round | None
+    bad_files: list[BadFile]
 
 
 def load(file: str, library: tuple[bytes, int]) -> Memory:
-    """What is remembered in *file* about *library*; nothing if that can't be made sense of.
+    """The state in *file* of verifying *library*; an empty one if it can't be decoded.
 
     Raises :exc:`OSError` if there is a file and it can't be read.
     """
@@ -129,24 +150,36 @@ def load(file: str, library: tuple[bytes, int]) -> Memory:
     except FileNotFoundError:
         return Memory(library)
     try:
-        memory = _decoded(json.loads(data))
+        values = json.loads(data)  # not pydantic's parser, which takes no lone surrogates
+        kept = _File.model_validate(_of_version_1(values) if values["version"] == 1 else values)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Memory(library)
-    return memory if memory.library == library else Memory(library, replaces_another=True)
+    if kept.library != library:
+        return Memory(library, replaces_another=True)
+    bad_files = {found.path: found for found in kept.bad_files}
+    return Memory(library, kept.round, kept.last, bad_files)
 
 
 def save(file: str, memory: Memory, *, durably: bool = False) -> None:
-    """Keep *memory* in *file*: all of it, or it stays as it is. Raises :exc:`OSError`.
+    """Replace *file* by *memory*, atomically. Raises :exc:`OSError`.
 
-    *durably*: it outlives a power cut from now on.
+    *durably*: it is on the disk when this returns.
     """
+    kept = _File.model_construct(
+        version=_VERSION,
+        library=memory.library,
+        round=memory.round,
+        last=memory.last,
+        bad_files=list(memory.bad_files.values()),
+    )
+    data = json.dumps(kept.model_dump(mode="json"), indent=1).encode()
     draft = f"{file}.new"
     # Paths are private. And what is a link there isn't followed: root may be who does this.
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_LINK, 0o600)
     leave_to_owner(descriptor, os.path.dirname(os.path.abspath(file)))
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(json.dumps(_encoded(memory), indent=1).encode())
+            stream.write(data)
             if durably:
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -159,9 +192,10 @@ def save(file: str, memory: Memory, *, durably: bool = False) -> None:
 
 @contextmanager
 def alone(file: str) -> Iterator[bool]:
-    """Whether nobody else verifies by the index whose memory is *file*, as long as this lasts.
+    """Whether this process holds the lock of *file*, as long as the context lasts.
 
-    By a file beside it, which stays: taking it away would let in two. Raises :exc:`OSError`.
+    The lock is a file beside it, which stays: if it were removed, two could hold it. Raises
+    :exc:`OSError`.
     """
     try:
         import fcntl  # noqa: PLC0415 - Windows has none
@@ -180,119 +214,11 @@ def alone(file: str) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "surrogateescape")
-
-
-def _path(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _encoded(memory: Memory) -> dict[str, Any]:
-    partial = memory.partial
-    return {
-        "version": _VERSION,
-        "library": _text(memory.library[0]),
-        "inode": memory.library[1],
-        "round": _round(memory.round),
-        "partial": partial
-        and {
-            "path": _text(partial.path),
-            "state": list(partial.state),
-            "digest": partial.digest.hex(),
-            "offset": partial.offset,
-            "crc32": partial.crc32,
-            "bad": list(partial.bad),
-            "unread": list(partial.unread),
-        },
-        "last": _round(memory.last),
-        "findings": [
-            {
-                "path": _text(finding.path),
-                "kind": finding.kind,
-                "state": list(finding.state),
-                "crc32": finding.crc32,
-                "digest": finding.digest.hex(),
-                "found_crc32": finding.found_crc32,
-                "found_digest": finding.found_digest and finding.found_digest.hex(),
-                "blocks": list(finding.blocks),
-                "error": finding.error,
-                "seconds": finding.seconds,
-                "archives": list(map(_text, finding.archives)),
-            }
-            for finding in memory.findings.values()
-        ],
-    }
-
-
-def _round(round_: Round | None) -> dict[str, Any] | None:
-    if round_ is None:
-        return None
-    return vars(round_) | {"position": _text(round_.position)}
-
-
-def _decoded(values: dict[str, Any]) -> Memory:
-    if values["version"] != _VERSION:
-        raise ValueError
-    findings = [_finding(finding) for finding in values["findings"]]
-    partial = values["partial"]
-    return Memory(
-        library=(_path(values["library"]), int(values["inode"])),
-        round=_round_of(values["round"]),
-        partial=partial
-        and Partial(
-            path=_path(partial["path"]),
-            state=_state(partial["state"]),
-            digest=bytes.fromhex(partial["digest"]),
-            offset=int(partial["offset"]),
-            crc32=int(partial["crc32"]),
-            bad=_numbers(partial["bad"]),
-            unread=_numbers(partial["unread"]),
-        ),
-        last=_round_of(values["last"]),
-        findings={finding.path: finding for finding in findings},
-    )
-
-
-def _finding(values: dict[str, Any]) -> Finding:
-    return Finding(
-        path=_path(values["path"]),
-        kind=KINDS[values["kind"]],
-        state=_state(values["state"]),
-        crc32=int(values["crc32"]),
-        digest=bytes.fromhex(values["digest"]),
-        found_crc32=_maybe(int, values["found_crc32"]),
-        found_digest=_maybe(bytes.fromhex, values["found_digest"]),
-        blocks=_numbers(values["blocks"]),
-        error=str(values["error"]),
-        seconds=int(values["seconds"]),
-        archives=tuple(map(_path, values["archives"])),
-    )
-
-
-def _round_of(values: dict[str, Any] | None) -> Round | None:
-    if values is None:
-        return None
-    numbers = {
-        name: int(values[name])
-        for name in ("began", "passed", "verified", "size", "changed", "gone", "refused")
-    }
-    return Round(
-        **numbers,
-        position=_path(values["position"]),
-        unhashed=_maybe(int, values["unhashed"]),
-        ended=_maybe(int, values["ended"]),
-        seconds=float(values["seconds"]),
-    )
-
-
-def _maybe(convert: Callable[[Any], T], value: Any) -> T | None:
-    return None if value is None else convert(value)
-
-
-def _state(values: list[int]) -> FileState:
-    return FileState(*map(int, values))
-
-
-def _numbers(values: list[int]) -> tuple[int, ...]:
-    return tuple(map(int, values))
+def _of_version_1(values: dict[str, Any]) -> dict[str, Any]:
+    """The same as version 2; pydantic takes Unix times for dates."""
+    bad_files = [
+        {("found_at" if name == "seconds" else name): value for name, value in found.items()}
+        for found in values["findings"]
+    ]
+    library = values["library"], values["inode"]
+    return values | {"version": _VERSION, "library": library, "bad_files": bad_files}

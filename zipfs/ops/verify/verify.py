@@ -1,24 +1,31 @@
-"""Reads everything again and compares it with the index: what ``zipfs verify`` does.
+"""Reads every hashed file again and compares it with the index: ``zipfs verify``.
 
 A file whose state (inode, size, mtime, ctime) is the one that it was hashed in, and whose bytes
-aren't those any more, has not been written: its disk, controller or memory has changed it.
+are others, has not been written: its disk, controller or memory has changed it.
 
-- Bytes are read from the disk, whatever the page cache has (:mod:`zipfs.ops.verify.diskfile`).
-- A file that is in another state, before or after it was read, is none of our business: whoever
-  changed it meant to, and a mount hashes it anew. So are files that are gone.
-- A file that differs is read once more, as far as it differs. If it is right then, the disk isn't
-  what is failing: *unstable*. One that the disk won't give is *unreadable*.
-- The index is only read. A record stays as it is where a file is damaged: it says what the bytes
-  have to be. Without it a mount would hash the damaged file, and hand it out as a new and valid
-  version. As it is, the mount hands it out under the checksum of the right bytes, and each program
-  that unpacks the archive says so. The remedy is a backup: a file that is put back is in another
-  state, and is hashed anew.
-- How far it is, and what it has found, is kept beside the index (:mod:`zipfs.ops.verify.verified`),
-  some seconds at most behind.
+- Bytes are read from the disk, not from the page cache (:mod:`zipfs.ops.verify.diskfile`).
+- A file whose state has changed, before or while it is read, is skipped: its writer meant to
+  change it, and a mount hashes it anew. So is a file that doesn't exist any more.
+- A file that differs is read a second time, where it differs. If it is right then, the disk isn't
+  what fails: it is *unstable*. One that the disk doesn't return is *unreadable*.
+- The index is only read. The record of a damaged file stays, as it says what the bytes have to
+  be. Without it a mount would hash the damaged file and serve it as a new and valid version. With
+  it, the mount serves it under the checksum of the right bytes, and each program that unpacks the
+  archive reports the error. The remedy is a backup: a restored file has another state, and is
+  hashed anew.
+- The position and the bad files are saved beside the index (:mod:`zipfs.ops.verify.verified`),
+  every few seconds.
 
-tmpfs and overlayfs tell nothing of what a program writes through a map after the first store
-(README): there such a file is taken for a damaged one, and rightly so, for a mount would give the
-same wrong bytes.
+A file is read whole: a run that is interrupted in the middle of one begins it again the next
+time. A deadline gives up the file that is being read, unless the last run gave up the same one:
+that is then read to its end, at the given rate, however long it takes. So a round ends whatever
+the deadline is. The limit: such a run exceeds its deadline by at most the time that this file
+takes (100 GiB at 50 MiB/s: 34 minutes), and the bytes that the run before has read of it are read
+twice.
+
+tmpfs and overlayfs don't change a file's times for what a program writes through a map after its
+first store (``zipfs help http``): there such a file is reported as damaged, rightly, as a mount
+would serve the same wrong bytes.
 
 Blocking, in the caller's thread.
 """
@@ -30,16 +37,17 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from datetime import UTC, datetime
+from typing import Final
 
 from zipfs.errors import ChangedError, DamageError, IndexFileError, LibraryError
 from zipfs.index.tables import Record, Store
 from zipfs.library.filestate import BLOCK, FileState
 from zipfs.ops.verify import verified
 from zipfs.ops.verify.belonging import Belonging
-from zipfs.ops.verify.comparing import Comparison, knows_blocks
 from zipfs.ops.verify.rereading import reread
-from zipfs.ops.verify.verified import Finding, Memory, Partial, Round
+from zipfs.ops.verify.verified import BadFile, Memory, Round
+from zipfs.sealing.offline import Progress
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.paths import lstat
 from zipfs.system.rates import Pace
@@ -49,41 +57,31 @@ log = logging.getLogger(__name__)
 
 _SAVE_SECONDS: Final = 2.0
 _SAVE_SHARE: Final = 20
-"""Saving takes at most one second in so many."""
+"""The share of its time that a run spends on saving: at most one part in this many."""
 _MOST_IN_A_ROW: Final = 100
-"""Files without a readable one between them: then it is the disk that isn't there."""
-_MOST_FINDINGS: Final = 10_000
-"""More than that, and no list of files is of help any more."""
-
-
-class Progress(Protocol):
-    """Who shows how far it is."""
-
-    def total(self, size: int) -> None:
-        """So many bytes are known altogether."""
-
-    def advance(self, size: int) -> None:
-        """So many more are done, or needn't be."""
+"""Unreadable files in a row that mean that the disk is gone."""
+_MOST_BAD: Final = 10_000
+"""Bad files beyond which a list of them is no help any more."""
 
 
 @dataclass
 class Run:
-    """What one run did."""
+    """What one run has done."""
 
     verified: int = 0
-    """Files that it read to their end, right or not."""
+    """Files read to their end, right or not."""
     size: int = 0
-    """Bytes that it read, those of other files included."""
+    """Bytes read, of other files too."""
     seconds: float = 0.0
     found: set[bytes] = field(default_factory=set)
-    """Paths of what it found."""
+    """Paths of the bad files that it found."""
 
 
 class Verifier:
     """Verifies the files of *sealer*'s library that *store*, its index, knows.
 
-    *memory* is kept in *file*. *pace* is told of each byte read, *deadline* is a time of
-    *clock* and of the pace's. *tell* hears of each finding at once.
+    *memory* is saved to *file*. *pace* limits the bytes read per second; *deadline* is a time of
+    *clock*, which is the pace's as well. *report* is called with each bad file at once.
     """
 
     def __init__(  # noqa: PLR0913 - each is a choice of its own
@@ -95,7 +93,7 @@ class Verifier:
         *,
         pace: Pace,
         progress: Progress,
-        tell: Callable[[Finding], None],
+        report: Callable[[BadFile], None],
         deadline: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -106,7 +104,7 @@ class Verifier:
         self._file = file
         self._pace = pace
         self._progress = progress
-        self._tell = tell
+        self._report = report
         self._deadline = deadline
         self._clock = clock
         self.known, self.known_size = store.totals()
@@ -116,20 +114,20 @@ class Verifier:
         self._seconds_before = 0.0
         self._save_took = 0.0
         self._saves = True
-        self._compared = False  # anything, with a file in the state that the index knows
+        self._compared = False
+        """Whether any byte of a file in the state of its record was compared."""
         self._row: list[bytes] = []
-        """Files that couldn't be read, one after the other."""
+        """Files that couldn't be read since the last that could."""
         self._before_row: Round | None = None
         self._root = self._root_now()
 
     # -- A run -----------------------------------------------------------------
 
     def run(self) -> bool:
-        """Begin a round, or carry on with the one under way; whether it has ended.
+        """Begin a round, or continue the one under way; False if the deadline came before its end.
 
-        It hasn't if the deadline came first. Raises :exc:`IndexFileError` or :exc:`LibraryError`
-        if there is nothing to compare (any more), and what
-        :class:`zipfs.index.tables.Store` raises.
+        Raises :exc:`IndexFileError` or :exc:`LibraryError` if there is nothing to compare (any
+        more), and what :class:`zipfs.index.tables.Store` raises.
         """
         if not self.known:
             raise IndexFileError(
@@ -138,26 +136,26 @@ class Verifier:
             )
         memory = self.memory
         if memory.round is None:
-            memory.round, memory.partial = Round(began=int(time.time())), None
+            memory.round = Round(began=datetime.now(UTC))
         round_ = memory.round
         self._seconds_before = round_.seconds
         self._progress.total(self.known_size)
-        self._progress.advance(round_.passed + (memory.partial.offset if memory.partial else 0))
+        self._progress.advance(round_.passed)
         refused = True
         try:
-            ended = self._go_on(round_)
-            self._forget_mended()
-            unhashed = self._look_through(count=ended) if ended or self.this_run.found else 0
+            ended = self._verify_all(round_)
+            self._drop_restored()
+            unhashed = self._find_archives(count=ended) if ended or self.this_run.found else 0
             if ended:
-                self._see_that_something_was_compared(round_)
+                self._require_compared(round_)
                 self._save()  # with its seconds
                 round_.unhashed = unhashed
-                round_.ended = int(time.time())
-                memory.last, memory.round, memory.partial = round_, None, None
+                round_.ended = datetime.now(UTC)
+                memory.last, memory.round = round_, None
             refused = False
         finally:
-            # However it ends, what was done is kept; but not that nothing could be compared:
-            # this may be another library's index, or its disk may be missing.
+            # Progress is saved however the run ends, unless nothing could be compared: this may
+            # be another library's index, or its disk may be missing.
             if self._may_save() or not (refused or memory.replaces_another):
                 self._save(durably=True)
         return ended
@@ -166,21 +164,23 @@ class Verifier:
         """Whether this run knows better than what is remembered."""
         return self._compared or (self.this_run.verified > 0 and not self.memory.replaces_another)
 
-    def _go_on(self, round_: Round) -> bool:
-        """Through all files that are left; whether all of them are done."""
+    def _verify_all(self, round_: Round) -> bool:
+        """Verify the files that are left of the round; False if the deadline came before."""
         position: bytes | None = round_.position
         while position is not None:
             records, position = self._store.files_after(position)
             for path, record in records:
-                if self._is_late():
+                insist = path == round_.given_up
+                if self._is_late() and not insist:
                     return False
                 try:
-                    self._verify(round_, path, record)
+                    self._verify(round_, path, record, None if insist else self._deadline)
                 except _LateError:
+                    round_.given_up = path
                     return False
                 round_.position = path
+                round_.given_up = b""
                 round_.passed += record[0].size
-                self.memory.partial = None
                 self._save_now_and_then()
             if position is not None:  # the last rows may have been damaged ones
                 round_.position = position
@@ -191,47 +191,43 @@ class Verifier:
 
     # -- A file ----------------------------------------------------------------
 
-    def _verify(self, round_: Round, path: bytes, record: Record) -> None:
+    def _verify(self, round_: Round, path: bytes, record: Record, deadline: float | None) -> None:
+        """Verify one file; raises :exc:`_LateError` at the *deadline*."""
         state, known = record
         if state.size > BLOCK:
             known = known._replace(blocks=self._store.blocks(known.digest) or b"")
-        comparison = Comparison(state.size, known)
-        partial = self.memory.partial
-        if (
-            partial
-            and (partial.path, partial.state, partial.digest) == (path, state, known.digest)
-            and knows_blocks(state.size, known)
-        ):
-            comparison = Comparison(
-                state.size,
-                known,
-                offset=partial.offset,
-                crc32=partial.crc32,
-                bad=partial.bad,
-                unread=partial.unread,
-            )
+        done = 0
 
-        def after(comparison: Comparison, count: int) -> None:
-            self._after(path, state, known.digest, comparison, count)
+        def after(offset: int, count: int) -> None:
+            nonlocal done
+            done = offset
+            self.this_run.size += count
+            self._progress.advance(count)
+            self._compared = True
+            self._save_now_and_then()  # the files before this one
+            self._pace.took(count, deadline)
+            if deadline is not None and done < state.size and self._is_late():
+                raise _LateError
 
+        bad_files = self.memory.bad_files
         try:
-            verdict = reread(self._library.absolute(path), state, known, comparison, after)
+            verdict = reread(self._library.absolute(path), state, known, after)
         except FileNotFoundError:
-            self._see_that_the_library_is_there()
+            self._require_library()
             round_.gone += 1
-            self.memory.findings.pop(path, None)
+            bad_files.pop(path, None)
         except ChangedError:
             round_.changed += 1
-            self.memory.findings.pop(path, None)
+            bad_files.pop(path, None)
         except PermissionError:
             round_.refused += 1
         else:
             if verdict is None:
-                self.memory.findings.pop(path, None)
+                bad_files.pop(path, None)
                 self._row.clear()
             else:
-                self._note(
-                    Finding(
+                self._add(
+                    BadFile(
                         path=path,
                         kind=verdict.kind,
                         state=state,
@@ -241,7 +237,7 @@ class Verifier:
                         found_digest=verdict.digest,
                         blocks=verdict.blocks,
                         error=verdict.error,
-                        seconds=int(time.time()),
+                        found_at=datetime.now(UTC),
                         archives=self._belonging.by_place(path),
                     )
                 )
@@ -249,57 +245,34 @@ class Verifier:
             round_.verified += 1
             round_.size += state.size
             self.this_run.verified += 1
-        self._progress.advance(state.size - comparison.offset)
+        self._progress.advance(state.size - done)
 
-    def _after(
-        self, path: bytes, state: FileState, digest: bytes, comparison: Comparison, count: int
-    ) -> None:
-        self.this_run.size += count
-        self._progress.advance(count)
-        self._compared = True
-        resumable = comparison.has_blocks and not comparison.is_done
-        if resumable:
-            self.memory.partial = Partial(
-                path=path,
-                state=state,
-                digest=digest,
-                offset=comparison.offset,
-                crc32=comparison.crc32,
-                bad=tuple(comparison.bad),
-                unread=tuple(comparison.unread),
-            )
-            self._save_now_and_then()
-        self._pace.took(count, self._deadline)
-        # What can't be carried on is read to its end: else it would never be.
-        if resumable and self._is_late():
-            raise _LateError
-
-    def _note(self, finding: Finding) -> None:
-        """*finding* is new, or known and still true."""
-        found = self.memory.findings
-        if finding.kind == "unreadable":
-            self._see_that_the_library_is_there()
+    def _add(self, bad_file: BadFile) -> None:
+        """*bad_file* is new, or was known and is still bad."""
+        bad_files = self.memory.bad_files
+        if bad_file.kind == "unreadable":
+            self._require_library()
             if not self._row and self.memory.round:
                 self._before_row = dataclasses.replace(self.memory.round)
-            self._row.append(finding.path)
+            self._row.append(bad_file.path)
         else:
             self._row.clear()
-        found[finding.path] = finding
-        self.this_run.found.add(finding.path)
-        self._tell(finding)
+        bad_files[bad_file.path] = bad_file
+        self.this_run.found.add(bad_file.path)
+        self._report(bad_file)
         self._saved_at = float("-inf")  # to be saved at once
         if len(self._row) >= _MOST_IN_A_ROW:
-            # Not their fault: they are to be read again, when the disk is there.
+            # The disk is gone: these files are read again when it is back.
             for path in self._row:
-                found.pop(path, None)
-            self.memory.round, self.memory.partial = self._before_row, None
+                bad_files.pop(path, None)
+            self.memory.round = self._before_row
             raise LibraryError(
                 f"{len(self._row)} files in a row can't be read, the last is"
-                f" {shown(finding.path)}: {finding.error}; is the library's disk still there?"
+                f" {shown(bad_file.path)}: {bad_file.error}; is the library's disk still there?"
             )
-        if len(found) > _MOST_FINDINGS:
+        if len(bad_files) > _MOST_BAD:
             raise DamageError(
-                f"more than {_MOST_FINDINGS} files are damaged: this disk, or this machine, can't"
+                f"more than {_MOST_BAD} files are damaged: this disk, or this machine, can't"
                 " be relied on; stopped there"
             )
 
@@ -314,17 +287,17 @@ class Verifier:
             ) from None
         return status.st_dev, status.st_ino
 
-    def _see_that_the_library_is_there(self) -> None:
+    def _require_library(self) -> None:
         if self._root_now() != self._root:
             raise LibraryError(
                 f"the library {shown(self._library.root)} is another folder than a moment ago;"
                 " was its disk unmounted?"
             )
 
-    def _see_that_something_was_compared(self, round_: Round) -> None:
+    def _require_compared(self, round_: Round) -> None:
         if round_.verified:
             return
-        self.memory.round = self.memory.partial = None
+        self.memory.round = None
         root = shown(self._library.root)
         if round_.refused:
             raise LibraryError(
@@ -341,32 +314,32 @@ class Verifier:
             " there is nothing to compare with; is this its index? `zipfs index` hashes them anew"
         )
 
-    def _forget_mended(self) -> None:
-        """Forget what was found of files that are gone, or in another state by now."""
-        for path, finding in list(self.memory.findings.items()):
+    def _drop_restored(self) -> None:
+        """Drop the bad files that don't exist any more, or whose state has changed."""
+        for path, bad_file in list(self.memory.bad_files.items()):
             try:
                 status = lstat(self._library.absolute(path))
             except (FileNotFoundError, NotADirectoryError):
-                del self.memory.findings[path]
+                del self.memory.bad_files[path]
             except OSError:
-                continue  # it's no better, then
+                continue  # it is no better, then
             else:
-                if FileState.of(status) != finding.state:
-                    del self.memory.findings[path]
+                if FileState.of(status) != bad_file.state:
+                    del self.memory.bad_files[path]
 
-    def _look_through(self, *, count: bool) -> int:
-        """Find out all archives that the findings are in; how many files aren't hashed yet."""
-        found = self.memory.findings
+    def _find_archives(self, *, count: bool) -> int:
+        """Set the archives of all bad files; the number of files not hashed yet, if to *count*."""
+        bad_files = self.memory.bad_files
 
         def known(paths: Sequence[bytes]) -> Collection[bytes]:
             return dict(self._store.files(paths))
 
-        archives, unhashed = self._belonging.look_through(found.keys(), known if count else None)
+        archives, unhashed = self._belonging.look_through(bad_files, known if count else None)
         for path, names in archives.items():
-            found[path] = dataclasses.replace(found[path], archives=names)
+            bad_files[path] = dataclasses.replace(bad_files[path], archives=names)
         return unhashed
 
-    # -- What is remembered ----------------------------------------------------
+    # -- Saving ----------------------------------------------------------------
 
     def _save_now_and_then(self) -> None:
         since = self._clock() - self._saved_at
@@ -384,7 +357,7 @@ class Verifier:
         except OSError as error:
             if self._saves:
                 log.warning(
-                    "can't keep in %s how far it is: %s; the next run begins where this one did",
+                    "can't save the position to %s: %s; the next run begins where this one did",
                     self._file,
                     error.strerror,
                 )
