@@ -180,7 +180,7 @@ async def _invalidate(paths: trio.MemoryReceiveChannel[bytes], operations: Opera
             operations.invalidate(path)
         except Exception:
             # H4: nothing unexpected ends the mount.
-            log.exception("unexpected error about a change of %s", shown(path))
+            log.exception("unexpected error about changes in the library")
 
 
 async def _save(catalog: Catalog) -> None:
