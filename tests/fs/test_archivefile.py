@@ -395,6 +395,7 @@ def test_two_threads_open_the_same_file(
 
 
 @pytest.mark.large
+@pytest.mark.timeout(600)
 def test_70_000_members(library: Path) -> None:
     """ZIP64 by their number; and each is found."""
     game = make_game(library, "g", {f"{n:05}": b"%05d" % n for n in range(70_000)})

@@ -210,9 +210,11 @@ class Resealer:
                 if game.outcome == last.outcome:  # and nobody else has brought another one
                     await self._look(game, state)
         except Exception as error:  # noqa: BLE001 - H4: nothing unexpected ends the mount
+            game.reseal = None  # a retry has a coroutine of its own
             self.failed(game.path, error)
         finally:
-            game.reseal = None
+            if game.reseal is state:
+                game.reseal = None
 
     async def _look(self, game: Game, state: Reseal) -> None:
         """Examine *game*, until its disk answers or somebody else has brought another outcome."""
