@@ -93,15 +93,17 @@ class Games:
         last = game.examination
         if last and last.started > examination.started:
             return game
-        left_out = examination.left_out
         if last and isinstance(last.outcome, Sealed) and last.outcome != examination.outcome:
             self._unpublish(game, last.outcome)  # which begins the gap
         examination = self._with_gap(examination)
         is_new = not last or last.outcome != examination.outcome
-        examination = dataclasses.replace(examination, left_out=())
         if game.reseal and last and last.fingerprint != examination.fingerprint:
             game.reseal.retry_at = -math.inf
-        game.examination = examination
+        # What is skipped is kept by Skipped, and nowhere else.
+        left_out = examination.left_out
+        game.examination = (
+            dataclasses.replace(examination, left_out=()) if left_out else examination
+        )
         if last:
             self.sums.add(last.outcome, -1)
         self.sums.add(examination.outcome)

@@ -98,7 +98,7 @@ class Skipped:
     def replace(self, owner: Owner, left_out: Iterable[LeftOut]) -> None:
         """*left_out* is all that *owner* skips now."""
         found = {path: reason for path, reason in left_out if reason != WENT_AWAY}
-        before = self._said.pop(owner, None)
+        before = self._said.pop(owner, None) if self._said else None
         if not (found or before):
             return
         digest = hash(frozenset(found.items()))
