@@ -20,8 +20,8 @@ PREFIX := /usr/local
 DESTDIR :=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system lint test readers desktop roots audit soak endure demo bench bench-scale fmt \
-	clean install uninstall
+.PHONY: help venv system lint check test readers desktop roots lowest audit soak endure demo \
+	bench bench-scale manual fmt clean install uninstall upgrade
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
@@ -46,6 +46,10 @@ test: ## system packages, .venv/, lint and all tests
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/pytest -n 3 --dist loadfile --ignore tests/desktop $(PYTEST_ARGS)
 
+# What daily work takes: no mount, no server, nothing of what has 65,535 members.
+check: lint ## lint, types, and the tests that need no mount: the loop of daily work
+	$(BIN)/pytest -n 3 --dist loadfile -q -m "not large" tests/unit tests/property tests/fs $(PYTEST_ARGS)
+
 readers: ## every reader of ZIPs x the corpus of hard folders, as a matrix (READERS_ARGS=)
 	@.ci/system-packages readers
 	@.ci/venv
@@ -62,6 +66,10 @@ roots: ## what CI runs, in fresh roots of Debian and Ubuntu (ROOTS=debian13 ROOT
 	@.ci/system-packages roots
 	@.ci/venv
 	@for root in $(ROOTS); do $(BIN)/python -m tests.roots $(ROOTS_ARGS) $$root $(ROOTS_TARGETS) || exit; done
+
+lowest: ## do the oldest versions that pyproject.toml names still do? (takes Python 3.11)
+	@.ci/system-packages test
+	@.ci/lowest $(PYTEST_ARGS)
 
 audit: ## is anything known against the packages that zipfs runs with?
 	@.ci/system-packages build
@@ -94,16 +102,24 @@ bench-scale: ## very many games, members and clients, and how cost grows (BENCH_
 	@.ci/venv bench
 	@$(BIN)/python -m bench.scale $(BENCH_ARGS)
 
-install: ## install zipfs, its systemd units and mount.zipfs below PREFIX=/usr/local (DESTDIR=)
-	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' .ci/install
+install: ## install zipfs, its man pages, systemd units and mount.zipfs below PREFIX=/usr/local (DESTDIR=)
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' systemd/install
 
 uninstall: ## take away what `make install` installed; configs and indexes stay
-	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' .ci/uninstall
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' systemd/uninstall
+
+manual: venv ## the tables of the manual that the code has, and the man pages
+	@$(BIN)/python -m tests.manual
 
 fmt: venv ## format, and fix what can be fixed by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+upgrade: ## renew the locks of all that is used from PyPI and npm, and run all tests
+	@.ci/system-packages upgrade
+	@.ci/upgrade
+	@$(MAKE) --no-print-directory test
+
 clean: ## remove .venv/ and all caches
-	rm -rf .venv .readers .desktop .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .lowest .readers .desktop .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -path ./.git -prune -o -name __pycache__ -type d -exec rm -rf {} +

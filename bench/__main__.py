@@ -19,19 +19,20 @@ from typing import Final
 
 from rich.console import Console
 
-from bench import BenchError, hang, hashing, readme
-from bench.busy import Busy
-from bench.case import Case, Measured, measure
-from bench.cases import Bench, cases
-from bench.first_byte import FirstByte
-from bench.load import CONNECTIONS, Clients
-from bench.plots import draw
+from bench import BenchError, readme
 from bench.process import find_program
-from bench.reach import judge
-from bench.report import tables
-from bench.results import Results
 from bench.session import Progress, Stop, ended, temporary_folder
-from bench.stand import HANG, Stand, stand, wait_until_sealed
+from bench.speed import hang, hashing
+from bench.speed.busy import Busy
+from bench.speed.case import Case, Measured, measure
+from bench.speed.cases import Bench, cases
+from bench.speed.first_byte import FirstByte
+from bench.speed.load import CONNECTIONS, Clients
+from bench.speed.plots import draw
+from bench.speed.reach import judge
+from bench.speed.report import tables
+from bench.speed.results import Results
+from bench.speed.stand import HANG, Stand, stand, wait_until_sealed
 from bench.synthetic import MIB, check_room
 
 ROUNDS: Final = 5
@@ -179,7 +180,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--publish",
         action="store_true",
-        help=f"put figures, plots and README's table into the repository ({PUBLISHED}/)",
+        help=f"put figures, plots and the documents' tables into the repository ({PUBLISHED}/)",
     )
     return parser.parse_args()
 

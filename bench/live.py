@@ -1,131 +1,21 @@
-"""A run of `make bench-scale`: its folder, its mounts, and what was found."""
+"""A running mount, as its log and /proc describe it."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from rich.status import Status
-
 from bench import BenchError
-from bench.growth import Series
-from bench.mount import Mount, mounted, wait_ready, zipfs_program
+from bench.mount import Mount, wait_ready
 from bench.session import Stop
+from bench.usage import CLOCK_TICKS, stat_fields
 
 SEAL_SECONDS: Final = 3600.0
 ANSWER_SECONDS: Final = 120.0
-CLIENTS: Final = 500
-FILES: Final = 10
 SEALED: Final = "everything is sealed"
-MIB: Final = 1 << 20
-
-
-@dataclass(kw_only=True, slots=True)
-class Row:
-    """A line of the table; *bar* is what it is to be, *met* whether it is."""
-
-    what: str
-    value: str
-    figure: float
-    bar: str = ""
-    met: bool | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sizes:
-    games: int
-    members: int
-    platform: int
-    clients: tuple[int, ...]
-    file_mib: tuple[int, ...]
-
-    def series(self, largest: int, smallest: int) -> list[int]:
-        """Powers of ten up to *largest*."""
-        found = []
-        while largest >= smallest:
-            found.append(largest)
-            largest //= 10
-        return found[::-1]
-
-
-FULL: Final = Sizes(
-    games=100_000,
-    members=100_000,
-    platform=20_000,
-    clients=(1, 5, 50, CLIENTS),
-    file_mib=(1, 16, 256, 4096),
-)
-QUICK: Final = Sizes(
-    games=10_000,
-    members=10_000,
-    platform=2_000,
-    clients=(1, 5, 50, CLIENTS),
-    file_mib=(1, 16, 256),
-)
-
-
-@dataclass(kw_only=True)
-class Scale:
-    """One run: where, with what, and what was found so far."""
-
-    folder: Path
-    sizes: Sizes
-    stop: Stop
-    status: Status
-    rows: list[Row] = field(default_factory=list)
-    growth: list[Series] = field(default_factory=list)
-
-    @property
-    def mountpoint(self) -> Path:
-        return self.folder / "www/mount"
-
-    def add(self, what: str, figure: float, unit: str, bar: float | None = None) -> None:
-        digits = 0 if figure >= 1000 else 1 if figure >= 10 else 3
-        limit = "" if bar is None else f"≤ {bar:g} {unit}".rstrip()
-        met = None if bar is None else figure <= bar
-        value = f"{figure:,.{digits}f} {unit}".rstrip()
-        self.rows.append(Row(what=what, value=value, figure=figure, bar=limit, met=met))
-
-    def measure(self, what: str, cost: str, unit: str) -> Series:
-        series = Series(what=what, cost=cost, unit=unit)
-        self.growth.append(series)
-        return series
-
-    # -- What is done over and over --------------------------------------------
-
-    def index_of(self, library: Path) -> Path:
-        return self.folder / f"{library.name}-index/index.sqlite3"
-
-    def hash(self, library: Path) -> tuple[float, int]:
-        """Seconds that `zipfs index` takes, and the bytes of the index."""
-        self.status.update(f"Hashing {library.name} …")
-        index = self.index_of(library)
-        started = time.monotonic()
-        self.stop.run(zipfs_program(), "index", "--index", str(index), str(library))
-        took = time.monotonic() - started
-        return took, sum(path.stat().st_size for path in index.parent.iterdir())
-
-    @contextlib.contextmanager
-    def mount(self, library: Path) -> Iterator[Live]:
-        self.status.update(f"Mounting {library.name} …")
-        log = self.folder / f"{library.name}.log"
-        with (
-            log.open("wb") as stderr,
-            mounted(
-                library,
-                self.mountpoint,
-                workdir=self.folder,
-                options=["--index", str(self.index_of(library))],
-                stderr=stderr,
-            ) as mount,
-        ):
-            yield Live(mount, log, self.stop)
 
 
 class Live:
@@ -162,9 +52,8 @@ class Live:
     @property
     def cpu(self) -> float:
         """Seconds that it has used of a processor; less noisy than time, where others work."""
-        stat = Path(f"/proc/{self._mount.process.pid}/stat").read_text()
-        ticks = stat.rpartition(")")[2].split()[11:13]
-        return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+        fields = stat_fields(self._mount.process.pid) or []
+        return sum(map(int, fields[11:13])) / CLOCK_TICKS
 
     def memory(self, kind: str = "VmRSS") -> float:
         """MiB of it, or at most so far (``VmHWM``)."""

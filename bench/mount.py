@@ -15,6 +15,7 @@ from typing import IO, Final
 
 from bench import BenchError
 from bench.process import start, stop
+from zipfs.system.mounts import mounts
 
 READY_SECONDS: Final = 30.0
 UNMOUNT_SECONDS: Final = 15.0
@@ -121,32 +122,31 @@ def wait_ready(
 
 def is_mounted(mountpoint: Path) -> bool:
     """Whether anything is mounted there, also if its process is dead (then no `stat` works)."""
-    return mountpoint.parent.resolve() / mountpoint.name in _mounts()
+    path = mountpoint.parent.resolve() / mountpoint.name
+    return any(Path(mount.path) == path for mount in mounts())
 
 
 def mounts_below(folder: Path) -> list[Path]:
     """What is mounted on *folder* or anywhere below it."""
     top = folder.resolve()
-    return [path for path in _mounts() if path.is_relative_to(top)]
+    return [path for mount in mounts() if (path := Path(mount.path)).is_relative_to(top)]
 
 
-def _mounts() -> Iterator[Path]:
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        # Blanks, backslashes and the like are octal there (proc(5)).
-        path = line.split(b" ")[4]
-        for escape in (b"\\040", b"\\011", b"\\012", b"\\134"):
-            path = path.replace(escape, bytes([int(escape[1:], 8)]))
-        yield Path(os.fsdecode(path))
-
-
-def unmount_by_force(mountpoint: Path) -> None:
-    """Take away what a process that is gone has left; does nothing if nothing is mounted."""
-    if not is_mounted(mountpoint):
-        return
+def unmount_lazily(mountpoint: Path) -> None:
+    """Unmount all that is mounted on *mountpoint*, in whatever state it is."""
     command = ["fusermount3", "-u", "-z", str(mountpoint)]
     if os.geteuid() == 0:  # works for any state of the mount
         command = ["umount", "--lazy", str(mountpoint)]
-    subprocess.run(command, check=False)
+    while is_mounted(mountpoint):
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            return
+
+
+def unmount_by_force(mountpoint: Path) -> None:
+    """The same for what a process that is gone has left, with a line that says so."""
+    if not is_mounted(mountpoint):
+        return
+    unmount_lazily(mountpoint)
     # Last, and its failure ignored: a terminal that is gone must not keep us from unmounting.
     with contextlib.suppress(OSError):
         print(f"{mountpoint} was still mounted: unmounted by force", file=sys.stderr)

@@ -1,4 +1,7 @@
-"""`python -m bench.readme`: put the table of bench/results/results.json into README.md."""
+"""`python -m bench.readme`: put the tables of bench/results/results.json into the documents.
+
+README.md has a short one, ``zipfs help figures`` all of it.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from bench import BenchError
-from bench.report import markdown
-from bench.results import Results
+from bench.speed.report import brief, markdown
+from bench.speed.results import Results
 
 ROOT: Final = Path(__file__).parents[1]
 README: Final = ROOT / "README.md"
+FIGURES: Final = ROOT / "zipfs/manual/figures.md"
 RESULTS: Final = ROOT / "bench/results/results.json"
 BEGIN: Final = "<!-- begin: made by `python -m bench.readme` from bench/results/ -->"
 END: Final = "<!-- end -->"
@@ -22,12 +26,13 @@ def replaced(text: str, table: str) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise BenchError(f"README.md lacks {BEGIN} or {END}")
+        raise BenchError(f"the document lacks {BEGIN} or {END}")
     return f"{before}{begin}\n{table}\n{end}{after}"
 
 
 def update(results: Results) -> None:
-    README.write_text(replaced(README.read_text(), markdown(results)))
+    for file, table in ((README, brief(results)), (FIGURES, markdown(results))):
+        file.write_text(replaced(file.read_text(), table))
 
 
 def main() -> int:

@@ -70,6 +70,22 @@ def peak_memory(leader: int | None) -> int:
     return total
 
 
+def stat_fields(pid: int | str) -> list[str] | None:
+    """The fields of proc_pid_stat(5) from 3 on; None if there is no such process any more."""
+    try:
+        # The name before them may hold anything.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def processes() -> Iterator[tuple[int, list[str]]]:
+    """All processes, and their :func:`stat_fields`."""
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        if fields := stat_fields(name):
+            yield int(name), fields
+
+
 def _session(leader: int | None) -> Iterator[tuple[int, list[str]]]:
     """The processes of a session, and what /proc/PID/stat says of each, from field 3 on.
 
@@ -77,14 +93,6 @@ def _session(leader: int | None) -> Iterator[tuple[int, list[str]]]:
     """
     if leader is None:
         return
-    for name in os.listdir("/proc"):
-        if not name.isdecimal():
-            continue
-        try:
-            # The name before it may hold anything.
-            fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        parent, session = int(fields[1]), int(fields[3])
-        if leader in (parent, session):
-            yield int(name), fields
+    for pid, fields in processes():
+        if str(leader) in (fields[1], fields[3]):  # its parent, its session
+            yield pid, fields

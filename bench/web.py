@@ -1,4 +1,4 @@
-"""Web servers as child processes, with the configurations that README.md recommends.
+"""Web servers as child processes, with the configurations that the manual recommends.
 
     with nginx(mountpoint, workdir=tmp_path) as server:
         urllib.request.urlopen(server.url_of("roms/doom/Freedoom.zip"))

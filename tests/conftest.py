@@ -15,11 +15,11 @@ from tests.support.mounting import (
     Mounts,
     fuse_missing,
     marked_processes,
-    poll,
     sweep,
     temporary_folder,
 )
 from tests.support.users import device_for_everybody, program_for_everybody
+from tests.support.waiting import poll
 
 _MOUNTS: pytest.StashKey[list[Mounts]] = pytest.StashKey()
 _WATCHDOG: pytest.StashKey[threading.Timer] = pytest.StashKey()

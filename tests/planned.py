@@ -9,7 +9,7 @@ import errno
 import io
 from collections.abc import Callable, Iterator, Sequence
 
-from zipfs.layout import Data, Layout
+from zipfs.archive.layout import Data, Layout
 
 Content = Callable[[Data], bytes]
 

@@ -11,7 +11,6 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 
 from tests.strictzip import (
@@ -31,11 +30,13 @@ from tests.strictzip import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class File:
-    """A member to be. *data* as a number stands for so many zeros, whose CRC-32 isn't computed."""
+    """A member to be. *data* as a number stands for so many zeros, or for data read elsewhere."""
 
     name: bytes
     data: bytes | int = b""
     mtime: int = 1_600_000_000
+    checksum: int = 0
+    """The CRC-32, if *data* is a number: it isn't computed then."""
 
     @property
     def size(self) -> int:
@@ -43,14 +44,14 @@ class File:
 
     @property
     def crc32(self) -> int:
-        return 0 if isinstance(self.data, int) else zlib.crc32(self.data)
+        return self.checksum if isinstance(self.data, int) else zlib.crc32(self.data)
 
 
 class Pieces:
     """An archive out of pieces, each bytes or a number of zeros; readable at any offset."""
 
     def __init__(self, pieces: Sequence[bytes | int]) -> None:
-        self._pieces = tuple(pieces)
+        self.pieces = tuple(pieces)
         lengths = [piece if isinstance(piece, int) else len(piece) for piece in pieces]
         self._starts = list(accumulate(lengths, initial=0))
         self.size = self._starts.pop()
@@ -60,7 +61,7 @@ class Pieces:
         found = []
         number = bisect_right(self._starts, offset) - 1
         while offset < end:
-            piece, start = self._pieces[number], self._starts[number]
+            piece, start = self.pieces[number], self._starts[number]
             if isinstance(piece, int):
                 part = bytes(max(0, min(start + piece, end) - offset))
             else:
@@ -77,7 +78,7 @@ class Pieces:
         """The offset of each byte that isn't one of the zeros."""
         return [
             start + n
-            for piece, start in zip(self._pieces, self._starts, strict=True)
+            for piece, start in zip(self.pieces, self._starts, strict=True)
             if isinstance(piece, bytes)
             for n in range(len(piece))
         ]
@@ -155,14 +156,28 @@ def _pack(kind: str, fields: Mapping[str, str], values: Change, changes: Change)
 
 
 def dos_date_time(mtime: int) -> tuple[int, int]:
-    """DOS date and time of *mtime*, by the standard library's calendar."""
-    first = datetime(1980, 1, 1, tzinfo=UTC)
-    last = datetime(2107, 12, 31, 23, 59, 58, tzinfo=UTC)
-    seconds = max(-(1 << 33), min(mtime, 1 << 33))  # both beyond DOS time, within datetime
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
-    moment = max(first, min(moment, last))
-    date = (moment.year - 1980) << 9 | moment.month << 5 | moment.day
-    return date, moment.hour << 11 | moment.minute << 5 | moment.second // 2
+    """DOS date and time of *mtime*, by arithmetic on days and not by a library's calendar."""
+    days, seconds = divmod(max(315532800, min(mtime, 4354819198)), 86400)
+    year, month, day = _civil(days)
+    date = (year - 1980) << 9 | month << 5 | day
+    return date, seconds // 3600 << 11 | seconds // 60 % 60 << 5 | seconds % 60 // 2
+
+
+def _civil(days: int) -> tuple[int, int, int]:
+    """Year, month and day of the Gregorian calendar, *days* after 1970-01-01.
+
+    Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms": years begin
+    in March, so that the leap day is the last of its year.
+    """
+    era, day_of_era = divmod(days + 719468, 146097)
+    year_of_era = (
+        day_of_era - day_of_era // 1460 + day_of_era // 36524 - day_of_era // 146096
+    ) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    month_from_march = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * month_from_march + 2) // 5 + 1
+    month = month_from_march + 3 if month_from_march < 10 else month_from_march - 9
+    return year_of_era + era * 400 + (month <= 2), month, day
 
 
 def timestamp(mtime: int) -> bytes:

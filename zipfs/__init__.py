@@ -1,13 +1,13 @@
 """zipfs shows every multi-file game of a library as one virtual, seekable .zip file.
 
-README.md tells how to use it; each module's docstring tells the theory of its part.
+``zipfs help`` is the manual, DESIGN.md the contract; each module's docstring tells the theory of
+its part.
 What is named here can be used from other programs, on any platform.
 """
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # which would take any name for one of ours
-    from zipfs.archivefile import ArchiveFile, ChangedError
     from zipfs.errors import (
         ConfigError,
         IndexFileError,
@@ -16,20 +16,21 @@ if TYPE_CHECKING:  # which would take any name for one of ours
         NotSealedError,
         ZipfsError,
     )
-    from zipfs.opening import open_archive
+    from zipfs.sealing.archivefile import ArchiveFile, ChangedError
+    from zipfs.sealing.open_archive import open_archive
 
     __version__: str
 else:
     _PLACES = {
-        "ArchiveFile": "archivefile",
-        "ChangedError": "archivefile",
+        "ArchiveFile": "sealing.archivefile",
+        "ChangedError": "sealing.archivefile",
         "ConfigError": "errors",
         "IndexFileError": "errors",
         "LayoutError": "errors",
         "LibraryError": "errors",
         "NotSealedError": "errors",
         "ZipfsError": "errors",
-        "open_archive": "opening",
+        "open_archive": "sealing.open_archive",
     }
 
     def __getattr__(name: str) -> object:

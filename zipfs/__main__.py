@@ -1,5 +1,5 @@
 """``python -m zipfs`` is ``zipfs``."""
 
-from zipfs.cli import main
+from zipfs.cli.cli import main
 
 main()

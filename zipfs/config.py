@@ -23,10 +23,10 @@ from pydantic import (
 )
 
 from zipfs.errors import ConfigError
-from zipfs.filestate import MIN_SETTLE
-from zipfs.globs import check_placeholders, check_relative, encode, platform_names
-from zipfs.ownership import Ownership, number_of, umask_of
-from zipfs.parts import CATEGORIES, category_named
+from zipfs.library.filestate import MIN_SETTLE
+from zipfs.library.rules.categories import CATEGORIES, category_named
+from zipfs.library.rules.globs import check_placeholders, check_relative, encode, platform_names
+from zipfs.system.ownership import Ownership, number_of, umask_of
 
 Watch = Literal["auto", "events", "poll"]
 Trust = Literal["state", "mtime"]

@@ -1,17 +1,21 @@
-"""What can go wrong, as the domain sees it, and the exit status of each.
+"""The errors of zipfs, and the exit status of each.
 
-Every exception here carries one sentence that names the thing and the remedy;
-the command line prints it as it is, without a traceback. ``EXIT_CODES`` is the
-table that README documents.
+The message of a :exc:`ZipfsError` is one sentence with the thing and the remedy; the command line
+prints it as it is, without a traceback. ``EXIT_CODES`` is the table that
+the manual documents (``zipfs help exit-statuses``).
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
+
+Level: TypeAlias = Literal["ok", "note", "warning", "problem"]
+"""Severity of a finding. ``note``: it works, with a consequence to know. ``warning``: something
+works badly, or not for every user. ``problem``: something that was asked for doesn't work."""
 
 
 class ZipfsError(Exception):
-    """Base of all errors that a user can mend; ``str()`` is the line to print."""
+    """Base of all errors that a user can fix; ``str()`` is the line to print."""
 
     exit_code: ClassVar[int] = 1
 
@@ -22,8 +26,14 @@ class ConfigError(ZipfsError):
     exit_code = 2
 
 
+class TopicError(ZipfsError):
+    """The manual has no such topic, or nothing of what was searched for."""
+
+    exit_code = 2
+
+
 class LibraryError(ZipfsError):
-    """The library, or the game asked for, isn't there or can't be read."""
+    """The library, or the game asked for, doesn't exist or can't be read."""
 
     exit_code = 3
 
@@ -41,7 +51,7 @@ class FuseError(ZipfsError):
 
 
 class IndexFileError(ZipfsError):
-    """The index can't be created or opened where it was asked for."""
+    """The index can't be created or opened at its path."""
 
     exit_code = 6
 
@@ -53,19 +63,19 @@ class LayoutError(ZipfsError):
 
 
 class NotSealedError(ZipfsError):
-    """The game changes while it is looked at; there is no archive of it yet."""
+    """The game is changing; there is no archive of it yet."""
 
     exit_code = 8
 
 
 class ProblemsFoundError(ZipfsError):
-    """`zipfs doctor` found what keeps something from working."""
+    """`zipfs doctor` found a problem."""
 
     exit_code = 9
 
 
 class OutputError(ZipfsError):
-    """Standard output takes nothing more: its disk is full, or it was closed."""
+    """Standard output can't be written: its disk is full, or it was closed."""
 
 
 class UnansweredError(Exception):
@@ -73,32 +83,32 @@ class UnansweredError(Exception):
 
 
 class DamageError(ZipfsError):
-    """Files aren't what they were when they were hashed, and nobody has written them."""
+    """Files have other bytes than when they were hashed, and nobody has written them."""
 
     exit_code = 10
 
 
 class ChangedError(Exception):
-    """A file is not, or no longer, in the state it was expected in.
+    """A file isn't, or isn't any more, in the expected state.
 
-    Nobody's mistake, so no :exc:`ZipfsError`: a reader of the old version gets
-    ``EIO``, and the file is looked at anew.
+    Not a user's error, so no :exc:`ZipfsError`: a reader of the old version gets ``EIO``, and
+    the game is examined again.
     """
 
 
 class StaleError(Exception):
-    """A node stands for a version that its path doesn't have any more."""
+    """A node is of a version that its path doesn't have any more."""
 
 
 INTERRUPTED = 130
-"""Exit status after Ctrl-C in a command that can be carried on later (128 + SIGINT)."""
+"""Exit status after Ctrl-C in a command that can be continued later (128 + SIGINT)."""
 
 EXIT_CODES: dict[int, str] = {
     0: "done; for `mount`: unmounted after a signal or `zipfs unmount`",
     ZipfsError.exit_code: (
         "an unexpected error; the log has its traceback. Or the output can't be written"
     ),
-    ConfigError.exit_code: "wrong usage, an unknown option or config key, a bad value",
+    ConfigError.exit_code: "wrong usage, an unknown option, topic or config key, a bad value",
     LibraryError.exit_code: "no such library or game, or it can't be read",
     MountpointError.exit_code: "mount point missing, not empty, in use, or not mounted",
     FuseError.exit_code: "FUSE is missing, or the system forbids this mount",

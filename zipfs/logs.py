@@ -1,11 +1,11 @@
-"""Where the log goes: lines on a terminal, entries with fields in the journal, or syslog(3).
+"""The log: lines on a terminal, entries with fields in the journal, or syslog(3).
 
-An entry of the journal has, besides what systemd.journal-fields(7) lists,
+An entry of the journal has, besides the fields of systemd.journal-fields(7),
 
-- ``MESSAGE_ID``: the same for all messages of a kind, whatever they are about, so that
-  ``journalctl MESSAGE_ID=...`` finds each of them;
-- ``ZIPFS_MESSAGE``: that kind, with ``%s`` in place of what it is about;
-- ``ZIPFS_ARG_1``, ``ZIPFS_ARG_2``, ...: those, paths for the most part;
+- ``ZIPFS_MESSAGE``: the message without its arguments, with ``%s`` in place of each;
+- ``MESSAGE_ID``: an id made of that, so that ``journalctl MESSAGE_ID=...`` finds all messages of
+  a kind;
+- ``ZIPFS_ARG_1``, ``ZIPFS_ARG_2``, ...: the arguments, paths for the most part;
 - ``ZIPFS_MOUNTPOINT``, once it is known.
 """
 
@@ -15,7 +15,9 @@ import logging
 import logging.handlers
 import os
 import sys
+import threading
 import uuid
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final
 
@@ -42,7 +44,7 @@ _PRIORITIES: Final = {
 
 
 def message_id(message: str) -> str:
-    """The id of all messages of the kind *message*, in which ``%s`` stands for the rest."""
+    """The id of *message*, without its arguments."""
     return uuid.uuid5(_NAMESPACE, message).hex
 
 
@@ -51,14 +53,14 @@ class JournalHandler(logging.Handler):
 
     def __init__(self, socket: str = _SOCKET) -> None:
         super().__init__()
-        # Named with each entry: a journal that was restarted is another socket.
+        # Unconnected, as a journal that was restarted has another socket.
         self._transport = JournaldTransport(socket, connected=False)
         self.mountpoint: str | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._transport.send(self._fields(record))
-        except Exception:  # noqa: BLE001 - logging's own way with what fails in a handler
+        except Exception:  # noqa: BLE001 - as all handlers of logging do
             self.handleError(record)
 
     def close(self) -> None:
@@ -83,12 +85,12 @@ class JournalHandler(logging.Handler):
 
 
 def _printable(text: str) -> str:
-    """*text* in UTF-8 whatever names are in it, and never taken for a line of its own."""
+    """*text* with what isn't UTF-8 escaped, as names may have it."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def to_stderr(level: str) -> None:
-    """Log to stderr from *level* on; with fields, if that is the journal."""
+    """Log to stderr from *level* up; with fields, if stderr is the journal."""
     handler = _journal() if check_journal_stream() else None
     if handler:
         _log_to(handler, level, "%(message)s")
@@ -97,7 +99,7 @@ def to_stderr(level: str) -> None:
 
 
 def to_system(level: str) -> None:
-    """Log to the journal, or else to syslog; what has neither logs nothing."""
+    """Log to the journal, or else to syslog, or else nowhere."""
     if handler := _journal():
         _log_to(handler, level, "%(message)s")
     elif os.path.exists(_SYSLOG):
@@ -110,7 +112,7 @@ def to_system(level: str) -> None:
 
 
 def _journal() -> JournalHandler | None:
-    """The journal, if there is one, and we may talk to it."""
+    """A handler for the journal; None if there is none, or no permission."""
     if not os.path.exists(_SOCKET):
         return None
     try:
@@ -120,7 +122,7 @@ def _journal() -> JournalHandler | None:
 
 
 def about(mountpoint: str) -> None:
-    """All that follows is about the mount on *mountpoint*."""
+    """Add the mount point to all entries from now on."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, JournalHandler):
             handler.mountpoint = mountpoint
@@ -134,6 +136,32 @@ def _log_to(handler: logging.Handler, level: str, text: str) -> None:
         other.close()
     root.addHandler(handler)
     root.setLevel(level.upper())
-    # What these say below warning concerns only their authors.
+    # Their messages below warning are for their authors.
     for name in ("pyfuse3", "trio"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+REMEMBERED = 10_000
+"""Messages that a :class:`Once` remembers; the oldest is forgotten first."""
+
+
+class Once:
+    """A logger that logs each distinct message once."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._logged: OrderedDict[tuple[str, bytes], None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def warning(self, message: str, *arguments: object, of: bytes = b"") -> None:
+        """Log the message, unless it was logged before with the same *of*."""
+        text = message % arguments
+        key = (text, of)
+        with self._lock:
+            if key in self._logged:
+                self._logged.move_to_end(key)
+                return
+            self._logged[key] = None
+            if len(self._logged) > REMEMBERED:
+                self._logged.popitem(last=False)
+        self._logger.warning(message, *arguments)

@@ -9,8 +9,8 @@ from typing import Final
 
 from bench.peers.fusefs import mounted_by
 from bench.process import find_program
-from bench.results import About
 from bench.session import Stop
+from bench.speed.results import About
 
 # bindfs runs one thread unless told otherwise; nginx asks from two workers and their threads.
 OPTIONS: Final = ("-f", "--multithreaded", "-o", "ro")

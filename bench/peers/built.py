@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from bench.results import About
 from bench.session import Stop
+from bench.speed.results import About
 from bench.usage import Usage, peak_memory
 
 

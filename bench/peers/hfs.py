@@ -10,8 +10,8 @@ from typing import Final
 
 from bench import BenchError
 from bench.process import find_program
-from bench.results import About
 from bench.session import Stop
+from bench.speed.results import About
 from bench.web import ADDRESS, Server, serving
 
 # Where .ci/hfs installs it.

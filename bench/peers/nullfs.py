@@ -12,8 +12,8 @@ from typing import Final
 
 from bench.peers.fusefs import mounted_by
 from bench.process import find_program
-from bench.results import About
 from bench.session import Stop
+from bench.speed.results import About
 
 SOURCE: Final = Path(__file__).with_suffix(".c")
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import BenchError
-from bench.results import About
+from bench.speed.results import About
 from bench.web import ADDRESS, Server, serving
 
 NEEDED: Final = ("zipstream-ng", "uvicorn", "uvloop", "httptools", "starlette")

@@ -1,4 +1,4 @@
-"""A mount in the home folder of a desktop's user, as ES-DE's section in the README has it."""
+"""A mount in the home folder of a desktop's user, as the manual has it for ES-DE."""
 
 from __future__ import annotations
 

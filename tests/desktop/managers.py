@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.desktop.session import ZONE, Desktop, Row
-from tests.support.mounting import SECONDS, poll
+from tests.support.waiting import SECONDS, poll
 
 _THUNAR: Final = """\
 <?xml version="1.0" encoding="UTF-8"?>

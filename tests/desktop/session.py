@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import IO, Final
 
 from bench.process import start
-from tests.support.mounting import as_user, environment, poll, processes_with
+from tests.support.mounting import as_user, environment, processes_with
 from tests.support.users import NOBODY
+from tests.support.waiting import poll
 
 _SCREEN: Final = (Path(__file__).parent / "screen.py").read_text()
 _PYTHON: Final = "/usr/bin/python3"

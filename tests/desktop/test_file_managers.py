@@ -15,7 +15,8 @@ from tests.desktop import shelf
 from tests.desktop.managers import MANAGERS, Manager, answer
 from tests.desktop.session import Desktop
 from tests.support.libraries import content, expected, make_file, make_game, sha256, tree
-from tests.support.mounting import Mounted, poll, temporary_folder
+from tests.support.mounting import Mounted, temporary_folder
+from tests.support.waiting import poll
 
 EACH = pytest.mark.parametrize("manager", MANAGERS, ids=lambda manager: manager.program)
 ARCHIVE = f"{shelf.GAME}.zip"

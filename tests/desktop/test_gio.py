@@ -14,7 +14,7 @@ import pytest
 from tests.desktop import shelf
 from tests.desktop.session import Desktop
 from tests.support.libraries import tree
-from tests.support.mounting import poll
+from tests.support.waiting import poll
 
 ARCHIVE = f"{shelf.GAME}.zip"
 

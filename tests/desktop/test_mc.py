@@ -12,7 +12,7 @@ import pytest
 from tests.desktop import shelf
 from tests.desktop.session import ZONE, Desktop
 from tests.support.libraries import sha256, tree
-from tests.support.mounting import poll
+from tests.support.waiting import poll
 
 ARCHIVE = f"{shelf.GAME}.zip"
 _BETWEEN = "\N{BOX DRAWINGS LIGHT VERTICAL}"

@@ -11,7 +11,8 @@ from typing import Final
 
 from bench.web import Server, caddy, nginx
 from tests.e2e.expected import Expected
-from tests.support.mounting import Mounted, Mounts, poll, temporary_folder
+from tests.support.mounting import Mounted, Mounts, temporary_folder
+from tests.support.waiting import poll
 
 SERVERS: Final = {"nginx": nginx, "caddy": caddy}
 

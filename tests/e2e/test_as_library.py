@@ -22,11 +22,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 import zipfs
+from tests.support.documents import block
 from tests.support.libraries import content, expected, make_game
-from tests.support.mounting import poll
-from tests.support.waiting import SECONDS
+from tests.support.waiting import SECONDS, poll
 
-README = Path(__file__).parents[2] / "README.md"
 FILES = {"a.bin": content(2_500_000, 1), "music/b.bin": content(100_000, 2), "c": b"c"}
 Get = Callable[..., tuple[int, dict[str, str], bytes]]
 """Path-less: headers as keywords, ``_`` for ``-``; gives status, headers and body."""
@@ -34,7 +33,7 @@ Get = Callable[..., tuple[int, dict[str, str], bytes]]
 
 @pytest.fixture
 def game(library: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The one that the example in the README is about."""
+    """The one that the example in the manual is about."""
     game = make_game(library, "games/Drascula", FILES)
     monkeypatch.chdir(library)
     return game
@@ -43,11 +42,8 @@ def game(library: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def flask_app(game: Path) -> Flask:
     """The example itself."""
-    section = README.read_text().partition("## As a library")[2]
-    example = re.search(r"```python\n(.*?)```", section, re.DOTALL)
-    assert example
     names: dict[str, Any] = {"__name__": "example"}
-    exec(example[1], names)  # noqa: S102 - our own
+    exec(block("library-use"), names)  # noqa: S102 - our own
     app = names["app"]
     assert isinstance(app, Flask)
     return app

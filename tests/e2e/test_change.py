@@ -13,7 +13,8 @@ from tests.e2e import curl, readers
 from tests.e2e.expected import Expected
 from tests.e2e.site import SERVERS, Serve
 from tests.support.libraries import MTIME, content, make_file, make_game
-from tests.support.mounting import Mounts, poll
+from tests.support.mounting import Mounts
+from tests.support.waiting import poll
 
 GAME: Final = "roms/ps2/Game"
 # Much more than all buffers between the mount and the reader of a pipe hold.

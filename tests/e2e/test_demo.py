@@ -13,8 +13,7 @@ from bench import games
 from tests.e2e import curl
 from tests.e2e.expected import Expected, sha256_of
 from tests.e2e.programs import environment, run, running
-from tests.support.mounting import poll
-from tests.support.waiting import SECONDS
+from tests.support.waiting import SECONDS, poll
 
 GAME: Final = games.FOLDERS[0].game
 ROOT: Final = Path(__file__).parents[2]

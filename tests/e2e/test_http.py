@@ -13,7 +13,8 @@ from tests.e2e.curl import QUIET, get, get_range, head
 from tests.e2e.games import make_mixed
 from tests.e2e.programs import ARIA2C, WGET, Argument, run, running
 from tests.e2e.site import Site, site_of
-from tests.support.mounting import poll, run_zipfs
+from tests.support.mounting import run_zipfs
+from tests.support.waiting import poll
 
 SLOW = ("--limit-rate", "1M")
 

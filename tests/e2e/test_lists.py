@@ -13,7 +13,8 @@ from tests.e2e.programs import run
 from tests.e2e.site import SERVERS, Serve
 from tests.support.libraries import content, make_game
 from tests.support.lists import Wanted, expected_of, text_of, write_list
-from tests.support.mounting import Mounts, poll, run_zipfs
+from tests.support.mounting import Mounts, run_zipfs
+from tests.support.waiting import poll
 
 MEMBERS: list[Wanted] = [
     ("Final Fantasy IX/disc 1.chd", "roms/psx/Final Fantasy IX (Disc 1-2)/disc 1.chd"),

@@ -1,4 +1,4 @@
-"""Containers, as far as they are mount namespaces: README's "In containers" without an engine."""
+"""Containers, as far as they are mount namespaces: the manual's "docker" without an engine."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from bench.mount import zipfs_program
+from bench.mount import unmount_lazily, zipfs_program
 from bench.web import Server
 from tests.e2e.curl import get, head
 from tests.e2e.expected import Expected
 from tests.e2e.front.servers import nginx
 from tests.e2e.site import reload
-from tests.support import readme
+from tests.support import documents
 from tests.support.libraries import content, make_game
-from tests.support.mounting import Mounted, Mounts, poll, unmount_lazily
+from tests.support.mounting import Mounted, Mounts
 from tests.support.users import needs_root
+from tests.support.waiting import poll
 
 GAME: Final = "roms/x/Game"
 # What an engine does with a volume: it is bound into a new namespace with that propagation.
@@ -32,7 +33,7 @@ pytestmark = needs_root
 
 
 def _compose() -> dict[str, Any]:
-    found = yaml.safe_load(readme.block("In containers", "services:"))
+    found = yaml.safe_load(documents.block("docker", "services:"))
     assert isinstance(found, dict)
     return found
 
@@ -72,9 +73,9 @@ def www(place: Path) -> Iterator[Path]:
     """A folder of the "host" that mounts propagate from and to."""
     folder = place / "www"
     (folder / "games").mkdir(parents=True)
-    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    script = documents.block("docker", "mount --bind").replace("/srv/www", str(folder))
     try:
-        subprocess.run(["mount", "--make-rshared", folder], check=True)
+        subprocess.run(["sh", "-eu", "-c", script], check=True)
         yield folder
     finally:
         unmount_lazily(folder)
@@ -95,9 +96,7 @@ def _namespace(process: subprocess.Popen[bytes]) -> str:
 
 
 def _nginx(www: Path, place: Path, propagation: str) -> Any:
-    site = readme.replaced(
-        readme.block("Serve it", "sendfile on;"), {"/srv/www/games": f"{www}/games"}
-    )
+    site = documents.replaced(documents.block("serving#nginx"), {"/srv/www/games": f"{www}/games"})
     return nginx(site, "listen 8080;", workdir=place, within=_within(propagation))
 
 

@@ -14,8 +14,8 @@ from tests.e2e.expected import Expected, sha256_of
 from tests.e2e.programs import ARIA2C, WGET, run, running
 from tests.e2e.site import SERVERS, Serve, reload
 from tests.support.libraries import content, make_game
-from tests.support.mounting import Mounts, poll
-from tests.support.waiting import SECONDS
+from tests.support.mounting import Mounts
+from tests.support.waiting import SECONDS, poll
 
 GAME: Final = "roms/ps2/Game"
 # Much more than all buffers between the mount and the reader of a pipe hold.

@@ -13,7 +13,8 @@ from tests.e2e import curl
 from tests.e2e.expected import Expected
 from tests.e2e.site import SERVERS, Serve
 from tests.support.libraries import content, make_game
-from tests.support.mounting import Mounted, Mounts, poll
+from tests.support.mounting import Mounted, Mounts
+from tests.support.waiting import poll
 
 HUGE: Final = 20 << 30
 

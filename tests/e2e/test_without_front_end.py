@@ -1,4 +1,4 @@
-"""README's sections for people who have no front end, followed as they stand there."""
+"""The manual for people who have no front end, followed as it stands there."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from tests.e2e.expected import Expected
 from tests.e2e.front.servers import caddy, nginx
 from tests.e2e.games import MIXED, make_mixed
 from tests.e2e.programs import environment, run, running
-from tests.support import readme
+from tests.support import documents
 from tests.support.libraries import content, make_file, make_game
-from tests.support.mounting import Mounted, Mounts, poll
-from tests.support.waiting import SECONDS
+from tests.support.mounting import Mounted, Mounts
+from tests.support.waiting import SECONDS, poll
 
 ROOT: Final = Path(__file__).parents[2]
-NGINX: Final = "With nothing but nginx"
-FRONT_ENDS: Final = "With ES-DE or Batocera"
+NGINX: Final = "serving#a-page-to-click-through-with-nothing-but-nginx"
+ES_DE: Final = "front-ends#es-de"
+BATOCERA: Final = "front-ends#batocera"
 
 
 # ---------------------------------------------------------------- With nothing but nginx
@@ -48,15 +49,15 @@ def mounted(library: Path, mount: Mounts) -> Mounted:
     make_mixed(library)
     make_game(library, "roms/nes/50% off?", {"a": b"a", "b": b"b"})
     make_file(library / "roms/nes/single #1.nes", content(40_000))
-    mounted = mount(library, *readme.mount_options(NGINX, "/srv/games"))
+    mounted = mount(library, *documents.mount_options(NGINX, "/srv/games"))
     mounted.wait_sealed(2)
     return mounted
 
 
-@pytest.fixture
-def site(mounted: Mounted, place: Path) -> Iterator[Server]:
+@pytest.fixture(params=["serving#nginx", "README#serve-it"])
+def site(request: pytest.FixtureRequest, mounted: Mounted, place: Path) -> Iterator[Server]:
     paths = {"/srv/www/games": str(mounted.path)}
-    text = readme.replaced(readme.block("Serve it", "sendfile on;"), paths)
+    text = documents.replaced(documents.block(request.param, "sendfile on;"), paths)
     with nginx(text, "listen 8080;", workdir=place) as server:
         yield server
 
@@ -98,7 +99,7 @@ def test_a_download_resumes(mounted: Mounted, site: Server, place: Path) -> None
 
 def test_caddy(mounted: Mounted, place: Path) -> None:
     paths = {"/srv/www/games": str(mounted.path)}
-    text = readme.replaced(readme.block("Serve it", "file_server browse"), paths)
+    text = documents.replaced(documents.block("serving#caddy"), paths)
     with caddy(text, "games.example.org", workdir=place) as server:
         body = get(server.url_of(f"{MIXED}.zip")).body
         assert body == Expected(mounted.library / MIXED)[:]
@@ -108,7 +109,7 @@ def test_caddy(mounted: Mounted, place: Path) -> None:
 
 
 def test_es_de(fuse: None, no_process_left: None, place: Path) -> None:
-    """What README says to type, by a shell, in a home folder."""
+    """What the manual says to type, by a shell, in a home folder."""
     home = place / "home"
     roms = home / "ROMs"
     files = {"1.chd": content(9), "2.chd": b"2", "Final Fantasy VII.m3u": b"1.chd\n2.chd\n"}
@@ -120,7 +121,7 @@ def test_es_de(fuse: None, no_process_left: None, place: Path) -> None:
     path = os.pathsep.join((str(Path(zipfs_program()).parent), os.environ["PATH"]))
     env = environment(HOME=str(home), PATH=path, PYTHONPATH=str(ROOT), PYTHONWARNINGS="default")
     said = place / "said"
-    begin = readme.block(FRONT_ENDS, "~/ROMs ~/ROMs-as-zip")
+    begin = documents.block(ES_DE, "~/ROMs ~/ROMs-as-zip")
     with (
         said.open("wb") as output,
         running("sh", "-c", begin, stdout=output, stderr=output, env=env) as shell,
@@ -142,20 +143,13 @@ def test_es_de(fuse: None, no_process_left: None, place: Path) -> None:
         }  # fmt: skip
         stick = place / "stick"
         run("cp", "-r", "--no-preserve=mode", home / "ROMs-as-zip/psx", stick)
-        (unpack,) = [line for line in _sentences() if line.startswith("unzip -d")]
-        run(*shlex.split(unpack), cwd=stick)
+        run(*shlex.split(documents.block(ES_DE, "unzip -d")), cwd=stick)
         assert readers.files_of(stick / game.name) == readers.files_of(game)
-        end = readme.block(FRONT_ENDS, "zipfs unmount")
+        end = documents.block(ES_DE, "zipfs unmount")
         run("sh", "-c", end, env=env)
         assert shell.wait(SECONDS) == 0
     for word in ("Traceback", "Warning", "ERROR"):
         assert word not in said.read_text()
-
-
-def _sentences() -> list[str]:
-    """What stands between backquotes in the section, on one line each."""
-    text = readme.section(FRONT_ENDS)
-    return [" ".join(piece.split()) for piece in text.split("`")[1::2]]
 
 
 def test_batocera(library: Path, mount: Mounts) -> None:
@@ -166,7 +160,7 @@ def test_batocera(library: Path, mount: Mounts) -> None:
     make_file(library / "psx/gamelist.xml", b"<gameList/>")
     make_file(library / "psx/_info.txt", b"info")
     make_file(library / "mame/roms/x.bin", b"x")
-    mounted = mount(library, *readme.mount_options(FRONT_ENDS, "/mnt/batocera/roms"))
+    mounted = mount(library, *documents.mount_options(BATOCERA, "/mnt/batocera/roms"))
     mounted.wait_sealed(2)
     assert sorted(os.listdir(mounted.path / "psx")) == [
         "Game.zip", "_info.txt", "gamelist.xml", "images", "manuals", "videos",

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import threading
 
-from zipfs.hashing import serve
+from zipfs.index.hash_process import serve
 
 NAME = "zipfs-hasher"
 
 
 class ThreadChild:
-    """Instead of :class:`zipfs.worker.Process`."""
+    """Instead of :class:`zipfs.index.hash_client.Process`."""
 
     def __init__(self) -> None:
         theirs, self.requests = os.pipe2(os.O_CLOEXEC)

@@ -17,9 +17,9 @@ from typing import Final
 import pytest
 import trio
 
-from tests.support.waiting import SECONDS
-from zipfs.filestate import FileState
-from zipfs.sources import SourceFile
+from tests.support.waiting import SECONDS, poll
+from zipfs.library.filestate import FileState
+from zipfs.library.scan import SourceFile
 
 NOBODY: Final = 65534
 """A user who owns nothing here."""
@@ -44,6 +44,20 @@ class FakeTime:
 
     def monotonic(self) -> float:
         return (time.monotonic() if self.frozen is None else self.frozen) + self.ahead
+
+
+class Progress:
+    """What a progress bar would show, in bytes."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.done = 0
+
+    def total(self, size: int) -> None:
+        self.size = size
+
+    def advance(self, size: int) -> None:
+        self.done += size
 
 
 @contextmanager
@@ -117,10 +131,7 @@ async def until(condition: Callable[[], object], seconds: float = SECONDS) -> No
 
 def wait_for(condition: Callable[[], object], seconds: float = SECONDS) -> None:
     """The same where no loop runs."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    poll("a condition", condition, seconds)
 
 
 def cached_pages(path: Path) -> list[bool]:

@@ -12,12 +12,12 @@ import pytest
 
 from tests.support.acls import set_list
 from tests.support.libraries import make_file, make_game
-from zipfs import acl
-from zipfs.filestate import FileState
-from zipfs.library import Library
-from zipfs.paths import entries, lstat
-from zipfs.selection import Selection
-from zipfs.sources import Entry
+from zipfs.library.filestate import FileState
+from zipfs.library.library import Library
+from zipfs.library.rules.general import Selection
+from zipfs.library.scan import Entry
+from zipfs.system import permissions
+from zipfs.system.paths import entries, lstat
 
 LISTS: dict[str, tuple[dict[str, Any], int]] = {
     "the mask is somebody else's": ({"users": {33: 4}, "group": 0}, 0o600),
@@ -94,5 +94,5 @@ def test_where_there_are_no_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "file").touch()
     (tmp_path / "file").chmod(0o640)
     monkeypatch.delattr(os, "getxattr")
-    assert not acl.may_mislead((tmp_path / "file").stat())
+    assert not permissions.may_mislead((tmp_path / "file").stat())
     assert lstat(bytes(tmp_path / "file")) == (tmp_path / "file").stat()

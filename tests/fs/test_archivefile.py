@@ -23,15 +23,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import zipfs
-from tests.fs.lab import open_below, root_only, unprivileged
+from tests.fs.lab import Progress, open_below, root_only, unprivileged
 from tests.strictzip import read_archive
 from tests.support.libraries import content, expected, make_file, make_game, tree
 from tests.support.waiting import SECONDS
-from zipfs import archivefile, filehasher, offline, reading
-from zipfs.archivefile import KEPT_OPEN
 from zipfs.errors import ChangedError as AnyChangedError
-from zipfs.filestate import BLOCK, MIN_SETTLE
-from zipfs.index import Index
+from zipfs.index import hash_file
+from zipfs.index.index import Index
+from zipfs.library import files as reading
+from zipfs.library.filestate import BLOCK, MIN_SETTLE
+from zipfs.sealing import archivefile, offline
+from zipfs.sealing.archivefile import KEPT_OPEN
 
 FILES: dict[str, bytes | int] = {
     "a.bin": content(3 * BLOCK + 77, 1),
@@ -392,6 +394,8 @@ def test_two_threads_open_the_same_file(
         assert len(open_below(game)) == 1
 
 
+@pytest.mark.large
+@pytest.mark.timeout(600)
 def test_70_000_members(library: Path) -> None:
     """ZIP64 by their number; and each is found."""
     game = make_game(library, "g", {f"{n:05}": b"%05d" % n for n in range(70_000)})
@@ -584,7 +588,7 @@ def test_what_the_system_refuses(
     def refused(path: bytes, *rest: object) -> object:
         if path.endswith(b"/2"):
             raise PermissionError(errno.EACCES, "Permission denied")
-        return filehasher.hash_file(path, *rest)  # type: ignore[arg-type]
+        return hash_file.hash_file(path, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(offline, "hash_file", refused)
     with opened(game) as archive:
@@ -609,7 +613,7 @@ def test_a_game_that_never_holds_still(library: Path, monkeypatch: pytest.Monkey
 
     def changing(path: bytes, *rest: object) -> object:
         make_file(path, os.urandom(1), mtime=int.from_bytes(os.urandom(3)))
-        return filehasher.hash_file(path, *rest)  # type: ignore[arg-type]
+        return hash_file.hash_file(path, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(offline, "hash_file", changing)
     with pytest.raises(zipfs.NotSealedError, match="keeps changing"):
@@ -641,26 +645,12 @@ def test_links_and_devices(library: Path, game: Path, caplog: pytest.LogCaptureF
 # -- In a library, and with an index ---------------------------------------------------------
 
 
-class Count:
-    """A progress."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self.done = 0
-
-    def total(self, size: int) -> None:
-        self.size = size
-
-    def advance(self, size: int) -> None:
-        self.done += size
-
-
 SIZE = sum(len(data) for data in FILES.values() if isinstance(data, bytes))
 
 
 def hashed(folder: Path, **options: object) -> int:
     """How many bytes have to be hashed to open it."""
-    count = Count()
+    count = Progress()
     opened(folder, progress=count, **options).close()
     assert count.size == count.done
     return count.done

@@ -16,87 +16,24 @@ import pytest
 import trio
 import trio.testing
 
-from tests.fs.conftest import SETTLE
+from tests.fs.conftest import SETTLE, Tree
 from tests.fs.lab import FakeTime, open_below, until
 from tests.support.libraries import content, expected, make_file, make_game
 from tests.support.waiting import SECONDS
-from zipfs import filehasher
-from zipfs import games as games_module
-from zipfs import kept as kept_module
-from zipfs.catalog import Catalog
+from zipfs.catalog import game as game_module
+from zipfs.catalog import games as games_module
+from zipfs.catalog.nodes import Archive, File, Folder
+from zipfs.catalog.tree import Catalog
 from zipfs.errors import StaleError
-from zipfs.filehasher import FileHasher
-from zipfs.filestate import BLOCK
-from zipfs.games import Game
-from zipfs.index import Index
-from zipfs.library import Library
-from zipfs.nodes import Archive, File, Folder, Node
-from zipfs.outcomes import Examination, Sealed, Version
-from zipfs.pool import Limits
-from zipfs.romm import Rules
-from zipfs.sealing import Sealer
-
-
-class Tree:
-    """A catalog, asked by paths."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self.catalog = catalog
-        self.games = catalog._games
-
-    async def find(self, path: str) -> Node:
-        node: Node = await self.catalog.root()
-        for name in path.split("/"):
-            assert isinstance(node, Folder)
-            node = await self.catalog.lookup(node, os.fsencode(name))
-        return node
-
-    async def archive(self, path: str) -> Archive:
-        node = await self.find(path)
-        assert isinstance(node, Archive)
-        return node
-
-    async def folder(self, path: str) -> Folder:
-        node = await self.find(path) if path else await self.catalog.root()
-        assert isinstance(node, Folder)
-        return node
-
-    async def is_there(self, path: str) -> bool:
-        try:
-            await self.find(path)
-        except FileNotFoundError:
-            return False
-        return True
-
-    async def names(self, path: str) -> list[str]:
-        nodes = await self.catalog.children(await self.folder(path))
-        return [os.fsdecode(name) for name, _ in nodes]
-
-    async def sealed(self, path: str) -> Archive:
-        """The archive at *path*, which is being sealed, and isn't asked for meanwhile."""
-        await until(lambda: self.games.by_archive(os.fsencode(path)))
-        return await self.archive(path)
-
-    def was_looked_at(self, path: str) -> bool:
-        """Whether the game at *path* was, after it was doubted."""
-        game = self.game(path)
-        last = game and game.examination
-        return bool(game and last and last.started >= game.doubted)
-
-    def game(self, path: str) -> Game | None:
-        return self.games.get(os.fsencode(path))
-
-
-@pytest.fixture
-def tree(sealer: Sealer) -> Tree:
-    return Tree(Catalog(sealer, Limits(64, 8)))
-
-
-@pytest.fixture
-async def running(tree: Tree, nursery: trio.Nursery) -> Tree:
-    """The same with its work in the background."""
-    nursery.start_soon(tree.catalog.run)
-    return tree
+from zipfs.index import hash_file
+from zipfs.index.hash_file import FileHasher
+from zipfs.index.index import Index
+from zipfs.library.filestate import BLOCK
+from zipfs.library.library import Library
+from zipfs.library.rules.romm import Rules
+from zipfs.sealing.outcomes import Examination, Sealed, Version
+from zipfs.sealing.sealer import Sealer
+from zipfs.system.process import Limits
 
 
 class Looks:
@@ -134,13 +71,6 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     monkeypatch.setattr(FileHasher, "__init__", counted)
     return counts
-
-
-@pytest.fixture
-def stale(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was found out is taken as it is for no time at all."""
-    monkeypatch.setattr(kept_module, "FRESH", 0.0)
-    monkeypatch.setattr(kept_module, "_SHARE", 0.0)
 
 
 async def a_moment() -> None:
@@ -308,7 +238,7 @@ async def test_the_file_system_that_the_library_is_on(library: Path, tree: Tree)
 async def test_what_was_looked_at_a_moment_ago_is_taken_as_it_is(
     library: Path, running: Tree, looks: Looks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept_module, "FRESH", 3600.0)
+    monkeypatch.setattr(game_module, "FRESH", 3600.0)
     make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     node = await running.sealed("roms/game.zip")
     await running.catalog.open(node)  # what isn't open has no version at hand
@@ -318,8 +248,8 @@ async def test_what_was_looked_at_a_moment_ago_is_taken_as_it_is(
         assert await running.names("roms") == ["game.zip"]
         await running.catalog.open(node)
     assert looks.total == before
-    monkeypatch.setattr(kept_module, "FRESH", 0.0)
-    monkeypatch.setattr(kept_module, "_SHARE", 0.0)
+    monkeypatch.setattr(game_module, "FRESH", 0.0)
+    monkeypatch.setattr(game_module, "_SHARE", 0.0)
     await running.archive("roms/game.zip")
     await running.names("roms")
     await running.catalog.open(node)
@@ -331,7 +261,7 @@ async def test_many_clients_are_one_look(
 ) -> None:
     make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     await running.sealed("roms/game.zip")
-    monkeypatch.setattr(kept_module, "FRESH", 3600.0)
+    monkeypatch.setattr(game_module, "FRESH", 3600.0)
     game = running.game("roms/game")
     assert game
     game.doubted = time.monotonic()
@@ -393,7 +323,7 @@ async def test_a_look_that_began_before_the_doubt_is_no_answer(
 ) -> None:
     game = make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     node = await running.sealed("roms/game.zip")
-    monkeypatch.setattr(kept_module, "FRESH", 3600.0)
+    monkeypatch.setattr(game_module, "FRESH", 3600.0)
     examine = sealer.examine
     looked, go_on = threading.Event(), threading.Event()
 
@@ -422,7 +352,7 @@ async def test_a_look_that_began_before_the_doubt_is_no_answer(
 async def test_everything_is_sealed_is_said_once(
     library: Path, running: Tree, caplog: pytest.LogCaptureFixture, stale: None
 ) -> None:
-    caplog.set_level(logging.INFO, logger="zipfs.games")
+    caplog.set_level(logging.INFO, logger="zipfs.catalog.games")
 
     def said() -> list[str]:
         return [line for line in caplog.messages if line.startswith("everything is sealed")]
@@ -661,7 +591,7 @@ async def test_a_file_that_is_refused_is_left_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Its bits say that it can be read, its server doesn't agree."""
-    open_it = filehasher.open_path
+    open_it = hash_file.open_path
     attempts = []
 
     def refused(path: bytes, flags: int) -> int:
@@ -670,7 +600,7 @@ async def test_a_file_that_is_refused_is_left_out(
             raise PermissionError(errno.EACCES, "Permission denied")
         return open_it(path, flags)
 
-    monkeypatch.setattr(filehasher, "open_path", refused)
+    monkeypatch.setattr(hash_file, "open_path", refused)
     make_game(library, "roms/game", {"1": b"1", "2": b"2", "refused": b"3"})
     node = await running.sealed("roms/game.zip")
     assert (await running.catalog.open(node)).sealed.count == 2
@@ -689,14 +619,14 @@ async def test_many_files_that_fail_are_few_looks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A look takes as long as the game is large; one for each file of a dead disk has no end."""
-    open_it = filehasher.open_path
+    open_it = hash_file.open_path
 
     def failing(path: bytes, flags: int) -> int:
         if path.endswith(b".bad"):
             raise OSError(errno.EACCES if refused else errno.EIO, "no")
         return open_it(path, flags)
 
-    monkeypatch.setattr(filehasher, "open_path", failing)
+    monkeypatch.setattr(hash_file, "open_path", failing)
     files = {f"{number}.bad": b"x" for number in range(200)}
     make_game(library, "roms/game", files | {"good": b"x" * 10, "fine": b"x" * 5})
     running.catalog.rescan()
@@ -809,7 +739,7 @@ async def test_other_rules_hold_for_each_game(
     hanging: bool,
 ) -> None:
     """Also for those looked at a moment ago, and if finding out about them took too long."""
-    monkeypatch.setattr(kept_module, "FRESH", 3600.0)
+    monkeypatch.setattr(game_module, "FRESH", 3600.0)
     make_game(library, "roms/psx/one", {"1": b"1", "2": b"2", "3.nfo": b"3"})
     make_game(library, "roms/psx/two", {"1": b"1", "2": b"2"})
     make_game(library, "roms/ps2/game", {"1": b"1", "2": b"2"})

@@ -20,9 +20,10 @@ import trio
 
 from tests.fs.lab import NOBODY, root_only, unprivileged, until
 from tests.support.waiting import SECONDS
-from zipfs import control, mountpoint, runtime, statusclient
 from zipfs.errors import MountpointError
-from zipfs.mountpoint import Mount
+from zipfs.mount import runtime, status_client, status_server
+from zipfs.system import mounts
+from zipfs.system.mounts import Mount
 
 PATH: Final = "/srv/www/games"
 DOCUMENT: Final = json.dumps({"document": 1, "text": "x" * 1000}).encode()
@@ -33,8 +34,8 @@ NAME: Final = "0-999.sock"
 def mounted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mount as far as mountinfo says, and alive if asked."""
     mount = Mount("0:999", PATH, "fuse.zipfs", frozenset({"rw", f"user_id={os.geteuid()}"}))
-    monkeypatch.setattr(mountpoint, "mounted_at", lambda path: mount if path == PATH else None)
-    monkeypatch.setattr(mountpoint, "is_dead", lambda path: False)
+    monkeypatch.setattr(mounts, "mounted_at", lambda path: mount if path == PATH else None)
+    monkeypatch.setattr(mounts, "is_dead", lambda path: False)
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def connected(folder: Path) -> Iterator[socket.socket]:
 
 
 async def ask(folder: Path) -> dict[str, object]:
-    return await trio.to_thread.run_sync(statusclient.ask, PATH, environment(folder))
+    return await trio.to_thread.run_sync(status_client.ask, PATH, environment(folder))
 
 
 async def refused(folder: Path) -> str:
@@ -78,14 +79,14 @@ async def refused(folder: Path) -> str:
 
 
 async def test_whoever_connects_is_told(folder: Path, nursery: trio.Nursery) -> None:
-    await nursery.start(control.run, tell, PATH, environment(folder))
+    await nursery.start(status_server.run, tell, PATH, environment(folder))
     assert await ask(folder) == json.loads(DOCUMENT)
     assert await ask(folder) == json.loads(DOCUMENT)
 
 
 async def test_the_socket_comes_and_goes(folder: Path) -> None:
     async with trio.open_nursery() as nursery:
-        await nursery.start(control.run, tell, PATH, environment(folder))
+        await nursery.start(status_server.run, tell, PATH, environment(folder))
         assert os.listdir(folder) == [NAME]
         mode = os.stat(folder / NAME).st_mode
         assert stat.S_ISSOCK(mode)
@@ -97,7 +98,7 @@ async def test_the_socket_comes_and_goes(folder: Path) -> None:
 @root_only
 async def test_without_systemd_it_is_private(folder: Path, nursery: trio.Nursery) -> None:
     system = Path(runtime.SYSTEM)
-    await nursery.start(control.run, tell, PATH, {})
+    await nursery.start(status_server.run, tell, PATH, {})
     assert stat.S_IMODE(os.stat(system / NAME).st_mode) == 0o600
     # systemd makes the folders of units in there, and their users have to get at them.
     assert stat.S_IMODE(os.stat(system).st_mode) == 0o755
@@ -110,7 +111,7 @@ async def test_a_users_own_folder(folder: Path) -> None:
     with unprivileged():
         async with trio.open_nursery() as nursery:
             environment = {"XDG_RUNTIME_DIR": str(folder)}
-            await nursery.start(control.run, tell, PATH, environment)
+            await nursery.start(status_server.run, tell, PATH, environment)
             assert stat.S_IMODE(os.stat(folder / "zipfs").st_mode) == 0o700
             assert stat.S_IMODE(os.stat(folder / "zipfs" / NAME).st_mode) == 0o600
             nursery.cancel_scope.cancel()
@@ -120,10 +121,10 @@ async def test_a_users_own_folder(folder: Path) -> None:
 async def test_no_folder_is_no_harm(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with unprivileged():
-        await control.run(tell, PATH, {})  # ends
-        await control.run(tell, PATH, {"XDG_RUNTIME_DIR": "relative"})
+        await status_server.run(tell, PATH, {})  # ends
+        await status_server.run(tell, PATH, {"XDG_RUNTIME_DIR": "relative"})
     assert caplog.messages == []
-    await control.run(tell, PATH, environment(folder / "not/there"))
+    await status_server.run(tell, PATH, environment(folder / "not/there"))
     (said,) = caplog.messages
     why = f"no socket in {folder}/not/there: No such file or directory"
     assert said == f"`zipfs status` will get no answer: {why}"
@@ -142,7 +143,7 @@ async def test_an_unsafe_folder_is_refused(
     else:
         given = place / "link"
         os.symlink(folder, given)
-    await control.run(tell, PATH, environment(given))
+    await status_server.run(tell, PATH, environment(given))
     assert os.listdir(folder) == []
     assert len(caplog.messages) == (how != "link")
 
@@ -151,7 +152,7 @@ async def test_one_that_was_left_behind_is_replaced(folder: Path, nursery: trio.
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(f"{folder}/{NAME}")
     assert "no socket" in await refused(folder)
-    await nursery.start(control.run, tell, PATH, environment(folder))
+    await nursery.start(status_server.run, tell, PATH, environment(folder))
     assert await ask(folder) == json.loads(DOCUMENT)
     assert os.listdir(folder) == [NAME]
 
@@ -160,8 +161,8 @@ async def test_somebody_elses_socket_stays(folder: Path) -> None:
     """The next daemon has taken the name over already."""
     async with trio.open_nursery() as later:
         async with trio.open_nursery() as first:
-            await first.start(control.run, tell, PATH, environment(folder))
-            await later.start(control.run, tell, PATH, environment(folder))
+            await first.start(status_server.run, tell, PATH, environment(folder))
+            await later.start(status_server.run, tell, PATH, environment(folder))
             first.cancel_scope.cancel()
         assert await ask(folder) == json.loads(DOCUMENT)
         later.cancel_scope.cancel()
@@ -171,7 +172,7 @@ async def test_somebody_elses_socket_stays(folder: Path) -> None:
 async def test_a_path_longer_than_a_socket_may_have(place: Path, nursery: trio.Nursery) -> None:
     folder = place / ("x" * 200)
     folder.mkdir()
-    await nursery.start(control.run, tell, PATH, environment(folder))
+    await nursery.start(status_server.run, tell, PATH, environment(folder))
     assert await ask(folder) == json.loads(DOCUMENT)
 
 
@@ -179,15 +180,15 @@ async def test_clients_that_never_read_hinder_nobody(
     folder: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More of them than are served at a time, and each with more to take than a socket holds."""
-    monkeypatch.setattr(control, "PATIENCE", 10 * SECONDS)
+    monkeypatch.setattr(status_server, "PATIENCE", 10 * SECONDS)
     large = json.dumps({"document": 1, "text": "x" * (4 << 20)}).encode()
 
     async def tell() -> bytes:
         return large
 
-    await nursery.start(control.run, tell, PATH, environment(folder))
+    await nursery.start(status_server.run, tell, PATH, environment(folder))
     with contextlib.ExitStack() as stack:
-        for _ in range(3 * control.CLIENTS):
+        for _ in range(3 * status_server.CLIENTS):
             stack.enter_context(connected(folder))
             await trio.lowlevel.checkpoint()
         with trio.fail_after(SECONDS):  # less than they are given
@@ -197,12 +198,12 @@ async def test_clients_that_never_read_hinder_nobody(
 async def test_a_client_that_doesnt_take_it_is_hung_up_on(
     folder: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "PATIENCE", 0.2)
+    monkeypatch.setattr(status_server, "PATIENCE", 0.2)
 
     async def tell() -> bytes:
         return b"x" * (4 << 20)
 
-    await nursery.start(control.run, tell, PATH, environment(folder))
+    await nursery.start(status_server.run, tell, PATH, environment(folder))
     with connected(folder) as client:
         await trio.sleep(0.5)
         received = 0
@@ -220,7 +221,7 @@ async def test_a_client_that_doesnt_take_it_is_hung_up_on(
 
 
 async def test_clients_that_hang_up(folder: Path, nursery: trio.Nursery) -> None:
-    await nursery.start(control.run, tell, PATH, environment(folder))
+    await nursery.start(status_server.run, tell, PATH, environment(folder))
     for _ in range(20):
         with connected(folder):
             pass
@@ -237,7 +238,7 @@ async def test_a_defect_ends_nothing(
     async def tell() -> bytes:
         return answers.pop()
 
-    await nursery.start(control.run, tell, PATH, environment(folder))
+    await nursery.start(status_server.run, tell, PATH, environment(folder))
     assert await ask(folder) == json.loads(DOCUMENT)
     assert "has broken off its answer" in await refused(folder)
     assert caplog.messages == ["unexpected error while answering `zipfs status`"]
@@ -251,9 +252,9 @@ async def test_a_defect_before_it_serves(
     def broken(*_: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(control, "_listen", broken)
+    monkeypatch.setattr(status_server, "_listen", broken)
     async with trio.open_nursery() as nursery:
-        await nursery.start(control.run, tell, PATH, environment(folder))
+        await nursery.start(status_server.run, tell, PATH, environment(folder))
     assert caplog.messages == ["unexpected error; `zipfs status` will get no answer"]
 
 
@@ -263,7 +264,7 @@ async def test_no_descriptors_left(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(control, "_PAUSE", 0.01)
+    monkeypatch.setattr(status_server, "_PAUSE", 0.01)
     with trio.socket.socket(socket.AF_UNIX) as some:
         kind = type(some)  # which trio doesn't name
     accept = kind.accept
@@ -277,7 +278,7 @@ async def test_no_descriptors_left(
         return await accept(self)
 
     monkeypatch.setattr(kind, "accept", refusing)
-    await nursery.start(control.run, tell, PATH, environment(folder))
+    await nursery.start(status_server.run, tell, PATH, environment(folder))
     await until(lambda: not failing)
     assert await ask(folder) == json.loads(DOCUMENT)
     assert caplog.messages == ["`zipfs status` gets no answer: Too many open files"]
@@ -327,7 +328,7 @@ async def test_answers_that_are_none(answer: bytes, wanted: str, folder: Path) -
 
 
 async def test_an_endless_answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statusclient, "_MOST", 1 << 20)
+    monkeypatch.setattr(status_client, "_MOST", 1 << 20)
 
     def endless(client: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -341,7 +342,7 @@ async def test_an_endless_answer(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("trickling", [False, True])
 async def test_no_answer(trickling: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However slowly somebody goes on answering, the command ends."""
-    monkeypatch.setattr(statusclient, "PATIENCE", 0.5)
+    monkeypatch.setattr(status_client, "PATIENCE", 0.5)
     over = threading.Event()
 
     def silent(client: socket.socket) -> None:
@@ -370,8 +371,8 @@ async def test_who_serves_it_must_be_who_mounted(
     with listener:
         assert "no socket" in await refused(folder)  # root has mounted
         theirs = Mount("0:999", PATH, "fuse.zipfs", frozenset({"rw", f"user_id={NOBODY}"}))
-        monkeypatch.setattr(mountpoint, "mounted_at", lambda path: theirs)
-        monkeypatch.setattr(statusclient, "PATIENCE", 0.2)
+        monkeypatch.setattr(mounts, "mounted_at", lambda path: theirs)
+        monkeypatch.setattr(status_client, "PATIENCE", 0.2)
         assert "has not answered" in await refused(folder)  # they may, and don't
 
 
@@ -381,7 +382,7 @@ async def test_whom_root_has_given_a_folder_may_serve_in_it(
     place: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, writable: bool
 ) -> None:
     """As systemd does for a daemon that isn't root; unless others could have made the folder."""
-    monkeypatch.setattr(statusclient, "PATIENCE", 0.2)
+    monkeypatch.setattr(status_client, "PATIENCE", 0.2)
     system = place / "system"
     system.mkdir(mode=0o755)
     system.chmod(0o777 if writable else 0o755)
@@ -398,14 +399,14 @@ async def test_whom_root_has_given_a_folder_may_serve_in_it(
 
 async def test_a_mount_that_hangs_isnt_dead(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
-    monkeypatch.setattr(statusclient, "PATIENCE", 0.2)
-    monkeypatch.setattr(mountpoint, "is_dead", lambda path: over.wait(SECONDS))
+    monkeypatch.setattr(status_client, "PATIENCE", 0.2)
+    monkeypatch.setattr(mounts, "is_dead", lambda path: over.wait(SECONDS))
     try:
         with trio.fail_after(SECONDS):
             assert "it has no socket" in await refused(folder)
     finally:
         over.set()
-    monkeypatch.setattr(mountpoint, "is_dead", lambda path: True)
+    monkeypatch.setattr(mounts, "is_dead", lambda path: True)
     said = await refused(folder)
     assert f"the daemon of {PATH} has died" in said
     assert f"zipfs unmount {PATH}" in said
@@ -451,6 +452,6 @@ async def test_sockets_of_the_killed_are_swept_and_no_others(folder: Path) -> No
     with bound("0-997.sock") as alive:
         alive.listen()
         async with trio.open_nursery() as nursery:
-            await nursery.start(control.run, tell, PATH, environment(folder))
+            await nursery.start(status_server.run, tell, PATH, environment(folder))
             assert set(os.listdir(folder)) == {NAME, "0-997.sock", "other.sock"}
             nursery.cancel_scope.cancel()

@@ -20,13 +20,15 @@ import trio
 import trio.testing
 
 from tests.fs.lab import root_only, small_disk, until
-from zipfs import daemon, mountpoint, sealers
-from zipfs.catalog import Catalog
+from zipfs.catalog.tree import Catalog
 from zipfs.config import Settings
 from zipfs.errors import ConfigError, FuseError, LibraryError, MountpointError, ZipfsError
-from zipfs.fs import Operations
-from zipfs.library import Library
-from zipfs.notify import Notifier, watchdog_seconds
+from zipfs.library.library import Library
+from zipfs.mount import daemon, mountpoint
+from zipfs.mount.fs import Operations
+from zipfs.mount.sd_notify import Notifier, watchdog_seconds
+from zipfs.sealing import sealers
+from zipfs.system import mounts
 
 # -- The index's own place -------------------------------------------------------------------
 
@@ -123,12 +125,12 @@ def mountinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         file = tmp_path / "mountinfo" if file == "/proc/self/mountinfo" else file
         return real(file, *rest, **more)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(mountpoint, "open", elsewhere, raising=False)
+    monkeypatch.setattr(mounts, "open", elsewhere, raising=False)
 
 
 @pytest.mark.usefixtures("mountinfo")
 def test_what_is_mounted() -> None:
-    found = [(mount.device, mount.path, mount.kind) for mount in mountpoint.mounts()]
+    found = [(mount.device, mount.path, mount.kind) for mount in mounts.mounts()]
     assert found == [
         ("254:0", "/", "ext4"),
         ("0:21", "/proc", "proc"),
@@ -138,19 +140,19 @@ def test_what_is_mounted() -> None:
         ("0:43", "/mnt/ä\udcff", "fuse.zipfs"),
         ("0:44", "/mnt/octal 1", "autofs"),
     ]
-    top = mountpoint.mounted_at("/mnt/a b\tc\nd\\e")
+    top = mounts.mounted_at("/mnt/a b\tc\nd\\e")
     assert top
     assert top.kind == "tmpfs"
-    assert mountpoint.mounted_at("/mnt") is None
-    assert mountpoint.mounted_at("/mnt/ä\udcff")
+    assert mounts.mounted_at("/mnt") is None
+    assert mounts.mounted_at("/mnt/ä\udcff")
 
 
 def test_what_is_mounted_here() -> None:
-    root = mountpoint.mounted_at("/")
+    root = mounts.mounted_at("/")
     assert root
-    assert mountpoint.mounted_at("/proc")
-    assert not mountpoint.is_dead("/")
-    assert not mountpoint.is_dead("/no such path")
+    assert mounts.mounted_at("/proc")
+    assert not mounts.is_dead("/")
+    assert not mounts.is_dead("/no such path")
 
 
 def test_a_mount_point_that_can_be_used(place: Path, library: Path) -> None:
@@ -199,9 +201,9 @@ def test_a_mount_that_is_none_of_ours_is_left_alone(place: Path, library: Path) 
     with small_disk(place / "disk", "64k"):
         with pytest.raises(MountpointError, match="mounted on"):
             mountpoint.prepare(str(place / "disk"), str(library))
-        assert mountpoint.mounted_at(str(place / "disk"))
+        assert mounts.mounted_at(str(place / "disk"))
         assert mountpoint.set_read_ahead(str(place / "none"), 128) == "the mount isn't there"
-    assert mountpoint.mounted_at(str(place / "disk")) is None
+    assert mounts.mounted_at(str(place / "disk")) is None
 
 
 def test_unmounting_what_isnt_mounted(place: Path) -> None:
@@ -422,7 +424,7 @@ def test_without_a_service_manager_nothing_is_kept(tmp_path: Path) -> None:
 
 _TAKE = """
 import json, os, sys
-from zipfs.notify import handed_over
+from zipfs.mount.sd_notify import handed_over
 def is_open(number):
     try:
         return bool(os.fstat(number))

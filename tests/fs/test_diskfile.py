@@ -11,10 +11,10 @@ import pytest
 from tests.fs.lab import cached_pages, open_below, root_only
 from tests.support.disks import Disk, disk
 from tests.support.libraries import content, make_file
-from zipfs import diskfile
-from zipfs.diskfile import SPAN, DiskFile
 from zipfs.errors import ChangedError
-from zipfs.filestate import FileState
+from zipfs.library.filestate import FileState
+from zipfs.ops.verify import diskfile
+from zipfs.ops.verify.diskfile import SPAN, DiskFile
 
 SIZE = 3 * SPAN + 4321
 DATA = content(SIZE, "on disk")

@@ -16,23 +16,23 @@ import pytest
 
 from tests.support.libraries import make_file, make_game, tree
 from tests.support.users import NOBODY, OTHER, needs_root
-from zipfs import (
+from zipfs.errors import ConfigError, UnansweredError
+from zipfs.library.filestate import BLOCK
+from zipfs.ops.doctor import (
     checks_changes,
     checks_index,
     checks_library,
     checks_mount,
     checks_system,
     doctor,
-    granting,
 )
-from zipfs.asking import FailedError, Identity, ask, told
-from zipfs.checks_access import WebUser, check, identity_of, web_users
-from zipfs.errors import ConfigError, UnansweredError
-from zipfs.filestate import BLOCK
-from zipfs.findings import Finding
-from zipfs.headcount import SAMPLE, Headcount, count
-from zipfs.inotify import Inotify
-from zipfs.mountpoint import Mount, mounts
+from zipfs.ops.doctor.checks_access import WebUser, check, identity_of, web_users
+from zipfs.ops.doctor.findings import Finding
+from zipfs.ops.doctor.headcount import SAMPLE, Headcount, count
+from zipfs.ops.doctor.remedies import chmod_remedy
+from zipfs.system.inotify import Inotify
+from zipfs.system.mounts import Mount, mounts
+from zipfs.system.subprocesses import FailedError, Identity, ask, ask_each
 
 # From Python 3.12 on; what is forked here touches no lock that another thread may hold.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
@@ -98,7 +98,7 @@ def test_many_answers_each_have_their_time() -> None:
             time.sleep(0.3)
             yield number
 
-    assert list(told(slowly, patience=1.0)) == [0, 1, 2, 3]
+    assert list(ask_each(slowly, patience=1.0)) == [0, 1, 2, 3]
 
 
 def test_nothing_of_ours_is_held(tmp_path: Path) -> None:
@@ -235,13 +235,13 @@ def test_chmod_is_a_remedy_for_owners_only(place: Path) -> None:
 
     def remedy_of(uid: int) -> str:
         os.setuid(uid)
-        return granting.remedy(str(theirs), below=True)
+        return chmod_remedy(str(theirs), below=True)
 
-    assert granting.remedy(str(theirs), "a+rx") == f"chmod a+rx '{place}/it'\"'\"'s'"
+    assert chmod_remedy(str(theirs), "a+rx") == f"chmod a+rx '{place}/it'\"'\"'s'"
     assert ask(remedy_of, OTHER).startswith("chmod -R a+rX ")
     assert ask(remedy_of, NOBODY).startswith("only its owner, daemon, can change it; ")
     with tmpfs(place / "fixed", "ro") as fixed:
-        assert granting.remedy(str(fixed)).startswith("it is mounted read-only; ")
+        assert chmod_remedy(str(fixed)).startswith("it is mounted read-only; ")
 
 
 def test_a_file_that_can_not_be_read() -> None:
@@ -520,7 +520,7 @@ def test_what_the_machine_refuses_is_a_line(caplog: pytest.LogCaptureFixture) ->
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
     (finding,) = doctor._safely("the check", refused)
-    assert finding.what == "can't be looked at: Invalid argument"
+    assert finding.what == "can't be checked: Invalid argument"
     assert caplog.text == ""
 
 

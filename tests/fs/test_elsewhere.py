@@ -14,7 +14,7 @@ import zipfs
 from tests.support.elsewhere import PLATFORMS
 from tests.support.libraries import content, expected, make_game
 from tests.support.waiting import SECONDS
-from zipfs.filestate import BLOCK
+from zipfs.library.filestate import BLOCK
 
 ROOT = Path(__file__).parents[2]
 FILES = {"a.bin": content(2 * BLOCK + 5), "disc/b.bin": content(3000), "z": b""}
@@ -73,7 +73,7 @@ def test_an_archive_is_opened(platform: str, library: Path, place: Path) -> None
     assert printed[4:] == [str(game / "a.bin"), "[]"]
 
 
-COMMAND = "from zipfs.cli import main; main()"
+COMMAND = "from zipfs.cli.cli import main; main()"
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)

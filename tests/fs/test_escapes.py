@@ -14,12 +14,13 @@ from tests.fs.conftest import SETTLE
 from tests.fs.lab import FakeTime, until
 from tests.fs.test_catalog import Tree
 from tests.support.escapes import NAME, make_library, write_escapes
-from zipfs.catalog import Catalog
-from zipfs.index import Index
-from zipfs.listed import ListedLibrary
-from zipfs.outcomes import Impossible
-from zipfs.pool import Limits
-from zipfs.sealing import Sealer
+from zipfs.catalog.tree import Catalog
+from zipfs.index.index import Index
+from zipfs.library.library import Library
+from zipfs.library.lists import WithLists
+from zipfs.sealing.outcomes import Impossible
+from zipfs.sealing.sealer import Sealer
+from zipfs.system.process import Limits
 
 
 class Opens:
@@ -58,7 +59,7 @@ async def test_no_escape(
     lists.mkdir()
     names = write_escapes(lists, library, outside)
     opens.seen.clear()
-    listed = ListedLibrary(str(library), str(lists), shown_in=b".lists", prefix=b"/library/")
+    listed = WithLists(Library(str(library)), str(lists), shown_in=b".lists", prefix=b"/library/")
     tree = Tree(Catalog(Sealer(listed, index, globs=(b"*/*",), settle=SETTLE), Limits(64, 8)))
     nursery.start_soon(tree.catalog.run)
     node = await tree.sealed(".lists/control.zip")

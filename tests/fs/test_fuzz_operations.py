@@ -25,13 +25,13 @@ import trio
 from tests.fs.lab import open_below, until, wait_for
 from tests.support.libraries import content, expected, make_file, make_game
 from tests.support.waiting import SECONDS
-from zipfs import pool as pool_module
-from zipfs.catalog import Catalog
-from zipfs.fs import Operations
-from zipfs.identity import ROOT_INODE
-from zipfs.pool import Limits
-from zipfs.reader import LINGER, Reader
-from zipfs.sealing import Sealer
+from zipfs.archive.validators import ROOT_INODE
+from zipfs.catalog.tree import Catalog
+from zipfs.mount import fd_pool as pool_module
+from zipfs.mount.fs import Operations
+from zipfs.mount.reader import LINGER, Reader
+from zipfs.sealing.sealer import Sealer
+from zipfs.system.process import Limits
 
 TASKS: Final = 12
 CALLS: Final = 250

@@ -22,15 +22,15 @@ from tests.fs.inthread import is_hashing
 from tests.fs.lab import cached_pages, open_below, source_file, unprivileged, until, wait_for
 from tests.support.libraries import content, make_file
 from tests.support.waiting import SECONDS
-from zipfs import filehasher as filehasher_module
-from zipfs import hasher as hasher_module
-from zipfs import hashing as hashing_module
 from zipfs.errors import ChangedError
-from zipfs.filehasher import FileHasher, hash_file
-from zipfs.filestate import BLOCK, Checksums, FileState
-from zipfs.hasher import Hasher
-from zipfs.sources import SourceFile
-from zipfs.worker import Worker
+from zipfs.index import hash_file as filehasher_module
+from zipfs.index import hash_process as hashing_module
+from zipfs.index import hash_queue as hasher_module
+from zipfs.index.hash_client import Worker
+from zipfs.index.hash_file import FileHasher, hash_file
+from zipfs.index.hash_queue import Hasher
+from zipfs.library.filestate import BLOCK, Checksums, FileState
+from zipfs.library.scan import SourceFile
 
 Files = Sequence[tuple[int, bytes, SourceFile]]
 

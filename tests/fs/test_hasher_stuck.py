@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.fs.lab import until
 from tests.support.libraries import content, make_file
-from zipfs import filehasher as filehasher_module
-from zipfs import hasher as hasher_module
-from zipfs.filehasher import FileHasher
-from zipfs.filestate import Checksums, FileState
-from zipfs.hasher import Hasher
-from zipfs.sources import SourceFile
+from zipfs.index import hash_file as filehasher_module
+from zipfs.index import hash_queue as hasher_module
+from zipfs.index.hash_file import FileHasher
+from zipfs.index.hash_queue import Hasher
+from zipfs.library.filestate import Checksums, FileState
+from zipfs.library.scan import SourceFile
 
 PATIENCE = 0.1
 LONG = 120.0
@@ -98,13 +99,6 @@ def opened(folder: Path) -> list[str]:
 
 def make_hasher(folder: Path, patience: float | None = PATIENCE) -> Hasher:
     return Hasher(lambda name: os.fsencode(folder) + b"/" + name, patience)
-
-
-async def until(condition: object) -> None:
-    assert callable(condition)
-    with trio.fail_after(LONG):
-        while not condition():  # noqa: ASYNC110 - set by other threads, too
-            await trio.sleep(0.001)
 
 
 async def test_others_are_hashed(tmp_path: Path, disk: Disk, nursery: trio.Nursery) -> None:

@@ -16,16 +16,17 @@ import trio
 
 from tests.fs.lab import until
 from tests.support.libraries import content, make_file
-from zipfs import hasher as hasher_module
-from zipfs import hashing
-from zipfs import worker as worker_module
 from zipfs.errors import ChangedError
-from zipfs.filehasher import SLICE
-from zipfs.filestate import BLOCK, Checksums, FileState
-from zipfs.hasher import Hasher
-from zipfs.hashing import Request
-from zipfs.sources import SourceFile
-from zipfs.worker import Process
+from zipfs.index import hash_client as worker_module
+from zipfs.index import hash_process
+from zipfs.index import hash_queue as hasher_module
+from zipfs.index.hash_client import Process
+from zipfs.index.hash_file import SLICE
+from zipfs.index.hash_process import Job
+from zipfs.index.hash_queue import Hasher
+from zipfs.library.filestate import BLOCK, Checksums, FileState
+from zipfs.library.scan import SourceFile
+from zipfs.system.rates import BURST
 
 FOR_EVER = 1.0
 """Bytes per second: the first block is read, and then there is a pause of days."""
@@ -142,6 +143,17 @@ async def test_it_hashes(bench: Bench, tmp_path: Path) -> None:
     assert wrong(results, *names, *SIZES) == []
     assert len(results.hashed_[b"big"].blocks) == 71 * 8
     assert results.hashed_[odd].crc32 == zlib.crc32(b"odd")
+
+
+async def test_a_daemon_older_than_the_packages_finds_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that runs while it is upgraded asks for the process by its old name."""
+    old = "import sys; sys.path[:] = sys.argv[1:]; from zipfs.hashing import main; main(1)"
+    monkeypatch.setattr(hash_process, "COMMAND", old)
+    bench.add("small", "big")
+    bench.start()
+    assert wrong(await bench.done(), "small", "big") == []
 
 
 async def test_errors_come_through(bench: Bench, tmp_path: Path) -> None:
@@ -323,11 +335,11 @@ async def test_whatever_the_folder(
 def test_at_a_bounded_rate(rate: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock of its own: bytes take their time, and no pause is made up for later."""
     clock = Clock()
-    monkeypatch.setattr(hashing, "time", clock)
+    monkeypatch.setattr(hash_process, "time", clock)
     theirs, requests = os.pipe2(os.O_CLOEXEC)
     answers, ours = os.pipe2(os.O_CLOEXEC)
     try:
-        server = hashing._Server(theirs, ours)
+        server = hash_process._Server(theirs, ours)
         server._hangup = clock  # type: ignore[assignment]  # poll(2), which is our sleep
         os.set_blocking(answers, False)
         make_file(tmp_path / "file", content(10 * BLOCK))
@@ -335,9 +347,9 @@ def test_at_a_bounded_rate(rate: float, tmp_path: Path, monkeypatch: pytest.Monk
         for number in range(2):
             started = clock.now
             file = number, os.fsencode(tmp_path / "file"), tuple(state)
-            server._work(Request([file], SLICE, rate, 3600.0))  # type: ignore[list-item]
+            server._work(Job([file], SLICE, rate, 3600.0))  # type: ignore[list-item]
             took = clock.now - started
-            assert took == pytest.approx(10 * BLOCK / rate, rel=0.01, abs=2 * hashing._BURST)
+            assert took == pytest.approx(10 * BLOCK / rate, rel=0.01, abs=2 * BURST)
             assert os.read(answers, 1 << 20)
             clock.now += 1e9
     finally:

@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 
 from tests.fs.lab import FakeTime, in_memory, root_only, small_disk, unprivileged
 from tests.support.users import NOBODY, OTHER, needs_root
-from zipfs import identity
-from zipfs import index as index_module
+from zipfs.archive import validators
 from zipfs.errors import IndexFileError
-from zipfs.filestate import Checksums, FileState
-from zipfs.index import Index
-from zipfs.store import Record
+from zipfs.index import index as index_module
+from zipfs.index.index import Index
+from zipfs.index.tables import Record
+from zipfs.library.filestate import Checksums, FileState
 
 quick = settings(
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -74,7 +74,9 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     caplog.set_level(logging.INFO, logger="zipfs")
 
     def said() -> list[str]:
-        lines = [found.getMessage() for found in caplog.records if found.name == "zipfs.index"]
+        lines = [
+            found.getMessage() for found in caplog.records if found.name == "zipfs.index.index"
+        ]
         caplog.clear()
         return lines
 
@@ -139,15 +141,17 @@ NEWEST = 1_600_000_000
 
 
 def issue(index: Index, content: int, path: bytes = b"roms/a.zip") -> int:
-    return index.issue(path, content, lambda taken: identity.resolve_clash(NEWEST, content, taken))
+    return index.issue(
+        path, content, lambda taken: validators.resolve_clash(NEWEST, content, taken)
+    )
 
 
 def test_two_contents_of_a_path_never_have_the_same_time(file: str) -> None:
     """V1: 1 in 86400 pairs asks for the same second; the later one moves by whole days."""
-    contents = [5 + identity.DAY * number for number in range(4)]
+    contents = [5 + validators.DAY * number for number in range(4)]
     with closing(Index(file)) as index:
         times = [issue(index, content) for content in contents]
-        assert times == [NEWEST - 5 - identity.DAY * number for number in range(4)]
+        assert times == [NEWEST - 5 - validators.DAY * number for number in range(4)]
         assert issue(index, contents[3], b"roms/b.zip") == NEWEST - 5
     with closing(Index(file)) as index:
         # V2: A -> B -> A gives A's time again, also after a restart.
@@ -158,7 +162,7 @@ def test_two_contents_of_a_path_never_have_the_same_time(file: str) -> None:
 @given(st.lists(st.integers(0, (1 << 128) - 1), max_size=20), st.integers(1, 4))
 def test_times_are_distinct_for_distinct_contents(contents: list[int], range_of: int) -> None:
     # Few remainders, so that most clash.
-    contents = [content * identity.DAY + content % range_of for content in contents]
+    contents = [content * validators.DAY + content % range_of for content in contents]
     contents = [content % (1 << 128) for content in contents]
     with in_memory() as folder, closing(Index(f"{folder}/i")) as index:
         first = {content: issue(index, content) for content in contents}
@@ -175,15 +179,15 @@ def test_another_process_may_issue_in_between(file: str, monkeypatch: pytest.Mon
             write(action)
 
         monkeypatch.setattr(mine, "_writing", late)
-        assert issue(mine, 5 + identity.DAY) == NEWEST - 5 - identity.DAY
+        assert issue(mine, 5 + validators.DAY) == NEWEST - 5 - validators.DAY
         monkeypatch.undo()
-        assert issue(other, 5 + identity.DAY) == NEWEST - 5 - identity.DAY
+        assert issue(other, 5 + validators.DAY) == NEWEST - 5 - validators.DAY
 
 
 # -- Damage ------------------------------------------------------------------------
 
 KEPT = records(60) | {b"large": record(200, blocks=bytes(range(88)))}
-CLASHING = identity.DAY + 5
+CLASHING = validators.DAY + 5
 
 
 def damaged(folder: str, *, clean: bool) -> str:
@@ -208,7 +212,7 @@ def exercise(file: str) -> None:
         assert index.blocks(KEPT[b"large"][1].digest) in (None, bytes(range(88)))
         first, second = issue(index, 5), issue(index, CLASHING)
         assert first != second
-        assert {first, second} <= {NEWEST - 5, NEWEST - 5 - identity.DAY}
+        assert {first, second} <= {NEWEST - 5, NEWEST - 5 - validators.DAY}
         index.put_files(KEPT)
         assert index.files(list(KEPT)) == {path: plain(KEPT[path]) for path in KEPT}
     with closing(Index(file)) as index:
@@ -545,7 +549,7 @@ def test_a_full_disk(
             assert index.files(list(kept)) == kept
         with closing(Index(file)) as index:
             assert index.files(list(kept)) == kept
-            assert issue(index, identity.DAY + 5) == NEWEST - 5 - identity.DAY
+            assert issue(index, validators.DAY + 5) == NEWEST - 5 - validators.DAY
             assert warnings() == []
 
 
@@ -592,7 +596,7 @@ def test_two_connections_and_many_threads(file: str, warnings: Callable[[], list
                 for number in range(first, first + 25):
                     index.put_files({b"%d" % number: record(number)})
                     assert index.files([b"%d" % number]) == {b"%d" % number: record(number)}
-                    issue(index, number * identity.DAY, b"%d.zip" % (number % 5))
+                    issue(index, number * validators.DAY, b"%d.zip" % (number % 5))
             except BaseException as error:  # noqa: BLE001 - told to the test
                 failures.append(error)
 
@@ -614,8 +618,8 @@ def test_two_connections_and_many_threads(file: str, warnings: Callable[[], list
 
 _WRITER = """
 import sys
-from zipfs.filestate import Checksums, FileState
-from zipfs.index import Index
+from zipfs.index.index import Index
+from zipfs.library.filestate import Checksums, FileState
 file, first = sys.argv[1], int(sys.argv[2])
 sys.stdin.readline()
 index = Index(file)

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounting import poll
-from tests.support.waiting import SECONDS
-from zipfs import inotify as module
-from zipfs.inotify import Inotify
+from tests.support.waiting import SECONDS, poll
+from zipfs.system import inotify as module
+from zipfs.system.inotify import Inotify
 
 
 class Told:

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 from tests.fs.lab import NOBODY, open_below, root_only, unprivileged
 from tests.support.libraries import make_file, make_game
-from zipfs.access import Access, behind, common_access, grants_us
 from zipfs.errors import LibraryError
-from zipfs.filestate import FileState
-from zipfs.library import MAX_LINKED_FOLDERS, Library
-from zipfs.selection import Selection
-from zipfs.sources import Entry, GameScan, LeftOut, SourceFile
+from zipfs.library.filestate import FileState
+from zipfs.library.library import MAX_LINKED_FOLDERS, Library
+from zipfs.library.rules.general import Selection
+from zipfs.library.scan import Entry, FolderScan, GameScan, LeftOut, SourceFile
+from zipfs.library.view import find_games
+from zipfs.system.permissions import Access, behind, common_access, grants_us
 
 ALL = Selection((b"*/*",))
 
@@ -264,7 +265,7 @@ def test_no_links_make_the_tree_endless(
     library = Library(str(root))
     files = walk(library)
     assert {b"/a/c/file", b"/b/d/file"} <= set(files)
-    assert len(list(library.games(Selection((b"**/c",))))) < 1000
+    assert len(list(find_games(library, Selection((b"**/c",))))) < 1000
     library.scan(b"a", ALL)
 
 
@@ -581,7 +582,14 @@ def test_names_that_run_together_are_told_apart(library: Path) -> None:
     access = Access(0o444, 0, 0)
     status = os.stat(library)
     prints = {
-        GameScan((SourceFile(path, source, state),), access, 0, 0, (), status).fingerprint()
+        FolderScan(
+            game=b"game",
+            files=(SourceFile(path, source, state),),
+            access=access,
+            changed_ns=0,
+            written_ns=0,
+            status=status,
+        ).fingerprint()
         for path, source in [(b"ab", b"c"), (b"a", b"bc"), (b"abc", b""), (b"a", b"b 2 c")]
     }
     assert len(prints) == 4
@@ -647,7 +655,7 @@ def test_deeper_than_a_path_can_say(library: Path) -> None:
     assert not found.exists(folder + b"/nothing")
     assert found.names(folder) == [b"file"]
     assert found.entry(folder + b"/nothing") is None
-    assert len(list(found.games(ALL))) == 1
+    assert len(list(find_games(found, ALL))) == 1
 
 
 # -- Games ---------------------------------------------------------------------------
@@ -660,7 +668,7 @@ def test_games_by_their_place(library: Path) -> None:
     (library / "roms/link").symlink_to("a")
     (library / "linked").symlink_to("roms")
     (library / "loop").symlink_to(".")
-    found = {path: entry.source for path, entry in Library(str(library)).games(ALL)}
+    found = {path: entry.source for path, entry in find_games(Library(str(library)), ALL)}
     assert found == {
         b"roms/a": b"roms/a",
         b"roms/b": b"roms/b",
@@ -678,5 +686,5 @@ def test_folders_that_cant_be_listed_hide_no_others(library: Path) -> None:
     (library / "closed").chmod(0o000)
     found = Library(str(library))
     with unprivileged():
-        assert [path for path, _ in found.games(ALL)] == [b"open/b"]
+        assert [path for path, _ in find_games(found, ALL)] == [b"open/b"]
     (library / "closed").chmod(0o755)

@@ -10,28 +10,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trio
 
-from tests.fs.conftest import SETTLE, sealed
+from tests.fs.conftest import SETTLE, Tree, sealed
 from tests.fs.lab import FakeTime, open_below, unprivileged, until
-from tests.fs.test_catalog import Tree
 from tests.support.libraries import MTIME, content, make_file, make_game
 from tests.support.lists import Wanted, expected_of, text_of, write_list
-from zipfs import kept as kept_module
-from zipfs.access import Access
-from zipfs.catalog import Catalog
+from zipfs.catalog import game as game_module
+from zipfs.catalog.nodes import Folder
 from zipfs.errors import ConfigError, StaleError
-from zipfs.filestate import FileState
-from zipfs.index import Index
-from zipfs.listed import ListedLibrary, ListScan
-from zipfs.nodes import Folder
-from zipfs.offline import seal_all
-from zipfs.outcomes import Absent, Impossible, Outcome, Plain, Sealed, Unsettled, Version
-from zipfs.pool import Limits
-from zipfs.sealing import Sealer
-from zipfs.selection import Selection
-from zipfs.sources import Entry, LeftOut
-from zipfs.style import FIXED_TIME, Style
+from zipfs.index.index import Index
+from zipfs.library.filestate import FileState
+from zipfs.library.library import Library
+from zipfs.library.lists import ListScan, WithLists
+from zipfs.library.rules.general import Selection
+from zipfs.library.scan import Entry, LeftOut
+from zipfs.library.view import find_games
+from zipfs.sealing.members import FIXED_TIME, Style
+from zipfs.sealing.offline import seal_all
+from zipfs.sealing.outcomes import Absent, Impossible, Outcome, Plain, Sealed, Unsettled, Version
+from zipfs.sealing.sealer import Sealer
+from zipfs.system.permissions import Access
 
 LIST = b".lists/bulk"
 MEMBERS: list[Wanted] = [
@@ -58,32 +56,13 @@ def lists(place: Path, library: Path) -> Path:
     return folder
 
 
-def listed(library: Path, lists: Path, folder: bytes = b".lists") -> ListedLibrary:
-    return ListedLibrary(str(library), str(lists), shown_in=folder, prefix=b"/library/")
+def listed(library: Path, lists: Path, folder: bytes = b".lists") -> WithLists:
+    return WithLists(Library(str(library)), str(lists), shown_in=folder, prefix=b"/library/")
 
 
 @pytest.fixture
 def sealer(library: Path, lists: Path, index: Index, clock: FakeTime) -> Sealer:
     return Sealer(listed(library, lists), index, globs=(b"roms/*",), settle=SETTLE)
-
-
-@pytest.fixture
-def tree(sealer: Sealer) -> Tree:
-    return Tree(Catalog(sealer, Limits(64, 8)))
-
-
-@pytest.fixture
-async def running(tree: Tree, nursery: trio.Nursery) -> Tree:
-    """The same with its work in the background."""
-    nursery.start_soon(tree.catalog.run)
-    return tree
-
-
-@pytest.fixture
-def stale(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was found out is taken as it is for no time at all."""
-    monkeypatch.setattr(kept_module, "FRESH", 0.0)
-    monkeypatch.setattr(kept_module, "_SHARE", 0.0)
 
 
 def version_of(sealer: Sealer, name: str = "bulk") -> Version:
@@ -420,9 +399,9 @@ def test_too_large(
 ) -> None:
     text = text_of(library, MEMBERS)
     write_list(lists / "bulk.list", text)
-    monkeypatch.setattr("zipfs.listed.MAX_LIST", len(text) - 1)
+    monkeypatch.setattr("zipfs.library.lists.MAX_LIST", len(text) - 1)
     assert problem_of(sealer) == "bulk.list, it is larger than 256 MiB"
-    monkeypatch.setattr("zipfs.listed.MAX_LIST", len(text))
+    monkeypatch.setattr("zipfs.library.lists.MAX_LIST", len(text))
     version_of(sealer)
 
 
@@ -516,7 +495,7 @@ def test_removed(library: Path, lists: Path, sealer: Sealer) -> None:
 def test_it_is_sealed_offline_as_well(library: Path, lists: Path, sealer: Sealer) -> None:
     write_list(lists / "bulk.list", text_of(library, MEMBERS))
     write_list(lists / "bad.list", b"nonsense")
-    games = list(sealer.library.games(sealer.policy))
+    games = list(find_games(sealer.library, sealer.policy))
     assert [path for path, _ in games if path.startswith(b".lists")] == [
         b".lists/bad",
         b".lists/bulk",
@@ -622,13 +601,12 @@ async def test_asked_for_before_it_is_listed(library: Path, lists: Path, tree: T
 
 
 async def test_noticed_when_told(library: Path, lists: Path, running: Tree, sealer: Sealer) -> None:
-    library_ = sealer.library
-    assert isinstance(library_, ListedLibrary)
+    shown_at = sealer.library.watched()[os.fsencode(lists)]
     await until(lambda: running.games._surveyed)
     text = text_of(library, MEMBERS)
     write_list(lists / "bulk.list", text)
-    assert library_.shown_at([b"x.list", b"y", b".list", b""]) == {b".lists/x", b".lists"}
-    running.catalog.changed(library_.shown_at([b"bulk.list", b".bulk.list.tmp"]))
+    assert shown_at([b"x.list", b"y", b".list", b""]) == {b".lists/x", b".lists"}
+    running.catalog.changed(shown_at([b"bulk.list", b".bulk.list.tmp"]))
     await until(lambda: running.games.by_archive(b".lists/bulk.zip"))
     before = await running.archive(".lists/bulk.zip")
     unpublished: list[bytes] = []
@@ -650,7 +628,7 @@ async def test_another_list_is_another_version_after_a_gap(
     stale: None,
 ) -> None:  # fmt: skip
     """V1, V4: and nobody is led from one to the other."""
-    monkeypatch.setattr(kept_module, "time", clock)
+    monkeypatch.setattr(game_module, "time", clock)
     clock.frozen = time.monotonic()
     write_list(lists / "bulk.list", text_of(library, MEMBERS))
     before = await running.sealed(".lists/bulk.zip")

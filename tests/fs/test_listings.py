@@ -13,13 +13,13 @@ import trio
 
 from tests.fs.lab import until
 from tests.support.libraries import make_file, make_game
-from zipfs import kept as kept_module
-from zipfs import listings as listings_module
-from zipfs.catalog import Catalog
-from zipfs.listings import Listing
-from zipfs.nodes import Archive, Folder, Node
-from zipfs.pool import Limits
-from zipfs.sealing import Sealer
+from zipfs.catalog import dir_cache as listings_module
+from zipfs.catalog import game as game_module
+from zipfs.catalog.dir_cache import Listing
+from zipfs.catalog.nodes import Archive, Folder, Node
+from zipfs.catalog.tree import Catalog
+from zipfs.sealing.sealer import Sealer
+from zipfs.system.process import Limits
 
 
 class Shelf:
@@ -46,8 +46,8 @@ async def shelf(
     library: Path, sealer: Sealer, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> Shelf:
     """Two games and a single file. What was seen is taken as it is for ever."""
-    monkeypatch.setattr(kept_module, "FRESH", 3600.0)
-    monkeypatch.setattr(kept_module, "_STALE", 3600.0)
+    monkeypatch.setattr(game_module, "FRESH", 3600.0)
+    monkeypatch.setattr(game_module, "_STALE", 3600.0)
     monkeypatch.setattr(listings_module, "_SETTLED_NS", 0)
     make_game(library, "roms/a", {"1": b"1", "2": b"2"})
     make_game(library, "roms/b", {"1": b"1", "2": b"2"})
@@ -76,8 +76,8 @@ async def test_a_listing_is_told_again(shelf: Shelf, monkeypatch: pytest.MonkeyP
 
 
 async def test_what_is_too_old_is_not_told(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_module, "FRESH", 0.0)
-    monkeypatch.setattr(kept_module, "_SHARE", 0.0)
+    monkeypatch.setattr(game_module, "FRESH", 0.0)
+    monkeypatch.setattr(game_module, "_SHARE", 0.0)
     first = await shelf.listing()
     assert await shelf.listing() is not first
     shelf.catalog._listings.tidy()

@@ -11,32 +11,19 @@ from pathlib import Path
 import pytest
 
 from tests.fs.conftest import SETTLE
-from tests.fs.lab import FakeTime
+from tests.fs.lab import FakeTime, Progress
 from tests.support.libraries import content, expected, make_file, make_game
-from zipfs import offline
-from zipfs.filehasher import hash_file
-from zipfs.index import Index
-from zipfs.offline import Game, Summary, seal_all, seal_one
-from zipfs.outcomes import Plain, Sealed, Unhashed
-from zipfs.sealing import Sealer
+from zipfs.index.hash_file import hash_file
+from zipfs.index.index import Index
+from zipfs.library.view import find_games
+from zipfs.sealing import offline
+from zipfs.sealing.offline import FoundGame, Summary, seal_all, seal_one
+from zipfs.sealing.outcomes import Plain, Sealed, Unhashed
+from zipfs.sealing.sealer import Sealer
 
 
-class Bar:
-    """What a progress bar would show."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self.done = 0
-
-    def total(self, size: int) -> None:
-        self.size = size
-
-    def advance(self, size: int) -> None:
-        self.done += size
-
-
-def games(sealer: Sealer) -> list[Game]:
-    return list(sealer.library.games(sealer.policy))
+def games(sealer: Sealer) -> list[FoundGame]:
+    return list(find_games(sealer.library, sealer.policy))
 
 
 def test_all_games_are_sealed(library: Path, sealer: Sealer) -> None:
@@ -45,7 +32,7 @@ def test_all_games_are_sealed(library: Path, sealer: Sealer) -> None:
         game = make_game(library, f"roms/{number}", {"1": content(number * 9999), "2": b"2"})
         wanted.append(expected(game))
     make_game(library, "roms/plain", {"1": b"1"})
-    bar = Bar()
+    bar = Progress()
     summary = seal_all(sealer, games(sealer), bar)
     size = sum(number * 9999 + 1 for number in range(5))
     assert summary == Summary(

@@ -15,15 +15,16 @@ from tests.fs.lab import FakeTime
 from tests.planned import PlannedArchive
 from tests.strictzip import read_archive
 from tests.support.libraries import MTIME, Expected, expected, make_file, make_game
-from zipfs import report
-from zipfs.index import Index
-from zipfs.layout import Data
-from zipfs.library import Library
-from zipfs.offline import seal_all
-from zipfs.outcomes import Plain, Sealed, Version
-from zipfs.playlists import Mode, Playlists
-from zipfs.sealing import Sealer
-from zipfs.style import FIXED_TIME, Style
+from zipfs.archive.layout import Data
+from zipfs.cli import report
+from zipfs.index.index import Index
+from zipfs.library.library import Library
+from zipfs.library.rules.playlists import Mode, Playlists
+from zipfs.library.view import find_games
+from zipfs.sealing.members import FIXED_TIME, Style
+from zipfs.sealing.offline import seal_all
+from zipfs.sealing.outcomes import Plain, Sealed, Version
+from zipfs.sealing.sealer import Sealer
 
 GAME = "roms/psx/Game"
 TWO = {"Game (Disc 2).chd": b"two", "Game (Disc 1).chd": b"one", "manual.pdf": b"pdf"}
@@ -318,7 +319,7 @@ def test_inspect_says_who_made_it(library: Path, shop: Shop) -> None:
 def test_it_counts_as_a_member(library: Path, shop: Shop) -> None:
     make_game(library, GAME, TWO)
     sealer = shop.sealer()
-    summary = seal_all(sealer, list(sealer.library.games(sealer.policy)))
+    summary = seal_all(sealer, list(find_games(sealer.library, sealer.policy)))
     version = shop.version()
     assert (summary.archives, summary.members) == (1, 4)
     assert summary.size == version.size

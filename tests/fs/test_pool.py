@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from tests.fs.lab import open_below, source_file, wait_for
 from tests.support.waiting import SECONDS
-from zipfs import pool as pool_module
 from zipfs.errors import ChangedError
-from zipfs.pool import Limits, OpenFile, Pool
-from zipfs.reading import Key, key_of, open_file, open_files
+from zipfs.library.files import Key, key_of, open_file, open_files
+from zipfs.mount import fd_pool as pool_module
+from zipfs.mount.fd_pool import FdPool, OpenFile
+from zipfs.system.process import Limits
 
 
 @pytest.fixture
@@ -29,8 +30,8 @@ def files(tmp_path: Path) -> Iterator[list[Key]]:
 
 
 @pytest.fixture
-def pool(files: list[Key]) -> Iterator[Pool]:
-    pool = Pool(16)
+def pool(files: list[Key]) -> Iterator[FdPool]:
+    pool = FdPool(16)
     yield pool
     for file in pool._files.values():
         file.users = file.pins = 0
@@ -43,7 +44,7 @@ def opened(tmp_path: Path, key: Key) -> int:
     return os.open(tmp_path / os.fsdecode(key[0]), os.O_RDONLY)
 
 
-def put(pool: Pool, tmp_path: Path, key: Key) -> OpenFile | None:
+def put(pool: FdPool, tmp_path: Path, key: Key) -> OpenFile | None:
     """What a read does with a file that it had to open: into the pool, if there is room."""
     granted = pool.reserve(1)
     assert len(pool) + pool._reserved + pool._closing <= pool.limit
@@ -51,7 +52,7 @@ def put(pool: Pool, tmp_path: Path, key: Key) -> OpenFile | None:
     return pool.adopt(key, opened(tmp_path, key)) if granted else None
 
 
-def names(pool: Pool) -> list[int]:
+def names(pool: FdPool) -> list[int]:
     return [int(source) for source, _ in pool._files]
 
 
@@ -75,7 +76,7 @@ def test_the_limits_fit_into_the_process(descriptors: int) -> None:
 
 @pytest.mark.parametrize("limit", range(1, 70))
 def test_the_share_of_one_archive(limit: int) -> None:
-    pool = Pool(limit)
+    pool = FdPool(limit)
     assert 0 <= pool.share <= max(1, limit // 2)
     assert pool.reserve(pool.share) == pool.share
     assert pool.reserve(limit) == limit - pool.share
@@ -88,7 +89,7 @@ def test_the_share_of_one_archive(limit: int) -> None:
 
 
 def test_the_one_not_used_for_longest_goes_first(
-    pool: Pool, files: list[Key], tmp_path: Path
+    pool: FdPool, files: list[Key], tmp_path: Path
 ) -> None:
     for key in files[:10]:
         assert put(pool, tmp_path, key)
@@ -103,7 +104,7 @@ def test_the_one_not_used_for_longest_goes_first(
 
 
 def test_pinned_files_are_the_last_and_used_ones_never_closed(
-    pool: Pool, files: list[Key], tmp_path: Path
+    pool: FdPool, files: list[Key], tmp_path: Path
 ) -> None:
     for number, key in enumerate(files[:9]):
         file = put(pool, tmp_path, key)
@@ -121,14 +122,45 @@ def test_pinned_files_are_the_last_and_used_ones_never_closed(
     pool.release(pool._reserved)
 
 
-def test_the_same_file_twice_is_kept_once(pool: Pool, files: list[Key], tmp_path: Path) -> None:
+def test_the_same_file_twice_is_kept_once(pool: FdPool, files: list[Key], tmp_path: Path) -> None:
     first = pool.adopt(files[0], opened(tmp_path, files[0]))
     assert pool.adopt(files[0], opened(tmp_path, files[0])) is first
     wait_for(lambda: len(open_below(tmp_path)) == 1)
     assert len(pool) == 1
 
 
-def test_idle_files_are_closed(pool: Pool, files: list[Key], tmp_path: Path) -> None:
+def test_a_loan_keeps_files_open_and_room_free(
+    pool: FdPool, files: list[Key], tmp_path: Path
+) -> None:
+    for key in files[:3]:
+        assert put(pool, tmp_path, key)
+    loan = pool.lend([files[0], files[10], files[1], *files[11:14]], 100)
+    assert loan.files == [pool.get(files[0]), None, pool.get(files[1]), None, None, None]
+    assert loan.room == pool._reserved == 4
+    pool.close_idle(0)
+    assert names(pool) == [0, 1]
+    wait_for(lambda: not pool._closing)
+    assert pool.reserve(16) == 10
+    pool.release(10)
+    loan.end()
+    assert pool._reserved == 0
+    assert not any(file.users for file in pool._files.values())
+
+
+def test_a_loan_has_no_more_room_than_there_is(
+    pool: FdPool, files: list[Key], tmp_path: Path
+) -> None:
+    for key in files[:2]:
+        assert put(pool, tmp_path, key)
+    assert pool.lend(files[:2], 1).room == 0  # none is wanted
+    assert pool.lend(files, 1).room == 1
+    rest = pool.lend(files, 100)
+    assert rest.room == 16 - 2 - 1
+    assert pool.lend(files, 100).room == 0
+    pool.release(pool._reserved)
+
+
+def test_idle_files_are_closed(pool: FdPool, files: list[Key], tmp_path: Path) -> None:
     for number, key in enumerate(files[:6]):
         file = pool.adopt(key, opened(tmp_path, key))
         file.used_at -= 100
@@ -141,7 +173,7 @@ def test_idle_files_are_closed(pool: Pool, files: list[Key], tmp_path: Path) -> 
 
 
 def test_closing_is_not_waited_for_and_counts_until_it_is_done(
-    pool: Pool, files: list[Key], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pool: FdPool, files: list[Key], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     close = os.close
     go_on = threading.Event()
@@ -162,7 +194,7 @@ def test_closing_is_not_waited_for_and_counts_until_it_is_done(
 
 
 def test_closing_when_no_thread_can_be_had(
-    pool: Pool, files: list[Key], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pool: FdPool, files: list[Key], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A service has a limit on them (TasksMax); what was to be closed must not be lost."""
 
@@ -192,7 +224,7 @@ def test_closing_when_no_thread_can_be_had(
 def test_it_never_holds_more_than_it_may(
     files: list[Key], tmp_path: Path, limit: int, steps: list[tuple[str, int]]
 ) -> None:
-    pool = Pool(limit)
+    pool = FdPool(limit)
     reserved: list[int] = []
     for step, number in steps:
         key = files[number]

@@ -12,15 +12,15 @@ import pytest
 from tests.fs.lab import open_below
 from tests.support.libraries import make_file
 from tests.support.swapping import OPEN, SECRET, follow_links, make_library, swapping
-from zipfs import syscalls
 from zipfs.errors import ChangedError
-from zipfs.filehasher import hash_file
-from zipfs.filestate import FileState
-from zipfs.inotify import Inotify
-from zipfs.library import Library
-from zipfs.reading import open_file, read_source
-from zipfs.selection import Selection
-from zipfs.sources import Entry, LeftOut, SourceFile
+from zipfs.index.hash_file import hash_file
+from zipfs.library.files import open_file, read_source
+from zipfs.library.filestate import FileState
+from zipfs.library.library import Library
+from zipfs.library.rules.general import Selection
+from zipfs.library.scan import Entry, LeftOut, SourceFile
+from zipfs.system import syscalls
+from zipfs.system.inotify import Inotify
 
 ALL: Final = Selection((b"*/*",))
 SECONDS: Final = 1.0

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pyfuse3
 import pytest
 import trio
 
-from zipfs.requests import IN_A_ROW, _Lock, _Loop, install
+from zipfs.mount.pyfuse3_loop import IN_A_ROW, _Lock, _Loop, install
 
 
 @pytest.fixture
@@ -189,27 +192,73 @@ async def test_closing_ends_the_wait(pipe: tuple[int, int]) -> None:
         trio.lowlevel.notify_closing(reading)
 
 
-def test_all_that_pyfuse3_uses_of_trio_is_there() -> None:
-    """A newer pyfuse3 may want more: then this fails, and not the first mount."""
+@pytest.fixture
+def as_it_was() -> Iterator[None]:
+    """pyfuse3 is what it was before, when the test is over."""
     before = pyfuse3.trio  # type: ignore[attr-defined]
-    install()
-    try:
-        replaced = pyfuse3.trio  # type: ignore[attr-defined]
-        source = os.path.join(os.path.dirname(pyfuse3.__file__), "__init__.pyx")
-        internal = os.path.join(os.path.dirname(pyfuse3.__file__), "internal.pxi")
-        used = set()
-        for file in (source, internal):
-            with open(file, encoding="utf-8") as text:
-                for line in text:
-                    code = line.split("#")[0]
-                    for word in code.replace("(", " ").replace(":", " ").split():
-                        if word.startswith("trio."):
-                            used.add(word)
-        used = {name for name in used if not name.startswith(("trio.run_sync", "trio.readthedocs"))}
-        assert "trio.lowlevel.wait_readable" in used
-        for name in used:
-            found = replaced
-            for part in name.split(".")[1:]:
-                found = getattr(found, part)
-    finally:
-        pyfuse3.trio = before  # type: ignore[attr-defined]
+    yield
+    pyfuse3.trio = before  # type: ignore[attr-defined]
+
+
+def replaced() -> Any:
+    return pyfuse3.trio  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("as_it_was")
+def test_two_functions_are_replaced_and_all_else_is_trio() -> None:
+    for _ in range(2):  # a process may mount a second time
+        assert install()
+        assert isinstance(replaced().Lock.__self__, _Loop)
+        assert isinstance(replaced().lowlevel.wait_readable.__self__, _Loop)
+        assert replaced().open_nursery is trio.open_nursery
+        assert replaced().ClosedResourceError is trio.ClosedResourceError
+        assert replaced().lowlevel.notify_closing is trio.lowlevel.notify_closing
+        with pytest.raises(AttributeError):
+            _ = replaced().nothing_of_this_name
+
+
+def test_pyfuse3_uses_the_two_as_expected() -> None:
+    """A newer pyfuse3 may not: then this fails, and not the first mount."""
+    folder = os.path.dirname(pyfuse3.__file__)
+    code = ""
+    for file in ("__init__.pyx", "internal.pxi"):
+        with open(os.path.join(folder, file), encoding="utf-8") as text:
+            code += "".join(line for line in text if not line.lstrip().startswith("#"))
+    assert re.findall(r"\btrio\.Lock\b.*", code) == ["trio.Lock()"]
+    assert re.findall(r".*\bread_lock:", code) == ["        async with worker_data.read_lock:"]
+    assert "read_lock." not in code
+    assert re.findall(r".*wait_readable.*", code) == [
+        "            await trio.lowlevel.wait_readable(session_fd)"
+    ]
+
+
+async def other_wait(descriptor: int) -> bool:
+    return True
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("trio", None),
+        ("trio", SimpleNamespace(Lock=trio.Lock)),
+        ("trio", pyfuse3),  # any other module, as pyfuse3.asyncio is
+        ("_wait_fuse_readable", None),
+        ("_wait_fuse_readable", 7),
+        ("_wait_fuse_readable", other_wait),
+    ],
+)
+@pytest.mark.usefixtures("as_it_was")
+def test_a_pyfuse3_made_otherwise_is_left_as_it_is(
+    name: str, value: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    if value is None:
+        monkeypatch.delattr(pyfuse3, name)
+    else:
+        monkeypatch.setattr(pyfuse3, name, value)
+    before = dict(vars(pyfuse3))
+    assert not install()
+    assert vars(pyfuse3) == before
+    (line,) = caplog.records
+    assert line.levelname == "INFO"
+    assert name in line.getMessage()

@@ -10,13 +10,13 @@ import trio
 
 from tests.fs.lab import root_only, unprivileged, until
 from tests.support.waiting import SECONDS
-from zipfs import rommconfig
 from zipfs.errors import ConfigError
-from zipfs.policies import MAX_SIZE, load_rules
-from zipfs.romm import Rules
-from zipfs.rommconfig import RommConfig
+from zipfs.library.policy import MAX_SIZE, load_rules
+from zipfs.library.rules.romm import Rules
+from zipfs.mount import romm_follower
+from zipfs.mount.romm_follower import RommConfig
 
-HOLDS = "what it said before holds"
+HOLDS = "its previous content stays in force"
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rommconfig, "LOOK", 0.01)
+    monkeypatch.setattr(romm_follower, "LOOK", 0.01)
 
 
 def write(file: Path, text: str) -> None:
@@ -137,8 +137,8 @@ async def test_a_file_in_the_making_is_left_alone(
         read.append((len(taken), taken[-1]))
         return Rules()
 
-    monkeypatch.setattr(rommconfig, "_state", state)
-    monkeypatch.setattr(rommconfig, "load_rules", reading)
+    monkeypatch.setattr(romm_follower, "_state", state)
+    monkeypatch.setattr(romm_follower, "load_rules", reading)
     nursery.start_soon(Adopted(file, Rules()).config.follow)
     await until(lambda: len(taken) > 10)
     assert read == [(2, "old"), (7, "d")]
@@ -149,8 +149,8 @@ async def test_told_to_read(
 ) -> None:
     """SIGHUP: at once, also where the file's state tells of no change."""
     write(file, platforms("a"))
-    monkeypatch.setattr(rommconfig, "LOOK", 3600.0)
-    monkeypatch.setattr(rommconfig, "_state", lambda path: "same")
+    monkeypatch.setattr(romm_follower, "LOOK", 3600.0)
+    monkeypatch.setattr(romm_follower, "_state", lambda path: "same")
     adopted = Adopted(file)
     nursery.start_soon(adopted.config.follow)
     adopted.config.reread()

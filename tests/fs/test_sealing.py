@@ -14,12 +14,13 @@ import pytest
 from tests.fs.conftest import SETTLE, sealed
 from tests.fs.lab import FakeTime, source_file, unprivileged
 from tests.support.libraries import MTIME, content, expected, make_file, make_game
-from zipfs import identity
-from zipfs.filehasher import hash_file
-from zipfs.filestate import BLOCK
-from zipfs.index import Index
-from zipfs.library import Library
-from zipfs.outcomes import (
+from zipfs.archive import validators
+from zipfs.index.hash_file import hash_file
+from zipfs.index.index import Index
+from zipfs.library.filestate import BLOCK
+from zipfs.library.library import Library
+from zipfs.library.view import find_games
+from zipfs.sealing.outcomes import (
     Absent,
     Examination,
     Impossible,
@@ -30,7 +31,7 @@ from zipfs.outcomes import (
     Unsettled,
     Version,
 )
-from zipfs.sealing import Sealer
+from zipfs.sealing.sealer import Sealer
 
 GAME = b"roms/game"
 
@@ -363,11 +364,11 @@ def test_a_clash_of_times_moves_by_a_day(library: Path, sealer: Sealer) -> None:
     """V1: a content that asks for a time that another one of this path was given."""
     game = make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     wanted = expected(game)
-    other = (wanted.content_id + identity.DAY) % (1 << 128)
+    other = (wanted.content_id + validators.DAY) % (1 << 128)
     seconds = wanted.mtime_ns // 10**9
     assert sealer.index.issue(b"roms/game.zip", other, lambda taken: seconds) == seconds
     found = seal(sealer)
-    assert found.mtime_ns == wanted.mtime_ns - identity.DAY * 10**9
+    assert found.mtime_ns == wanted.mtime_ns - validators.DAY * 10**9
     assert seal(sealer) == found
 
 
@@ -473,7 +474,7 @@ def test_the_structure_is_found_out(case: str, library: Path, index: Index) -> N
         make_game(library, game, {"1": b"1", "2": b"2"})
     sealer = Sealer(Library(str(library)), index, settle=SETTLE)
     assert sealer.policy.is_game(wanted)
-    assert [path for path, _ in sealer.library.games(sealer.policy)] == [wanted]
+    assert [path for path, _ in find_games(sealer.library, sealer.policy)] == [wanted]
 
 
 def test_the_structure_may_change(library: Path, index: Index) -> None:
@@ -498,7 +499,7 @@ def test_folders_that_cant_be_entered_are_no_hindrance(
     caplog.set_level(logging.WARNING)
     with unprivileged():
         sealer = Sealer(Library(str(library)), index, settle=SETTLE)
-        assert [path for path, _ in sealer.library.games(sealer.policy)] == [b"snes/game"]
+        assert [path for path, _ in find_games(sealer.library, sealer.policy)] == [b"snes/game"]
     assert caplog.messages == []
 
 
@@ -520,4 +521,4 @@ def test_the_date_is_that_of_the_newest_member(library: Path, sealer: Sealer) ->
     game = make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     os.utime(game / "1", (0, MTIME + 1000))
     newest = MTIME + 1000
-    assert 0 <= newest - seal(sealer).mtime_ns // 10**9 < identity.DAY
+    assert 0 <= newest - seal(sealer).mtime_ns // 10**9 < validators.DAY

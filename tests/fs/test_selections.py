@@ -11,15 +11,16 @@ from tests.fs.conftest import SETTLE
 from tests.fs.lab import FakeTime
 from tests.support.libraries import make_game
 from tests.support.selections import CASES
-from zipfs import offline
-from zipfs.globs import Patterns
-from zipfs.index import Index
-from zipfs.library import Library
-from zipfs.outcomes import Plain
-from zipfs.playlists import Playlists
-from zipfs.romm import Rules
-from zipfs.rommrules import read_rules
-from zipfs.sealing import Sealer
+from zipfs.index.index import Index
+from zipfs.library.library import Library
+from zipfs.library.rules.globs import Patterns
+from zipfs.library.rules.playlists import Playlists
+from zipfs.library.rules.romm import Rules
+from zipfs.library.rules.romm_config import read_rules
+from zipfs.library.view import find_games
+from zipfs.sealing import offline
+from zipfs.sealing.outcomes import Plain
+from zipfs.sealing.sealer import Sealer
 
 
 def encoded(patterns: object) -> tuple[bytes, ...]:
@@ -29,7 +30,7 @@ def encoded(patterns: object) -> tuple[bytes, ...]:
 
 def archives(sealer: Sealer) -> dict[str, list[str]]:
     found = {}
-    for game in sealer.library.games(sealer.policy):
+    for game in find_games(sealer.library, sealer.policy):
         examination, version = offline.seal_one(sealer, game)
         if version is None:
             assert isinstance(examination.outcome, Plain), examination
@@ -70,7 +71,7 @@ def test_playlists_of_romm(name: str, library: Path, index: Index, clock: FakeTi
         settle=SETTLE,
     )
     found = {}
-    for game in sealer.library.games(sealer.policy):
+    for game in find_games(sealer.library, sealer.policy):
         _, version = offline.seal_one(sealer, game)
         if version is None:
             continue

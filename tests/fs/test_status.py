@@ -14,14 +14,14 @@ import trio
 from tests.fs.lab import root_only, source_file, unprivileged, until
 from tests.support.libraries import make_game
 from tests.support.waiting import SECONDS
-from zipfs.catalog import Catalog
+from zipfs.catalog.tree import Catalog
 from zipfs.config import Settings
-from zipfs.fs import Operations
-from zipfs.pool import Limits
-from zipfs.reader import Reader
-from zipfs.sealing import Sealer
-from zipfs.sources import LeftOut
-from zipfs.status import NEWEST, Status
+from zipfs.library.scan import LeftOut
+from zipfs.mount.fs import Operations
+from zipfs.mount.reader import Reader
+from zipfs.mount.status import NEWEST, Status
+from zipfs.sealing.sealer import Sealer
+from zipfs.system.process import Limits
 
 GAME = b"roms/game"
 

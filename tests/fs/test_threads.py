@@ -12,8 +12,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from zipfs import threads as module
-from zipfs.threads import LANE, MAX_STUCK_IN_LANE, Threads, timed_out
+from zipfs.system import lanes as module
+from zipfs.system.lanes import LANE, MAX_STUCK_IN_LANE, Threads, timed_out
 
 PATIENCE = 0.05
 """Seconds on a clock that the tests move: a machine with much to do may take any time."""

@@ -8,27 +8,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trio
 
-from tests.fs.conftest import SETTLE, sealed
+from tests.fs.conftest import SETTLE, Tree, sealed
 from tests.fs.lab import FakeTime, open_below, until
-from tests.fs.test_catalog import Tree
 from tests.support.libraries import content, expected, make_file, make_game
 from tests.support.lists import text_of, write_list
-from zipfs import kept as kept_module
-from zipfs.catalog import Catalog
-from zipfs.index import Index
-from zipfs.library import Library
-from zipfs.listed import ListedLibrary
-from zipfs.offline import seal_all
-from zipfs.outcomes import Absent, Outcome, Plain, Sealed, Unhashed, Unneeded, Unsettled, Version
-from zipfs.pool import Limits
-from zipfs.sealing import Sealer
-from zipfs.sources import Entry, LeftOut
-from zipfs.survey import survey
-from zipfs.threads import Threads
-from zipfs.variants import Variant
-from zipfs.varied import VariedLibrary
+from zipfs.catalog.scanner import survey
+from zipfs.index.index import Index
+from zipfs.library.library import Library
+from zipfs.library.lists import WithLists
+from zipfs.library.rules.variants import Variant
+from zipfs.library.scan import Entry, LeftOut
+from zipfs.library.variants import WithVariants
+from zipfs.library.view import find_games
+from zipfs.sealing.offline import seal_all
+from zipfs.sealing.outcomes import (
+    Absent,
+    Outcome,
+    Plain,
+    Sealed,
+    Unhashed,
+    Unneeded,
+    Unsettled,
+    Version,
+)
+from zipfs.sealing.sealer import Sealer
+from zipfs.system.lanes import Threads
 
 GAME = "roms/psx/Final"
 FILES = {
@@ -61,32 +66,13 @@ def games(library: Path) -> Path:
     return library
 
 
-def varied(library: Path, *variants: Variant) -> VariedLibrary:
-    return VariedLibrary(Library(str(library)), variants or VARIANTS)
+def varied(library: Path, *variants: Variant) -> WithVariants:
+    return WithVariants(Library(str(library)), variants or VARIANTS)
 
 
 @pytest.fixture
 def sealer(games: Path, index: Index, clock: FakeTime) -> Sealer:
     return Sealer(varied(games), index, globs=(b"roms/*/*",), settle=SETTLE)
-
-
-@pytest.fixture
-def tree(sealer: Sealer) -> Tree:
-    return Tree(Catalog(sealer, Limits(64, 8)))
-
-
-@pytest.fixture
-async def running(tree: Tree, nursery: trio.Nursery) -> Tree:
-    """The same with its work in the background."""
-    nursery.start_soon(tree.catalog.run)
-    return tree
-
-
-@pytest.fixture
-def stale(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was found out is taken as it is for no time at all."""
-    monkeypatch.setattr(kept_module, "FRESH", 0.0)
-    monkeypatch.setattr(kept_module, "_SHARE", 0.0)
 
 
 def version_of(sealer: Sealer, path: str) -> Version:
@@ -245,7 +231,7 @@ def test_too_long_a_name(games: Path, sealer: Sealer, caplog: pytest.LogCaptureF
     assert unneeded(sealer, f"roms/psx/{name} [muOS]") == "its name would be too long"
     assert "more than 255 bytes; it isn't there" in caplog.text
     make_game(games, "roms/psx/" + "m" * 244, {"1.bin": b"1", "2.bin": b"2"})
-    names = [name for name, _ in sealer.library.games(sealer.policy)]
+    names = [name for name, _ in find_games(sealer.library, sealer.policy)]
     assert {name[9:] for name in names if name.endswith(b"[muOS]")} == {
         b"Final [muOS]", b"Solo [muOS]", b"m" * 244 + b" [muOS]",
     }  # fmt: skip
@@ -253,7 +239,7 @@ def test_too_long_a_name(games: Path, sealer: Sealer, caplog: pytest.LogCaptureF
 
 
 def test_index_command(games: Path, sealer: Sealer) -> None:
-    summary = seal_all(sealer, sealer.library.games(sealer.policy))
+    summary = seal_all(sealer, find_games(sealer.library, sealer.policy))
     assert (summary.archives, summary.problems, summary.changing) == (3, [], [])
     assert summary.hashed == sum(map(len, FILES.values()))
 
@@ -266,8 +252,8 @@ def test_an_unreadable_file_is_told_once(
     def fail(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("zipfs.offline.hash_file", fail)
-    summary = seal_all(sealer, sealer.library.games(sealer.policy), sleep=lambda _: None)
+    monkeypatch.setattr("zipfs.sealing.offline.hash_file", fail)
+    summary = seal_all(sealer, find_games(sealer.library, sealer.policy), sleep=lambda _: None)
     assert len(summary.problems) == len(set(summary.problems)) == len(FILES)
 
 
@@ -276,18 +262,18 @@ def test_an_unreadable_file_is_told_once(
 
 def test_what_is_there_wins(games: Path, sealer: Sealer) -> None:
     library = sealer.library
-    names = [name for name, _ in library.games(sealer.policy)]
+    names = [name for name, _ in find_games(library, sealer.policy)]
     assert NO_MANUALS.encode() in names
     assert isinstance(library.entry(NO_MANUALS.encode()), Entry)
     make_game(games, NO_MANUALS, {"own 1": b"1", "own 2": b"2"})
     assert names_of(version_of(sealer, NO_MANUALS)) == ["own 1", "own 2"]
-    names = [name for name, _ in library.games(sealer.policy)]
+    names = [name for name, _ in find_games(library, sealer.policy)]
     assert names.count(NO_MANUALS.encode()) == 1
     assert f"{NO_MANUALS} [muOS]".encode() in names  # of the real one
     make_file(games / f"{MUOS}.zip", b"own")
     assert library.entry(MUOS.encode()) is None
     assert outcome_of(sealer, MUOS) == Absent()
-    assert MUOS.encode() not in [name for name, _ in library.games(sealer.policy)]
+    assert MUOS.encode() not in [name for name, _ in find_games(library, sealer.policy)]
     (games / f"{MUOS}.zip").unlink()
     (games / MUOS).symlink_to("nowhere")
     assert isinstance(library.entry(MUOS.encode()), LeftOut)
@@ -308,11 +294,11 @@ def test_lists_have_no_variants(games: Path, place: Path, index: Index, clock: F
     lists = place / "lists"
     lists.mkdir()
     write_list(lists / "x.list", text_of(games, [("a", f"{GAME}/manual/en.pdf"), ("b", b"B")]))
-    inner = ListedLibrary(str(games), str(lists), shown_in=b".lists", prefix=b"/library/")
-    sealer = Sealer(VariedLibrary(inner, VARIANTS), index, globs=(b"roms/*/*",), settle=SETTLE)
+    inner = WithLists(Library(str(games)), str(lists), shown_in=b".lists", prefix=b"/library/")
+    sealer = Sealer(WithVariants(inner, VARIANTS), index, globs=(b"roms/*/*",), settle=SETTLE)
     assert isinstance(outcome_of(sealer, ".lists/x"), Sealed)
     assert outcome_of(sealer, ".lists/x [muOS]") == Absent()
-    names = [name for name, _ in sealer.library.games(sealer.policy)]
+    names = [name for name, _ in find_games(sealer.library, sealer.policy)]
     assert b".lists/x" in names
     assert MUOS.encode() in names
     assert b".lists/x [muOS]" not in names
@@ -327,9 +313,9 @@ def test_behind_links(games: Path, sealer: Sealer) -> None:
     (games / "roms/psx").rename(games / "store")
     (games / "roms/psx").symlink_to("../store")
     (games / "store/Other").symlink_to("Final")
-    summary = seal_all(sealer, sealer.library.games(sealer.policy))
+    summary = seal_all(sealer, find_games(sealer.library, sealer.policy))
     assert summary.archives == 6
-    names = [name for name, _ in sealer.library.games(sealer.policy)]
+    names = [name for name, _ in find_games(sealer.library, sealer.policy)]
     for path in (NO_MANUALS, "roms/psx/Other [no manuals]"):
         assert path.encode() in names
         source = path.replace("roms/psx", "store").encode()

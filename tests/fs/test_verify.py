@@ -15,17 +15,18 @@ from hypothesis import strategies as st
 
 from tests.fs.lab import unprivileged
 from tests.support.libraries import content, make_file, make_game
-from zipfs import rereading, verified, verify
-from zipfs.diskfile import SPAN, DiskFile
 from zipfs.errors import DamageError, IndexFileError, LibraryError
-from zipfs.filestate import BLOCK
-from zipfs.index import Index
-from zipfs.offline import seal_all
-from zipfs.pacing import Pace
-from zipfs.sealing import Sealer
-from zipfs.store import Store
-from zipfs.verified import Finding, Memory
-from zipfs.verify import Verifier
+from zipfs.index.index import Index
+from zipfs.index.tables import Store
+from zipfs.library.filestate import BLOCK
+from zipfs.library.view import find_games
+from zipfs.ops.verify import rereading, verified, verify
+from zipfs.ops.verify.diskfile import SPAN, DiskFile
+from zipfs.ops.verify.verified import BadFile, Memory
+from zipfs.ops.verify.verify import Verifier
+from zipfs.sealing.offline import seal_all
+from zipfs.sealing.sealer import Sealer
+from zipfs.system.rates import Pace
 
 SIZE = 2 * SPAN + 3 * BLOCK + 5
 """Of the large file; it is read in three goes."""
@@ -65,7 +66,7 @@ class Lab:
         self.library = library
         self.sealer = sealer
         self.file = sealer.index.file + verified.SUFFIX
-        self.told: list[Finding] = []
+        self.told: list[BadFile] = []
         self.bar = Bar()
         self.clock = Clock()
         self.read: list[tuple[bytes, int]] = []
@@ -75,7 +76,7 @@ class Lab:
         """The same of those that can't be read."""
 
     def hash(self) -> None:
-        seal_all(self.sealer, list(self.sealer.library.games(self.sealer.policy)))
+        seal_all(self.sealer, list(find_games(self.sealer.library, self.sealer.policy)))
 
     def load(self) -> Memory:
         root = self.sealer.library.root
@@ -92,7 +93,7 @@ class Lab:
                 self.file,
                 pace=Pace(1.0, self.clock, self.clock.sleep),
                 progress=self.bar,
-                tell=self.told.append,
+                report=self.told.append,
                 deadline=None if seconds is None else self.clock.now + seconds,
                 clock=self.clock,
             )
@@ -145,7 +146,7 @@ def test_all_is_well(lab: Lab) -> None:
     ended, verifier = lab.run()
     assert ended
     assert lab.told == []
-    assert verifier.memory.findings == {}
+    assert verifier.memory.bad_files == {}
     last = verifier.memory.last
     assert last
     assert (last.verified, last.size, last.passed) == (6, TOTAL, TOTAL)
@@ -181,16 +182,16 @@ def test_damage_is_named(lab: Lab) -> None:
     )
     assert large.found_crc32 not in (None, large.crc32)
     assert large.found_digest not in (None, large.digest)
-    assert list(verifier.memory.findings.values()) == lab.told
+    assert list(verifier.memory.bad_files.values()) == lab.told
     assert verifier.this_run.verified == 6
     assert lab.load() == verifier.memory
     # It stands, and is found again, until it is right or another file.
     lab.rotten = {(LARGE, 0): FOREVER}
-    assert [finding.blocks for finding in lab.run()[1].memory.findings.values()] == [(0,)]
+    assert [found.blocks for found in lab.run()[1].memory.bad_files.values()] == [(0,)]
     lab.rotten = {}
     make_file(os.fsencode(lab.library) + b"/" + LARGE, content(SIZE, 3), mtime=1)
     ended, verifier = lab.run()
-    assert verifier.memory.findings == {}
+    assert verifier.memory.bad_files == {}
     assert verifier.memory.last
     assert verifier.memory.last.changed == 1
 
@@ -200,11 +201,11 @@ def test_a_file_that_is_put_back_is_forgotten_at_once(lab: Lab) -> None:
     lab.rotten = {(b"roms/a/1", 7): FOREVER}
     ended, verifier = lab.run(seconds=SPAN)
     assert not ended
-    assert list(verifier.memory.findings) == [b"roms/a/1"]
+    assert list(verifier.memory.bad_files) == [b"roms/a/1"]
     make_file(lab.library / "roms/a/1", content(1000, 1))
     ended, verifier = lab.run(seconds=10)
     assert not ended
-    assert verifier.memory.findings == {}
+    assert verifier.memory.bad_files == {}
 
 
 def test_damage_that_is_gone_when_it_is_read_again(lab: Lab) -> None:
@@ -213,8 +214,8 @@ def test_damage_that_is_gone_when_it_is_read_again(lab: Lab) -> None:
     small, large = lab.told
     assert (small.kind, small.blocks) == ("unstable", ())
     assert (large.kind, large.blocks) == ("unstable", (4,))
-    assert set(verifier.memory.findings) == {b"roms/a/1", LARGE}
-    assert lab.run()[1].memory.findings == {}
+    assert set(verifier.memory.bad_files) == {b"roms/a/1", LARGE}
+    assert lab.run()[1].memory.bad_files == {}
 
 
 def test_what_can_not_be_read_is_named_block_by_block(lab: Lab) -> None:
@@ -245,7 +246,7 @@ def test_the_disk_that_is_not_there_is_not_a_hundred_bad_files(
     with pytest.raises(LibraryError, match=r"3 files in a row can't be read, the last is roms/b/s"):
         lab.run()
     memory = lab.load()
-    assert memory.findings == {}
+    assert memory.bad_files == {}
     assert memory.round
     assert (memory.round.position, memory.round.verified) == (b"roms/a/1", 1)
     lab.broken = {}
@@ -255,7 +256,7 @@ def test_the_disk_that_is_not_there_is_not_a_hundred_bad_files(
 
 
 def test_too_much_damage_to_list(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "_MOST_FINDINGS", 1)
+    monkeypatch.setattr(verify, "_MOST_BAD", 1)
     lab.rotten = {(path, 0): FOREVER for path in FILES[:2]}
     with pytest.raises(DamageError, match="more than 1 files"):
         lab.run()
@@ -293,8 +294,8 @@ def test_a_file_that_may_not_be_read(lab: Lab, monkeypatch: pytest.MonkeyPatch) 
         os.chmod(Path(lab.file).parent / name, 0o666)  # noqa: S103
     # Hashed while we were root.
     path = os.fsencode(lab.library / "roms/a/1")
-    from zipfs.filehasher import hash_file  # noqa: PLC0415
-    from zipfs.filestate import FileState  # noqa: PLC0415
+    from zipfs.index.hash_file import hash_file  # noqa: PLC0415
+    from zipfs.library.filestate import FileState  # noqa: PLC0415
 
     state = FileState.of(os.stat(path))
     lab.sealer.index.put_files({b"roms/a/1": (state, hash_file(path, state))})
@@ -326,13 +327,13 @@ def test_where_nothing_could_be_compared_what_was_found_still_stands(
     lab.run()
     lab.run(seconds=2000)
     before = Path(lab.file).read_bytes()
-    assert lab.load().findings
+    assert lab.load().bad_files
     assert lab.load().round
     os.rename(library / "roms", library.parent / "away")
     with closing(Store(lab.sealer.index.file, reading=True)) as store:
         verifier = Verifier(
             lab.sealer, store, verified.load(lab.file, (b"/other", 7)), lab.file,
-            pace=Pace(0), progress=Bar(), tell=lab.told.append,
+            pace=Pace(0), progress=Bar(), report=lab.told.append,
         )  # fmt: skip
         with pytest.raises(LibraryError, match="is this its index"):
             verifier.run()
@@ -386,38 +387,87 @@ def test_a_library_that_is_unmounted_meanwhile(lab: Lab, library: Path) -> None:
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(parts=st.lists(st.integers(1, TOTAL), max_size=8), rotten=st.sets(st.integers(0, SIZE - 1)))
 def test_in_however_many_parts(lab: Lab, parts: list[int], rotten: set[int]) -> None:
-    """The runs of a round read each byte once (a second look apart), and find what one would."""
+    """The runs of a round verify each file once, and find what one run would."""
     Path(lab.file).unlink(missing_ok=True)
     lab.rotten = {(LARGE, offset): FOREVER for offset in rotten}
-    looks: list[tuple[bytes, int]] = []
-    total = 0
+    total = given_up = verified_files = 0
     ended = False
     for seconds in [*parts, None]:
+        before = lab.load().round
+        started = lab.clock.now
         ended, verifier = lab.run(seconds=seconds)
         total += verifier.this_run.size
-        looks += lab.read
+        verified_files += verifier.this_run.verified
         assert lab.bar.done <= lab.bar.size == TOTAL
         if ended:
             assert lab.bar.done == TOTAL
             break
+        assert seconds is not None
+        took = lab.clock.now - started
+        if before and before.given_up:  # its file was read to its end
+            assert took <= max(seconds, SIZE)
+        else:
+            assert took <= seconds
+        now = verifier.memory.round
+        assert now
+        assert lab.bar.done == now.passed + (
+            verifier.this_run.size - (now.size - (before.size if before else 0))
+        )
+        assert now.given_up in (b"", LARGE)
+        if now.given_up:
+            assert not (before and before.given_up), "given up twice"
+            given_up += verifier.this_run.size - (now.size - (before.size if before else 0))
         assert lab.load() == verifier.memory
     assert ended
-    assert total == TOTAL
+    assert total == TOTAL + given_up
+    assert verified_files == 6
     bad = {offset // BLOCK for offset in rotten}
-    assert len(looks) == 5 + 2 + len(bad)
     last = verifier.memory.last
     assert last
     assert (last.verified, last.size, last.passed) == (6, TOTAL, TOTAL)
-    found = verifier.memory.findings
+    found = verifier.memory.bad_files
     assert set(found) == ({LARGE} if bad else set())
     if bad:
         assert set(found[LARGE].blocks) == bad
         assert found[LARGE].archives == (b"roms/b.zip",)
 
 
+def test_a_file_that_no_deadline_is_long_enough_for(lab: Lab) -> None:
+    """It is given up once, and read to its end by the next run, at the same rate."""
+    before_it = 1000 + BLOCK + 1
+    ended, verifier = lab.run(seconds=before_it + SPAN + 5)
+    round_ = verifier.memory.round
+    assert not ended
+    assert round_
+    assert (round_.position, round_.given_up) == (b"roms/a/2", LARGE)
+    assert verifier.this_run.size == before_it + 2 * SPAN
+    started = lab.clock.now
+    lab.rotten = {(LARGE, SIZE - 1): FOREVER}
+    ended, verifier = lab.run(seconds=1)
+    assert not ended
+    assert [(path, offset) for path, offset in lab.read if path == LARGE][:3] == [
+        (LARGE, 0), (LARGE, SPAN), (LARGE, 2 * SPAN),
+    ]  # fmt: skip
+    assert lab.clock.now - started == pytest.approx(SIZE, abs=1)
+    assert list(verifier.memory.bad_files) == [LARGE]
+    round_ = verifier.memory.round
+    assert round_
+    assert (round_.position, round_.given_up) == (LARGE, b"")
+    assert lab.run()[0]
+
+
+def test_a_file_that_was_given_up_and_is_gone(lab: Lab) -> None:
+    assert not lab.run(seconds=1000 + BLOCK + 1 + SPAN)[0]
+    (lab.library / os.fsdecode(LARGE)).unlink()
+    ended, verifier = lab.run(seconds=FOREVER)
+    assert ended
+    assert verifier.memory.last
+    assert (verifier.memory.last.verified, verifier.memory.last.gone) == (5, 1)
+
+
 @pytest.mark.parametrize("interrupted_at", range(8))
 def test_killed_at_any_read(lab: Lab, interrupted_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What had been saved by then isn't read again, and nothing is left out."""
+    """Nothing but the file in work is read again, and no file is left out."""
     whole = lab.serve
     monkeypatch.setattr(verify, "_SAVE_SECONDS", 0.0)
     monkeypatch.setattr(Verifier, "_save", _save_unless_killed(Verifier._save))
@@ -439,9 +489,9 @@ def test_killed_at_any_read(lab: Lab, interrupted_at: int, monkeypatch: pytest.M
     lab.serve = whole  # type: ignore[method-assign]
     ended, verifier = lab.run()
     assert ended
-    assert len(first) + len(lab.read) in (7, 8)
     again = set(first) & set(lab.read)
-    assert len(again) <= 1, "more than what was in work"
+    assert len(first) + len(lab.read) == 7 + len(again)
+    assert len({path for path, _ in again}) <= 1, "more than the file in work"
     assert verifier.memory.last
     assert verifier.memory.last.verified == 6
 
@@ -464,7 +514,7 @@ def test_where_nothing_can_be_kept(lab: Lab, caplog: pytest.LogCaptureFixture) -
     os.mkdir(lab.file + ".new")
     ended, _ = lab.run()
     assert ended
-    assert caplog.text.count("can't keep in") == 1
+    assert caplog.text.count("can't save the position") == 1
 
 
 def test_a_damaged_row_is_passed_over(lab: Lab) -> None:

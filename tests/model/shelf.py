@@ -15,7 +15,7 @@ import random
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -24,9 +24,8 @@ from typing import BinaryIO, Final
 
 from tests.model.versions import Blob, History, ModelError, Part, Source, check
 from tests.support.libraries import content
-from zipfs.mountpoint import mounts
+from zipfs.system.mounts import mounts
 
-PLATFORM: Final = "roms/psx"
 NAMES: Final = (
     "Disc 1.bin", "Disc 2.bin", "disc.cue", "\u00fcbersicht.txt", "manual/page 1.txt",
     "manual/page 2.txt", "manual/deep/x", "dlc/a", "dlc/b", "back\\slash",
@@ -59,29 +58,44 @@ class Game:
 class Shelf:
     """A library at *root* with *count* games; *aside* is for what isn't in it, on the same disk."""
 
+    platform = "roms/psx"
+    """Where its games are."""
+
     def __init__(self, root: Path, aside: Path, count: int) -> None:
         self.root = root
         self.aside = aside
         aside.mkdir()
         (root / "store").mkdir(parents=True)
-        self.games = [
-            Game(root / PLATFORM / f"Game {number}", History(f"{PLATFORM}/Game {number}.zip"), [])
-            for number in range(count)
-        ]
+        self.games: list[Game] = []
+        """All that change, those that are gone too."""
         self._sources: dict[int, Source] = {}
         """By inode. An inode that is used again comes with another source."""
         self._mapped: tuple[Source, BinaryIO, mmap.mmap] | None = None
         """What a writer keeps mapped."""
         self._writes_back = writes_back(root)
         self._number = 0
-        self.said = ""
+        self.last = ""
         """What the last change was, for the trace."""
-        for number, game in enumerate(self.games):
-            game.folder.mkdir(parents=True)
-            for name in NAMES[: 2 + number]:
-                self._create(game, game.folder / name, _blob(SIZES[2 + number], number), None)
+        for number in range(count):
+            self.make_game(
+                f"{self.platform}/Game {number}",
+                dict.fromkeys(NAMES[: 2 + number], _blob(SIZES[2 + number], number)),
+            )
 
-    # -- The model's eyes ------------------------------------------------------
+    def make_game(self, path: str, files: Mapping[str, Blob]) -> Game:
+        """A new game with *files* at *path*."""
+        game = self._new_game(path)
+        game.folder.mkdir(parents=True)
+        for name, blob in files.items():
+            self._create(game.folder / name, blob, None)
+        return game
+
+    def _new_game(self, path: str) -> Game:
+        game = Game(self.root / path, History(f"{path}.zip"), [])
+        self.games.append(game)
+        return game
+
+    # -- What is there now ------------------------------------------------------
 
     def look(self) -> None:
         """Tell the model what the games are now."""
@@ -118,14 +132,14 @@ class Shelf:
         game = self._game(rng)
         if free := [name for name in NAMES if not os.path.lexists(game.folder / name)]:
             path = game.folder / rng.choice(free)
-            self._create(game, path, self._any_blob(rng), self._any_mtime(rng, None))
-            self._say(f"added {path}")
+            self._create(path, self._any_blob(rng), self._any_mtime(rng, None))
+            self._log(f"added {path}")
 
     def remove(self, rng: random.Random) -> None:
         if path := self._member(rng):
             path.unlink()
             self.look()
-            self._say(f"removed {path}")
+            self._log(f"removed {path}")
 
     def rename(self, rng: random.Random) -> None:
         game = self._game(rng)
@@ -135,7 +149,7 @@ class Shelf:
             new.parent.mkdir(parents=True, exist_ok=True)
             path.rename(new)
             self.look()
-            self._say(f"renamed {path} to {new}")
+            self._log(f"renamed {path} to {new}")
 
     def replace(self, rng: random.Random) -> None:
         if path := self._member(rng):
@@ -146,19 +160,25 @@ class Shelf:
                 os.utime(new, ns=(mtime, mtime))
             new.rename(path)
             self.look()
-            self._say(f"replaced {path} by rename, mtime {mtime}")
+            self._log(f"replaced {path} by rename, mtime {mtime}")
 
     def rewrite(self, rng: random.Random) -> None:
         """In place, with the same size: all of it, or a part; often with the old mtime after."""
         if path := self._member(rng):
-            before = path.stat()
-            data = bytearray(self._source(path).blob.data)
-            start = rng.randrange(len(data) + 1) if rng.random() < 0.5 else 0
-            data[start:] = self._any_blob(rng, len(data)).data[start:]
-            with self._changing(path, bytes(data)), path.open("r+b", buffering=0) as file:
-                os.pwrite(file.fileno(), data[start:], start)
-            mtime = self._put_mtime(rng, path, before.st_mtime_ns)
-            self._say(f"rewrote {path} in place from {start}, mtime {mtime}")
+            size = path.stat().st_size
+            self.rewrite_member(rng, path, rng.randrange(size + 1) if rng.random() < 0.5 else 0)
+
+    def rewrite_member(self, rng: random.Random, path: Path, start: int = 0) -> None:
+        """The same with the member at *path*, from byte *start* on."""
+        before = path.stat()
+        blob = self._any_blob(rng, before.st_size)
+        if start:
+            old = self._source(path).blob.data
+            blob = Blob(b"".join([old[:start], blob.data[start:]]))
+        with self._changing(path, blob), path.open("r+b", buffering=0) as file:
+            os.pwrite(file.fileno(), blob.data[start:], start)
+        mtime = self._put_mtime(rng, path, before.st_mtime_ns)
+        self._log(f"rewrote {path} in place from {start}, mtime {mtime}")
 
     def write_mapped(self, rng: random.Random) -> None:
         path = self._member(rng)
@@ -167,7 +187,7 @@ class Shelf:
             at = rng.randrange(len(data))
             data[at] ^= rng.randrange(1, 256)
             with (
-                self._changing(path, bytes(data)),
+                self._changing(path, Blob(bytes(data))),
                 path.open("r+b", buffering=0) as file,
                 mmap.mmap(file.fileno(), 0) as mapped,
             ):
@@ -175,7 +195,7 @@ class Shelf:
                 if rng.random() < 0.5:
                     mapped.flush()
             mtime = self._put_mtime(rng, path, before.st_mtime_ns)
-            self._say(f"wrote byte {at} of {path} by mmap, mtime {mtime}")
+            self._log(f"wrote byte {at} of {path} by mmap, mtime {mtime}")
 
     def keep_mapped(self, rng: random.Random) -> None:
         """Map a member, to write to it in later steps."""
@@ -185,7 +205,7 @@ class Shelf:
             file = path.open("r+b", buffering=0)
             self._mapped = self._source(path), file, mmap.mmap(file.fileno(), 0)
             self.store(rng)
-            self._say(f"mapped {path}; {self.said}")
+            self._log(f"mapped {path}; {self.last}")
 
     def store(self, rng: random.Random) -> None:
         """Change a byte of a member that is mapped already, whatever it is called by now."""
@@ -199,7 +219,7 @@ class Shelf:
                 mapped[at] = data[at]
                 source.blob = Blob(bytes(data))
                 self.look()
-                self._say(
+                self._log(
                     f"stored byte {at} of a mapped file, inode {os.fstat(file.fileno()).st_ino}"
                 )
 
@@ -218,24 +238,24 @@ class Shelf:
             size = rng.choice(
                 [0, before.st_size // 2, max(0, before.st_size - 1), rng.choice(SIZES)]
             )
-            with self._changing(path, data[:size].ljust(size, b"\0")):
+            with self._changing(path, Blob(data[:size].ljust(size, b"\0"))):
                 os.truncate(path, size)
             mtime = self._put_mtime(rng, path, before.st_mtime_ns)
-            self._say(f"cut {path} from {before.st_size} to {size}, mtime {mtime}")
+            self._log(f"cut {path} from {before.st_size} to {size}, mtime {mtime}")
 
     def append(self, rng: random.Random) -> None:
         if path := self._member(rng):
             before = path.stat()
             more = self._any_blob(rng).data
             with (
-                self._changing(path, self._source(path).blob.data + more),
+                self._changing(path, Blob(self._source(path).blob.data + more)),
                 path.open("ab", 0) as file,
             ):
                 file.write(more)
             mtime = self._put_mtime(rng, path, before.st_mtime_ns)
-            self._say(f"appended {len(more)} to {path}, mtime {mtime}")
+            self._log(f"appended {len(more)} to {path}, mtime {mtime}")
             if path.stat().st_size > 2 * SIZES[-1]:
-                with self._changing(path, b""):
+                with self._changing(path, Blob(b"")):
                     os.truncate(path, 0)
 
     def swap(self, rng: random.Random) -> None:
@@ -253,7 +273,7 @@ class Shelf:
                 self.look()
                 aside.rename(other)
             self.look()
-            self._say(f"swapped {one} and {other}")
+            self._log(f"swapped {one} and {other}")
 
     def link(self, rng: random.Random) -> None:
         """Move a member, a folder of members, or the game, elsewhere in the library; link to it."""
@@ -268,7 +288,7 @@ class Shelf:
             self.look()
             path.symlink_to(target)
             self.look()
-            self._say(f"moved {path} to {target}, and linked to it")
+            self._log(f"moved {path} to {target}, and linked to it")
 
     def unlink(self, rng: random.Random) -> None:
         """The other way round."""
@@ -282,7 +302,7 @@ class Shelf:
             self.look()
             target.rename(path)
             self.look()
-            self._say(f"put {target} back in the place of the link {path}")
+            self._log(f"put {target} back in the place of the link {path}")
 
     def touch(self, rng: random.Random) -> None:
         if path := self._member(rng):
@@ -291,14 +311,14 @@ class Shelf:
                 mtime = time.time_ns()
             with self._changing(path):
                 os.utime(path, ns=(mtime, mtime))
-            self._say(f"touched {path}: {mtime}")
+            self._log(f"touched {path}: {mtime}")
 
     def chmod(self, rng: random.Random) -> None:
         if path := self._member(rng):
             mode = rng.choice([0o644, 0o600, 0o444, 0o640])
             path.chmod(mode)
             self.look()
-            self._say(f"gave {path} the mode {mode:o}")
+            self._log(f"gave {path} the mode {mode:o}")
 
     def hard_link(self, rng: random.Random) -> None:
         """A second name for a member, in the game or out of it."""
@@ -311,7 +331,7 @@ class Shelf:
                 new.parent.mkdir(parents=True, exist_ok=True)
             os.link(path.resolve(), new)
             self.look()
-            self._say(f"linked {new} to {path}")
+            self._log(f"linked {new} to {path}")
 
     def write_elsewhere(self, rng: random.Random) -> None:
         """Write to a file outside of all games; it may be a member by another name."""
@@ -321,10 +341,23 @@ class Shelf:
             mtime = path.stat().st_mtime_ns
             data = bytes(byte ^ 1 for byte in self._source(path).blob.data[:4096])
             rest = self._source(path).blob.data[4096:]
-            with self._changing(path, data + rest), path.open("r+b", buffering=0) as file:
+            with self._changing(path, Blob(data + rest)), path.open("r+b", buffering=0) as file:
                 file.write(data)
             self._put_mtime(rng, path, mtime)
-            self._say(f"wrote to {path}")
+            self._log(f"wrote to {path}")
+
+    def add_game(self, rng: random.Random) -> None:
+        files = {name: self._any_blob(rng) for name in rng.sample(NAMES, rng.randint(2, 6))}
+        game = self.make_game(f"{self.platform}/Made {self._next()}", files)
+        self._log(f"made {game.folder}")
+
+    def rename_game(self, rng: random.Random) -> None:
+        game = self._game(rng)
+        if os.path.lexists(game.folder):
+            new = self._new_game(f"{self.platform}/Renamed {self._next()}")
+            game.folder.rename(new.folder)
+            self.look()
+            self._log(f"renamed {game.folder} to {new.folder}")
 
     def remove_game(self, rng: random.Random) -> None:
         game = self._game(rng)
@@ -334,15 +367,15 @@ class Shelf:
                     member.unlink()
                     self.look()
                 shutil.rmtree(game.folder)
-                self._say(f"deleted {game.folder}")
+                self._log(f"deleted {game.folder}")
             else:
                 game.folder.rename(self.aside / game.folder.name)
-                self._say(f"moved {game.folder} away")
+                self._log(f"moved {game.folder} away")
                 if rng.random() < 0.7:
                     self.look()
                     time.sleep(rng.choice([0.0, 0.05, 0.3]))
                     (self.aside / game.folder.name).rename(game.folder)
-                    self._say(f"moved {game.folder} away, and back")
+                    self._log(f"moved {game.folder} away, and back")
                 else:
                     _delete(self.aside / game.folder.name)
             self.look()
@@ -357,7 +390,7 @@ class Shelf:
         if how == "at once":
             folder = self._aside()
             for name, (blob, mtime) in state.items():
-                self._create(game, folder / os.fsdecode(name), blob, mtime)
+                self._create(folder / os.fsdecode(name), blob, mtime)
             if os.path.lexists(game.folder):
                 old = self._aside()
                 game.folder.rename(old)
@@ -369,7 +402,7 @@ class Shelf:
             self.look()
         else:
             self._restore_files(game, state, in_place=how == "in place")
-        self._say(f"restored {game.folder} {how}: {sorted(state)}")
+        self._log(f"restored {game.folder} {how}: {sorted(state)}")
 
     def _restore_files(
         self, game: Game, state: dict[bytes, tuple[Blob, int]], *, in_place: bool
@@ -384,13 +417,13 @@ class Shelf:
                 path.unlink()  # or the restored one would be as dead as what it leads to
                 self.look()
             if not path.exists():
-                self._create(game, path, blob, mtime)
+                self._create(path, blob, mtime)
                 continue
-            with self._changing(path, blob.data), path.open("r+b", buffering=0) as file:
+            with self._changing(path, blob), path.open("r+b", buffering=0) as file:
                 # One of the two, so that the model needn't know of a state in between.
                 if file.seek(0, os.SEEK_END) > len(blob.data):
                     data = self._source(path).blob.data[: len(blob.data)]
-                    with self._changing(path, data):
+                    with self._changing(path, Blob(data)):
                         file.truncate(len(blob.data))
                 os.pwrite(file.fileno(), blob.data, 0)
             with self._changing(path):
@@ -398,8 +431,8 @@ class Shelf:
 
     # -- Helpers ---------------------------------------------------------------
 
-    def _say(self, text: str) -> None:
-        self.said = text.replace(f"{self.root}/", "").replace(f"{PLATFORM}/", "")
+    def _log(self, text: str) -> None:
+        self.last = text.replace(f"{self.root}/", "").replace(f"{self.platform}/", "")
 
     def _next(self) -> int:
         self._number += 1
@@ -452,7 +485,7 @@ class Shelf:
         self._sources[path.stat().st_ino] = Source(blob)
         return path
 
-    def _create(self, game: Game, path: Path, blob: Blob, mtime: int | None) -> None:
+    def _create(self, path: Path, blob: Blob, mtime: int | None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb", buffering=0) as file:
             source = self._sources[path.stat().st_ino] = Source(_blob(0, 0))
@@ -468,13 +501,13 @@ class Shelf:
             self.look()
 
     @contextmanager
-    def _changing(self, path: Path, data: bytes | None = None) -> Iterator[None]:
-        """In here *path* is changed in place, to hold *data*, or its mtime only."""
+    def _changing(self, path: Path, blob: Blob | None = None) -> Iterator[None]:
+        """In here *path* is changed in place, to hold *blob*, or its mtime only."""
         source = self._source(path)
         source.writes += 1  # before: a reader beside us may fail from here on
         yield
-        if data is not None:
-            source.blob = Blob(data)
+        if blob is not None:
+            source.blob = blob
         self.look()
 
 
@@ -532,6 +565,8 @@ CHANGES: Final[dict[str, tuple[int, Callable[[Shelf, random.Random], None]]]] = 
     "chmod": (2, Shelf.chmod),
     "hard_link": (1, Shelf.hard_link),
     "write_elsewhere": (2, Shelf.write_elsewhere),
+    "add_game": (1, Shelf.add_game),
+    "rename_game": (1, Shelf.rename_game),
     "remove_game": (1, Shelf.remove_game),
     "restore": (6, Shelf.restore),
 }

@@ -1,7 +1,7 @@
-"""``make soak``: the model against zipfs for as long as you like.
+"""``make soak``: the model against zipfs for an hour, or ``SOAK_MINUTES``.
 
 Random worlds, one after the other, each with a few hundred steps, from numbered seeds; two
-threads read all the time. Every minute, and at the end, it says how far it is. A failure is
+threads read all the time. Every minute, and at the end, it prints its counts. A failure is
 printed with its seed and all steps, and the soak goes on with the next world; the exit status
 is 1 in the end. ``SOAK_SEED=n`` starts with that seed, ``SOAK_MINUTES`` is how long.
 
@@ -96,8 +96,8 @@ def report(counts: Counter[str], began: float) -> None:
     names = (
         "worlds", "steps", "states", "versions", "stats", "reads", "errors", "settled", "failures",
     )  # fmt: skip
-    said = ", ".join(f"{counts[name]} {name}" for name in names)
-    print(f"{minutes:5.1f} min: {said}", flush=True)
+    text = ", ".join(f"{counts[name]} {name}" for name in names)
+    print(f"{minutes:5.1f} min: {text}", flush=True)
 
 
 def main() -> int:
@@ -114,13 +114,13 @@ def main() -> int:
     seed = int(os.environ.get("SOAK_SEED") or time.time_ns() % 10**9)
     counts: Counter[str] = Counter()
     print(f"the first seed is {seed}", flush=True)
-    said = began
+    printed = began
     with contextlib.suppress(KeyboardInterrupt):
         while time.monotonic() < until:
             run_world(seed, counts, until)
             seed += 1
-            if time.monotonic() - said > 60:
-                said = time.monotonic()
+            if time.monotonic() - printed > 60:
+                printed = time.monotonic()
                 report(counts, began)
     report(counts, began)
     return 1 if counts["failures"] else 0

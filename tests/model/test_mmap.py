@@ -14,7 +14,8 @@ import pytest
 from tests.model.mapped import Mapped
 from tests.model.shelf import writes_back
 from tests.support.libraries import MTIME, content, expected_archive, make_file, make_game
-from tests.support.mounting import Mounted, Mounts, poll
+from tests.support.mounting import Mounted, Mounts
+from tests.support.waiting import poll
 
 GAME = "roms/psx/Game"
 SIZE = 3 << 20

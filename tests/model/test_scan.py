@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.libraries import content, make_game
-from zipfs.filehasher import hash_file
-from zipfs.index import Index
-from zipfs.library import Library
-from zipfs.outcomes import Sealed, Unhashed, Unsettled
-from zipfs.sealing import Sealer
-from zipfs.sources import Entry, LeftOut, Origins
+from zipfs.index.hash_file import hash_file
+from zipfs.index.index import Index
+from zipfs.library.library import Library
+from zipfs.library.scan import Entry, LeftOut, Origins
+from zipfs.sealing.outcomes import Sealed, Unhashed, Unsettled
+from zipfs.sealing.sealer import Sealer
 
 SETTLE = 0.05
 GAME = b"roms/psx/Game"

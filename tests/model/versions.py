@@ -15,10 +15,10 @@ from typing import Final
 import xxhash
 
 from tests import reference
-from zipfs import identity
-from zipfs.layout import Layout
-from zipfs.names import entry_names
-from zipfs.zipformat import Member, archive_time
+from zipfs.archive import validators
+from zipfs.archive.layout import Layout
+from zipfs.archive.names import entry_names
+from zipfs.archive.records import Member, archive_time
 
 RECENT: Final = 10.0
 """Seconds for which the mount may still show what the library was: the second for which the
@@ -86,10 +86,10 @@ class Version:
             Member(name=name, size=len(blob.data), mtime=mtime, crc32=blob.crc32)
             for name, blob, mtime in self.files
         )
-        self.content = identity.content_id(layout, (blob.digest for _, blob, _ in self.files))
-        self.inode = identity.inode(b"archive", path.encode(), self.content.to_bytes(16))
+        self.content = validators.content_id(layout, (blob.digest for _, blob, _ in self.files))
+        self.inode = validators.inode(b"archive", path.encode(), self.content.to_bytes(16))
         self.size = layout.size
-        self.first = identity.first_mtime(identity.date(layout), self.content)
+        self.first = validators.first_mtime(validators.date(layout), self.content)
         self.shown: int | None = None
         """The ``st_mtime_ns`` that it was seen with."""
 
@@ -161,32 +161,54 @@ class History:
         self.epochs.append(Epoch(version, sources, now))
         return True
 
-    def identify(self, inode: int, size: int, mtime_ns: int, now: float) -> Version:
-        """The version with these validators; fails if they can't be (DESIGN V1, V2, V4)."""
+    def identify(
+        self, inode: int, size: int, mtime_ns: int, now: float, recent: float = RECENT
+    ) -> Version:
+        """The version with these validators; raises :exc:`ModelError` if none has them.
+
+        Nor may it be older than *recent*, in seconds (DESIGN V1, V2, V4).
+        """
         version = self.versions.get(inode)
         if version is None:
             raise ModelError(f"{self.path} was never this: inode {inode:x}, {size} bytes")
         check(size == version.size, f"{self.path}: {size} bytes, not {version.size}: {version}")
         self._check_mtime(version, mtime_ns)
         check(
-            any(epoch.version is version for epoch in self.recent(now)),
+            any(epoch.version is version for epoch in self.recent(now, recent)),
             f"{self.path} is shown as it was long ago: {version}",
         )
         return version
+
+    def identify_http(self, seconds: int, size: int, now: float, recent: float) -> Version:
+        """The same by what an ETag has: the mtime in whole seconds, and the size."""
+        version = self._seconds.get(seconds) or next(
+            (
+                one
+                for one in self.known
+                if one.size == size
+                and one.shown is None
+                and (one.first - seconds) % validators.DAY == 0
+            ),
+            None,
+        )
+        if version is None:
+            raise ModelError(f"{self.path} was never this: {size} bytes of {seconds}")
+        mtime_ns = validators.mtime_ns(seconds, version.content)
+        return self.identify(version.inode, size, mtime_ns, now, recent)
 
     def _check_mtime(self, version: Version, mtime_ns: int) -> None:
         if version.shown is not None:
             check(version.shown == mtime_ns, f"{self.path}: another mtime than before: {version}")
             return
-        back = identity.mtime_ns(version.first, version.content) - mtime_ns
-        days, rest = divmod(back, identity.DAY * identity.NANOSECONDS)
+        back = validators.mtime_ns(version.first, version.content) - mtime_ns
+        days, rest = divmod(back, validators.DAY * validators.NANOSECONDS)
         # A day back for each other version that might have had the time already (V3).
-        rivals = sum((other.first - version.first) % identity.DAY == 0 for other in self.known)
+        rivals = sum((other.first - version.first) % validators.DAY == 0 for other in self.known)
         check(
             not rest and 0 <= days < rivals,
             f"{self.path}: the mtime is {back} ns off: {version}",
         )
-        seconds = mtime_ns // identity.NANOSECONDS
+        seconds = mtime_ns // validators.NANOSECONDS
         check(
             self._seconds.setdefault(seconds, version) is version,
             f"{self.path}: the mtime, in seconds, of two: {version}, {self._seconds[seconds]}",
@@ -202,11 +224,11 @@ class History:
         """How many versions were seen in the mount."""
         return len(self._seconds)
 
-    def recent(self, now: float) -> list[Epoch]:
-        """What it was a moment ago and since."""
+    def recent(self, now: float, seconds: float = RECENT) -> list[Epoch]:
+        """What it was so many *seconds* ago and since."""
         found = []
         for epoch in reversed(self.epochs):
-            if epoch.ended < now - RECENT:
+            if epoch.ended < now - seconds:
                 break
             found.append(epoch)
         return found

@@ -34,10 +34,11 @@ from pathlib import Path
 from typing import Final
 
 from tests.model.mapped import Mapped
-from tests.model.shelf import CHANGES, PLATFORM, Game, Shelf
+from tests.model.shelf import CHANGES, Game, Shelf
 from tests.model.versions import Epoch, ModelError, Version, check
 from tests.support.libraries import tree
-from tests.support.mounting import Mounted, Mounts, poll
+from tests.support.mounting import Mounted, Mounts
+from tests.support.waiting import poll
 
 MAX_HANDLES: Final = 12
 MAX_MAPPINGS: Final = 3
@@ -117,9 +118,9 @@ class World:
         self.counts["steps"] += 1
         rng = random.Random(f"{name} {seed}")
         if change := CHANGES.get(name):
-            self.shelf.said = "nothing"
+            self.shelf.last = "nothing"
             change[1](self.shelf, rng)
-            self.trace[-1] += f": {self.shelf.said}"
+            self.trace[-1] += f": {self.shelf.last}"
         else:
             READS[name][1](self, rng)
         self.check()
@@ -238,7 +239,7 @@ class World:
     def list(self, rng: random.Random) -> None:
         """The folder of the games: nothing in it that was never there."""
         games = {Path(game.history.path).name: game for game in self.shelf.games}
-        with os.scandir(self.mounted.path / PLATFORM) as entries:
+        with os.scandir(self.mounted.path / self.shelf.platform) as entries:
             for entry in entries:
                 game = games.get(entry.name)
                 if game is None:
@@ -272,7 +273,7 @@ class World:
         while not all(map(self._is_shown, self.shelf.games)) and time.monotonic() < deadline:
             time.sleep(0.05)
         self.shelf.store(rng)
-        self.trace[-1] += f": {self.shelf.said}"
+        self.trace[-1] += f": {self.shelf.last}"
 
     def _is_shown(self, game: Game) -> bool:
         wanted = game.history.now.version

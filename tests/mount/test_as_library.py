@@ -10,7 +10,8 @@ import pytest
 
 import zipfs
 from tests.support.libraries import MTIME, content, make_file, make_game
-from tests.support.mounting import Mounted, Mounts, poll
+from tests.support.mounting import Mounted, Mounts
+from tests.support.waiting import poll
 
 GAMES: dict[str, dict[bytes, bytes | int]] = {
     "roms/psx/Discs": {b"1.chd": content(3_000_001, 1), b"2.chd": content(100, 2), b"empty": b""},

@@ -17,7 +17,8 @@ from tests.support.libraries import (
     make_file,
     make_game,
 )
-from tests.support.mounting import Mounted, Mounts, poll
+from tests.support.mounting import Mounted, Mounts
+from tests.support.waiting import poll
 
 FILES = {"a.bin": content(50_000, 1), "b.bin": content(60_000, 2), "c/d.bin": content(10, 3)}
 GAME = "roms/psx/Game"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
+import re
 import signal
+import struct
 import subprocess
+import termios
 from pathlib import Path
 
 import pytest
@@ -15,15 +19,15 @@ import pytest
 from bench.mount import zipfs_program
 from bench.process import start
 from tests.support.libraries import content, expected, make_file, make_game, tree
-from tests.support.mounting import Mounts, environment, poll, run_zipfs
-from tests.support.waiting import SECONDS
+from tests.support.mounting import Mounts, environment, run_zipfs
+from tests.support.waiting import SECONDS, poll
 from zipfs import __version__
+from zipfs.archive.validators import caddy_etag, nginx_etag
 from zipfs.errors import EXIT_CODES
-from zipfs.identity import caddy_etag, nginx_etag
 
 GAME = "roms/psx/Game"
 COMMANDS = (
-    "mount", "unmount", "index", "inspect", "status", "doctor", "verify", "prepare", "tune",
+    "mount", "unmount", "index", "inspect", "status", "doctor", "verify", "prepare", "tune", "help",
 )  # fmt: skip
 
 
@@ -291,3 +295,47 @@ def test_help_tells_all_options() -> None:
 def test_completion(shell: str) -> None:
     done = run_zipfs(env={"_ZIPFS_COMPLETE": f"{shell}_source"})
     assert "_ZIPFS_COMPLETE" in done.stdout
+
+
+# -- help ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pager", ["cat", "sed s/^/PAGED:/"])
+def test_help_on_a_terminal(pager: str) -> None:
+    """Rendered for its width, and shown by the pager."""
+    main, terminal = pty.openpty()
+    try:
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        process = subprocess.Popen(
+            [zipfs_program(), "help", "playlists"],
+            env=environment({"TERM": "xterm", "PAGER": pager, "COLUMNS": None, "LINES": None}),
+            stdin=terminal,
+            stdout=terminal,
+            stderr=subprocess.PIPE,
+        )
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # EIO is how a terminal's end looks like
+            while data := os.read(main, 65536):
+                shown += data
+        _, said = process.communicate(timeout=60)
+        assert (process.returncode, said) == (0, b"")
+    finally:
+        os.close(main)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).replace("\r\n", "\n").splitlines()
+    begin = "PAGED:" if pager.startswith("sed") else ""
+    assert lines[0] == f"{begin}Playlists of discs (.m3u)"
+    assert max(map(len, lines)) <= len(begin) + 80
+    assert not any("`" in line or "<!--" in line for line in lines)
+
+
+def test_help_in_a_pipe() -> None:
+    """Markdown, without a pager; and an unknown topic is one line and a status."""
+    done = run_zipfs("help", "romm", env={"PAGER": "false"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("# RomM")
+    done = run_zipfs("help", "rommm")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "zipfs: the manual has no topic 'rommm'; the nearest: romm\n"
+    done = run_zipfs("help", "--search", "xyzzy")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)

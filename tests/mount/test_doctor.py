@@ -356,7 +356,7 @@ def test_lists(fuse: None, game: Path, library: Path, place: Path) -> None:
 def test_without_the_binding(library: Path, place: Path) -> None:
     """A broken installation is what a doctor is for."""
     program = (
-        "import sys; sys.modules['pyfuse3'] = None; from zipfs.cli import main;"
+        "import sys; sys.modules['pyfuse3'] = None; from zipfs.cli.cli import main;"
         " sys.argv[0] = 'zipfs'; main()"
     )
     seen = see(library, place=place, program=[sys.executable, "-c", program])
@@ -444,7 +444,7 @@ def test_file_systems_are_named(fuse: None, game: Path, library: Path, place: Pa
     memory = seen.of("file system tmpfs")
     assert memory["what"].startswith(f"{library}/roms/mem is memory")
     foreign = seen.of("file system fuse.faultfs")
-    assert foreign["what"].startswith(f"{point} sends no events: it is looked through every ten")
+    assert foreign["what"].startswith(f"{point} sends no events: it is scanned every ten")
     assert (memory["level"], foreign["level"]) == ("note", "note")
 
 

@@ -26,9 +26,9 @@ from bench.web import Server, nginx
 from tests.e2e import curl
 from tests.support.faultfs import OPS, Faults, Op
 from tests.support.libraries import Expected, content, expected, make_game
-from tests.support.mounting import Mounted, Mounts, poll, run_zipfs
+from tests.support.mounting import Mounted, Mounts, run_zipfs
 from tests.support.users import needs_root
-from tests.support.waiting import SECONDS
+from tests.support.waiting import SECONDS, poll
 
 PATIENCE: Final = 1.0
 """Seconds: --read-timeout in these tests."""
@@ -552,7 +552,7 @@ def test_dump_while_the_source_hangs(
     assert error_of(whole, mounted.archive(A)) == errno.EIO
     mounted.process.send_signal(signal.SIGUSR1)
     mounted.wait_log("^Tasks:")
-    assert re.search(r"File .*reading\.py.* in _fill", mounted.log_text())
+    assert re.search(r"File .*/library/files\.py.* in ", mounted.log_text())
     faults.release()
     check_quiet(mounted, faults)
 

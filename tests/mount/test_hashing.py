@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.faultfs import Faults
 from tests.support.libraries import content, expected, make_file, make_game
-from tests.support.mounting import Mounted, Mounts, poll
-from tests.support.waiting import SECONDS
+from tests.support.mounting import Mounted, Mounts
+from tests.support.waiting import SECONDS, poll
 
 GAME, BIG, SMALL = (f"roms/psx/{name}" for name in ("Game", "Big", "Small"))
 SLOWLY = "--hash-rate=0.5"

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from tests.support.acls import set_list
 from tests.support.libraries import content, expected_archive, make_file, make_game, tree
-from tests.support.mounting import Mounted, Mounts, poll
+from tests.support.mounting import Mounted, Mounts
 from tests.support.users import NOBODY, OTHER, needs_root, run_as
+from tests.support.waiting import poll
 
 GROUP = 4321
 """A group of nobody's."""

@@ -18,8 +18,9 @@ import pytest
 
 from bench.mount import is_mounted, zipfs_program
 from tests.support.libraries import content, expected, expected_archive, make_file, make_game
-from tests.support.mounting import Mounted, Mounts, poll, run_zipfs
+from tests.support.mounting import Mounted, Mounts, run_zipfs
 from tests.support.users import needs_root
+from tests.support.waiting import poll
 
 GAME = "roms/psx/Game"
 
@@ -228,11 +229,11 @@ def test_dump(game: Path, library: Path, mount: Mounts) -> None:
         with archive.open("rb") as file:
             file.read(1000)
             mounted.process.send_signal(signal.SIGUSR1)
-            mounted.wait_log(r"^Tasks:\n(.*\n)*  zipfs\.reader\.Reader\.tidy\n    File ")
+            mounted.wait_log(r"^Tasks:\n(.*\n)*  zipfs\.mount\.reader\.Reader\.tidy\n    File ")
     log = mounted.log_text()
     assert "(most recent call first):" in log
-    assert "  zipfs.daemon._serve_requests\n" in log
-    assert "  zipfs.hasher.Hasher.run\n" in log
+    assert "  zipfs.mount.daemon._serve_requests\n" in log
+    assert "  zipfs.index.hash_queue.Hasher.run\n" in log
     assert archive.read_bytes() == expected_archive(game)
 
 

@@ -19,9 +19,9 @@ from tests.strictzip import read_archive
 from tests.support.escapes import make_library, write_escapes
 from tests.support.libraries import content, make_file, make_game, tree
 from tests.support.lists import Wanted, expected_of, text_of, write_list
-from tests.support.mounting import Mounted, Mounts, poll, run_zipfs
+from tests.support.mounting import Mounted, Mounts, run_zipfs
 from tests.support.users import OTHER, needs_root, run_as
-from tests.support.waiting import SECONDS
+from tests.support.waiting import SECONDS, poll
 
 GAMES = 100
 SUBSET: list[Wanted] = [

@@ -24,7 +24,7 @@ import pytest
 
 from tests.support.libraries import content, expected_archive, make_file, make_game, tree
 from tests.support.mounting import Mounted, Mounts
-from zipfs.filestate import BLOCK
+from zipfs.library.filestate import BLOCK
 
 ARCHIVE, SINGLE = "roms/psx/Game.zip", "roms/gb/Game.gb"
 MANY: Final = 3000

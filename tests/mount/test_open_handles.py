@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.libraries import Expected, content, expected, make_file, make_game
-from tests.support.mounting import Mounted, Mounts, poll
+from tests.support.mounting import Mounted, Mounts
+from tests.support.waiting import poll
 
 GAME = "roms/psx/Game"
 SMALL, LARGE = 300_000, 5_000_000

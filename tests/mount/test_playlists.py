@@ -11,8 +11,8 @@ import pytest
 
 from tests.strictzip import read_archive
 from tests.support.libraries import content, expected, make_file, make_game
-from tests.support.mounting import Mounted, Mounts, poll, run_zipfs
-from tests.support.waiting import SECONDS
+from tests.support.mounting import Mounted, Mounts, run_zipfs
+from tests.support.waiting import SECONDS, poll
 
 GAME = "roms/psx/Fear & Loathing (Disc 1-10)"
 NAME = "Fear & Loathing (Disc 1-10).m3u"

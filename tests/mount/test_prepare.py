@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.mount import is_mounted
+from bench.mount import is_mounted, unmount_lazily
 from bench.process import stop
 from tests.support.libraries import content, expected_archive, make_game
-from tests.support.mounting import Mounts, as_user, environment, poll, run_zipfs, unmount_lazily
+from tests.support.mounting import Mounts, as_user, environment, run_zipfs
 from tests.support.users import NOBODY, needs_root
-from zipfs.mountpoint import MAX_BACKGROUND
+from tests.support.waiting import poll
+from zipfs.mount.mountpoint import MAX_BACKGROUND
 
 pytestmark = needs_root
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.libraries import expected_archive, make_game
-from tests.support.mounting import Mounted, Mounts, poll, run_zipfs
+from tests.support.mounting import Mounted, Mounts, run_zipfs
 from tests.support.selections import CASES
+from tests.support.waiting import poll
 
 GAME = "roms/psx/Game"
 
@@ -142,15 +143,15 @@ def test_a_mistake_in_a_running_mount(library: Path, config: Path, mount: Mounts
     make_game(library, GAME, {"1": b"1", "2": b"2", "x.nfo": b"3"})
     config.write_text("exclude: {roms: {multi_file: {parts: {extensions: [nfo]}}}}")
     mounted = mount(library, "--selection=romm", f"--romm-config={config}")
-    mounted.expect_log("what it said before holds")
+    mounted.expect_log("its previous content stays in force")
     wait_members(mounted, ["1", "2"])
     config.write_text("exclude: [")
     for _ in range(2):
         mounted.process.send_signal(signal.SIGHUP)
-        mounted.wait_log("isn't valid YAML: .*; what it said before holds")
+        mounted.wait_log("isn't valid YAML: .*; its previous content stays in force")
     wait_members(mounted, ["1", "2"])
     config.unlink()
-    mounted.wait_log("can't read the RomM config .*; what it said before holds")
+    mounted.wait_log("can't read the RomM config .*; its previous content stays in force")
     wait_members(mounted, ["1", "2"])
     assert mounted.log_text().count("isn't valid YAML") == 1
     config.write_text("")

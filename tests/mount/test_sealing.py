@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.libraries import expected, expected_archive, make_file, make_game
-from tests.support.mounting import Mounts, poll
+from tests.support.mounting import Mounts
+from tests.support.waiting import poll
 
 GIB = 1 << 30
 HUGE = 1 << 40

@@ -24,13 +24,13 @@ import pytest
 from bench.mount import is_mounted, zipfs_program
 from tests.support.faultfs import Faults
 from tests.support.libraries import content, expected, make_file, make_game
-from tests.support.mounting import Mounted, Mounts, environment, poll, run_zipfs
+from tests.support.mounting import Mounted, Mounts, environment, run_zipfs
 from tests.support.promtool import check_metrics
 from tests.support.users import NOBODY, OTHER, needs_root, run_as
-from tests.support.waiting import SECONDS
+from tests.support.waiting import SECONDS, poll
 from zipfs import __version__
-from zipfs.mountpoint import mounted_at
-from zipfs.runtime import SYSTEM, socket_name
+from zipfs.mount.runtime import SYSTEM, socket_name
+from zipfs.system.mounts import mounted_at
 
 GAME = "roms/psx/Game"
 SIZE = 3_000_000

@@ -10,7 +10,8 @@ from pathlib import Path
 from tests.readers.corpus import CASES
 from tests.strictzip import read_archive
 from tests.support.libraries import MTIME, content, expected, make_file, make_game
-from tests.support.mounting import Mounted, Mounts, poll, run_zipfs
+from tests.support.mounting import Mounted, Mounts, run_zipfs
+from tests.support.waiting import poll
 
 CORPUS = {case.name: case for case in CASES}
 

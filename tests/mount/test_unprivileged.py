@@ -11,8 +11,9 @@ import pytest
 
 from bench.mount import is_mounted
 from tests.support.libraries import content, expected_archive, make_file, make_game, tree
-from tests.support.mounting import Mounted, Mounts, as_user, poll, run_zipfs
+from tests.support.mounting import Mounted, Mounts, as_user, run_zipfs
 from tests.support.users import NOBODY, OTHER, needs_root, run_as
+from tests.support.waiting import poll
 
 pytestmark = needs_root
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.strictzip import read_archive
+from tests.support.documents import block
 from tests.support.libraries import Expected, content, expected, make_file, make_game, tree
 from tests.support.lists import text_of, write_list
-from tests.support.mounting import Mounted, Mounts, poll, run_zipfs
-from tests.support.readme import block
-from tests.support.waiting import SECONDS
+from tests.support.mounting import Mounted, Mounts, run_zipfs
+from tests.support.waiting import SECONDS, poll
 
 GAME = "roms/psx/Final"
 FILES = {
@@ -38,9 +38,9 @@ def games(library: Path) -> Path:
 
 @pytest.fixture
 def config(place: Path) -> Path:
-    """What README.md tells people to write, and a pattern."""
+    """What the manual tells people to write, and a pattern."""
     file = place / "zipfs.toml"
-    text = block("Variants", "[[variants]]")
+    text = block("variants")
     file.write_text(f'{text}\n[[variants]]\nname = "no papers"\nexclude = ["*.pdf"]\n')
     return file
 

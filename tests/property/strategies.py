@@ -8,7 +8,7 @@ from typing import Final
 from hypothesis import strategies as st
 
 from tests.reference import File
-from zipfs.zipformat import DOS_MAX, DOS_MIN, UNIX32_MAX, UNIX32_MIN, archive_time
+from zipfs.archive.records import DOS_MAX, DOS_MIN, UNIX32_MAX, UNIX32_MIN, archive_time
 
 _EDGES: Final = [UNIX32_MIN, -1, 0, DOS_MIN, UNIX32_MAX, DOS_MAX]
 

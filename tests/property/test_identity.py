@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from tests.planned import PlannedArchive, held
 from tests.property.strategies import files, names, times
 from tests.reference import File
-from zipfs import identity
-from zipfs.identity import DAY, NANOSECONDS
-from zipfs.layout import Layout
-from zipfs.zipformat import DOS_MIN, Member, archive_time
+from zipfs.archive import validators
+from zipfs.archive.layout import Layout
+from zipfs.archive.records import DOS_MIN, Member, archive_time
+from zipfs.archive.validators import DAY, NANOSECONDS
 
 contents = st.integers(0, (1 << 128) - 1)
 dates = st.integers(DOS_MIN, 1 << 32)
@@ -29,7 +29,7 @@ def archive_of(members: list[File]) -> tuple[Layout, bytes, int]:
     data = [file.data for file in members if isinstance(file.data, bytes)]
     digests = [xxhash.xxh3_128_digest(content) for content in data]
     whole = PlannedArchive(layout, held(data)).readall()
-    return layout, whole, identity.content_id(layout, digests)
+    return layout, whole, validators.content_id(layout, digests)
 
 
 @st.composite
@@ -72,15 +72,15 @@ def test_content_id_differs_exactly_if_bytes_do(pair: tuple[list[File], list[Fil
     assert (id_one == id_other) is (bytes_one == bytes_other)
     if id_one == id_other:
         # V2: then all that is made of it is equal as well.
-        assert identity.date(one) == identity.date(other)
+        assert validators.date(one) == validators.date(other)
         assert one.size == other.size
 
 
 @given(dates, contents)
 def test_mtime_is_of_the_day(newest: int, content: int) -> None:
-    seconds = identity.first_mtime(newest, content)
+    seconds = validators.first_mtime(newest, content)
     assert 0 <= newest - seconds < DAY
-    whole, nanoseconds = divmod(identity.mtime_ns(seconds, content), NANOSECONDS)
+    whole, nanoseconds = divmod(validators.mtime_ns(seconds, content), NANOSECONDS)
     assert whole == seconds
     # Seconds and nanoseconds are different bits: together they tell more contents apart.
     assert (newest - seconds) + DAY * nanoseconds == content % (DAY * NANOSECONDS)
@@ -98,7 +98,7 @@ def test_no_two_versions_share_a_second(versions: list[tuple[int, int]]) -> None
         version = (newest, content % 5 * DAY + content % 3)
         if version not in issued:
             taken = set(issued.values())
-            issued[version] = identity.resolve_clash(newest, version[1], taken.__contains__)
+            issued[version] = validators.resolve_clash(newest, version[1], taken.__contains__)
     assert len(set(issued.values())) == len(issued)
     for (newest, content), seconds in issued.items():
         assert (newest - seconds) % DAY == content % DAY
@@ -107,16 +107,16 @@ def test_no_two_versions_share_a_second(versions: list[tuple[int, int]]) -> None
 
 @given(st.binary(min_size=1, max_size=20), st.binary(max_size=40), st.binary(max_size=16))
 def test_inode_is_a_number_for_a_node(kind: bytes, path: bytes, version: bytes) -> None:
-    inode = identity.inode(kind, path, version)
-    assert identity.ROOT_INODE < inode < 1 << 64
-    assert inode != identity.inode(kind, path, version + b"\1")
-    assert inode != identity.inode(kind, path + b"x", version)
+    inode = validators.inode(kind, path, version)
+    assert validators.ROOT_INODE < inode < 1 << 64
+    assert inode != validators.inode(kind, path, version + b"\1")
+    assert inode != validators.inode(kind, path + b"x", version)
 
 
 @given(st.integers(0, 1 << 40), st.integers(0, 1 << 62))
 def test_etags_tell_time_and_size(seconds: int, size: int) -> None:
-    time_digits, _, size_digits = identity.nginx_etag(seconds, size).strip('"').partition("-")
+    time_digits, _, size_digits = validators.nginx_etag(seconds, size).strip('"').partition("-")
     assert (int(time_digits, 16), int(size_digits, 16)) == (seconds, size)
-    both = identity.caddy_etag(seconds, size)
-    assert both == identity.caddy_etag(seconds, 0)[:-2] + identity.caddy_etag(0, size)[2:]
-    assert int(identity.caddy_etag(0, size)[2:-1], 36) == size
+    both = validators.caddy_etag(seconds, size)
+    assert both == validators.caddy_etag(seconds, 0)[:-2] + validators.caddy_etag(0, size)[2:]
+    assert int(validators.caddy_etag(0, size)[2:-1], 36) == size

@@ -11,9 +11,9 @@ from tests.planned import PlannedArchive, held
 from tests.property.strategies import files, sparse_files
 from tests.property.test_layout import layout_of
 from tests.reference import File, archive
-from zipfs import identity
-from zipfs.layout import Data, Layout
-from zipfs.zipformat import Member
+from zipfs.archive import validators
+from zipfs.archive.layout import Data, Layout
+from zipfs.archive.records import Member
 
 
 def with_inline(members: list[File], chosen: set[int]) -> tuple[Layout, list[bytes]]:
@@ -44,12 +44,14 @@ def test_has_the_same_name(members: list[File], data: st.DataObject) -> None:
     layout, contents = with_inline(members, some_of(data, members))
     digests = [xxhash.xxh3_128_digest(content) for content in contents]
     every = [xxhash.xxh3_128_digest(f.data) for f in members if isinstance(f.data, bytes)]
-    assert identity.content_id(layout, digests) == identity.content_id(layout_of(members), every)
+    assert validators.content_id(layout, digests) == validators.content_id(
+        layout_of(members), every
+    )
     with pytest.raises(ValueError, match="zip"):
-        identity.content_id(layout, [*digests, bytes(16)])
+        validators.content_id(layout, [*digests, bytes(16)])
     if digests:
         with pytest.raises(ValueError, match="zip"):
-            identity.content_id(layout, digests[:-1])
+            validators.content_id(layout, digests[:-1])
 
 
 @given(files, st.data())

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.planned import PlannedArchive, held
-from tests.property.strategies import files, sparse_files
+from tests.property.strategies import files, sparse_files, times
 from tests.reference import File, archive, dos_date_time
 from tests.strictzip import read_archive
-from zipfs.layout import Data, Layout
-from zipfs.zipformat import Member, archive_time, central_header, end_records, local_header
+from zipfs.archive import records
+from zipfs.archive.layout import Data, Layout, fill
+from zipfs.archive.records import Member, archive_time, central_header, end_records, local_header
 
 TOP = 1 << 64
 
@@ -90,6 +91,32 @@ def test_plan_of_any_size(members: list[File], data: st.DataObject) -> None:
     assert position == max(offset, min(end, layout.size))
 
 
+@given(files, st.data())
+def test_filling_a_view_is_the_slice_as_far_as_sources_give(
+    members: list[File], data: st.DataObject
+) -> None:
+    """Whatever a source leaves out ends it: nothing behind the gap is asked for."""
+    layout, whole = layout_of(members), archive(members).tobytes()
+    offset = data.draw(st.integers(0, len(whole)), "offset")
+    length = data.draw(st.integers(0, len(whole) - offset), "length")
+    missing = data.draw(st.sampled_from([0, 0, 0, 1, 7]), "missing")
+    ended = False
+
+    def read(source: int, start: int, part: memoryview) -> int:
+        nonlocal ended
+        assert not ended
+        found = members[source].data[start : start + max(0, len(part) - missing)]
+        part[: len(found)] = found
+        ended = len(found) < len(part)
+        return len(found)
+
+    view = memoryview(bytearray(b"\xee" * length))
+    filled = fill(layout.plan(offset, length), view, read)
+    assert view[:filled] == whole[offset : offset + filled]
+    assert set(view[filled:]) <= {0xEE}
+    assert ended == (filled < length)
+
+
 @given(files)
 def test_strict_reader_gives_the_members_back(members: list[File]) -> None:
     entries = read_archive(planned(members), check_data=True)
@@ -148,6 +175,11 @@ def test_order_moves_members_and_changes_nothing_in_them(
         for each in archives
     ]
     assert found[0] == found[1]
+
+
+@given(times | st.integers(-(1 << 70), 1 << 70))
+def test_dos_time_is_the_calendars(mtime: int) -> None:
+    assert records.dos_date_time(mtime) == dos_date_time(mtime)
 
 
 @given(st.integers(-(1 << 70), 1 << 70))

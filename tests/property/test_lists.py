@@ -9,7 +9,7 @@ from urllib.parse import quote
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipfs.lists import Listed, ListError, parse
+from zipfs.library.rules.modzip import ListedMember, ListError, parse
 
 PREFIX = b"/library/"
 
@@ -90,7 +90,7 @@ def _is_inside(path: bytes) -> bool:
     return not {b"", b".", b".."} & set(components) and b"\0" not in path
 
 
-def _is_fine(entry: Listed) -> bool:
+def _is_fine(entry: ListedMember) -> bool:
     return bool(entry.name) and (entry.content is not None or _is_inside(entry.path))
 
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tests.planned import PlannedArchive
 from tests.property.strategies import components, long_components, names, trees
 from tests.strictzip import read_archive
-from zipfs.layout import Layout
-from zipfs.names import entry_names, safe_component
-from zipfs.selection import archive_name, folders_of
-from zipfs.zipformat import Member
+from zipfs.archive.layout import Layout
+from zipfs.archive.names import entry_names, safe_component
+from zipfs.archive.records import Member
+from zipfs.library.rules.general import archive_name, folders_of
 
 DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
     f"{name}{digit}" for name in ("COM", "LPT") for digit in "0123456789¹²³"

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tests.planned import PlannedArchive
 from tests.property.strategies import components, trees, without_folders
 from tests.strictzip import read_archive
-from zipfs.layout import Layout
-from zipfs.names import archive_order, entry_names
-from zipfs.playlists import Mode, Playlists, discs
-from zipfs.zipformat import Member
+from zipfs.archive.layout import Layout
+from zipfs.archive.names import archive_order, entry_names
+from zipfs.archive.records import Member
+from zipfs.library.rules.playlists import Mode, Playlists, discs
 
 _FRAGMENTS = [
     b"Disc ", b"disc ", b"1", b"2", b"10", b"01", b"(", b")", b"#", b" ", b".", b"a", b"B", b"%3A",

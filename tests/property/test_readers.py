@@ -24,9 +24,9 @@ from tests.planned import PlannedArchive, held
 from tests.property.strategies import long_components, paths, times, without_folders
 from tests.strictzip import read_archive
 from tests.support.waiting import SECONDS
-from zipfs.layout import Layout
-from zipfs.style import Style
-from zipfs.zipformat import Member
+from zipfs.archive.layout import Layout
+from zipfs.archive.records import Member
+from zipfs.sealing.members import Style
 
 _any_name = st.one_of(
     st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=20)

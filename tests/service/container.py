@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from bench.process import start
-from tests.support.mounting import environment, poll
-from tests.support.waiting import SECONDS
+from tests.support.mounting import environment
+from tests.support.waiting import SECONDS, poll
 
 _REPOSITORY: Final = Path(__file__).parents[2]
 _BOOT_SECONDS: Final = 300.0

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.service.container import Container
-from tests.support.mounting import poll
+from tests.support.waiting import poll
 
 
 class Place:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.service.container import Container
-from tests.support.mounting import poll
+from tests.support.waiting import poll
 
 _SIZE = 40_000_000
 _CONFIG = """
@@ -235,7 +235,7 @@ def test_another_service_with_the_same_mount_point_does_it_no_harm(service: Serv
 
 
 def test_the_capability_that_reads_everything(service: Service) -> None:
-    """As README has it, for a library that the user zipfs may not read; and for verify as well."""
+    """As the manual has it, for a library that the user zipfs may not read; for verify, too."""
     drop_in = (
         "[Service]\nAmbientCapabilities=CAP_DAC_READ_SEARCH\n"
         "CapabilityBoundingSet=CAP_DAC_READ_SEARCH\n"
@@ -410,7 +410,7 @@ def test_verify_runs_beside_the_mount(service: Service) -> None:
 
 def test_make_uninstall_takes_all_of_it_away(system: Container) -> None:
     # This clone may lie where the container has a file system of its own.
-    script = (Path(__file__).parents[2] / ".ci/uninstall").read_text()
+    script = (Path(__file__).parents[2] / "systemd/uninstall").read_text()
     system.shell(f"cat > /root/uninstall <<'END_OF_SCRIPT'\n{script}\nEND_OF_SCRIPT")
     before = system.shell("find /usr/local /usr/sbin -name '*zipfs*' -prune").split()
     assert "/usr/local/lib/zipfs" in before

@@ -11,9 +11,9 @@ import functools
 import os
 import sys
 
-_UNIX = ["geteuid", "getegid", "getgroups", "statvfs", "pread"]
+_UNIX = ["geteuid", "getegid", "getgroups", "fchown", "setpriority", "statvfs", "pread"]
 _FLAGS = ["O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK"]
-_LINUX = ["preadv", "posix_fadvise", "RWF_NOWAIT", "O_PATH"]
+_LINUX = ["preadv", "posix_fadvise", "RWF_NOWAIT", "O_PATH", "getxattr"]
 
 PLATFORMS = {
     "linux": ("linux", []),
@@ -39,12 +39,14 @@ def become(platform: str) -> None:
         _without_folders()
     # Other modules that ask for the platform would want a real one.
     before, sys.platform = sys.platform, called
-    from zipfs import filehasher, priority, reading  # noqa: PLC0415
+    from zipfs.index import hash_file  # noqa: PLC0415
+    from zipfs.library import files  # noqa: PLC0415
+    from zipfs.system import process  # noqa: PLC0415
 
     sys.platform = before
-    assert filehasher._libc is None
-    assert priority._libc is None
-    reading.STATE_VOUCHES = platform != "windows"
+    assert hash_file._libc is None
+    assert process._libc is None
+    files.STATE_VOUCHES = platform != "windows"
 
 
 def _without_folders() -> None:

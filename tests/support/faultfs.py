@@ -432,7 +432,7 @@ def faultfs(source: Path, place: Path, seconds: float = 100) -> Iterator[tuple[P
 
 
 def _end(process: subprocess.Popen[bytes], mountpoint: Path) -> None:
-    from tests.support.mounting import unmount_lazily  # noqa: PLC0415
+    from bench.mount import unmount_lazily  # noqa: PLC0415
 
     command: Sequence[str] = ["fusermount3", "-u", str(mountpoint)]
     if os.geteuid() == 0:

@@ -7,17 +7,18 @@ import os
 import random
 import stat
 import zlib
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import AnyStr, Final
 
 import xxhash
 
-from zipfs import identity
-from zipfs.layout import Data, Layout
-from zipfs.names import entry_names
-from zipfs.zipformat import Member, archive_time
+from zipfs.archive import validators
+from zipfs.archive.layout import Data, Layout
+from zipfs.archive.names import entry_names
+from zipfs.archive.records import Member, archive_time
+from zipfs.sealing.members import FIXED_TIME
 
 MTIME: Final = 1_600_000_000
 """What files are dated, if not told otherwise: 2020-09-13 12:26:40 UTC."""
@@ -70,17 +71,17 @@ class Expected:
 
     @property
     def content_id(self) -> int:
-        return identity.content_id(self.layout, self.digests)
+        return validators.content_id(self.layout, self.digests)
 
     @property
     def mtime_ns(self) -> int:
         """Of a path that has shown no other content with the same time."""
-        newest = identity.date(self.layout)
-        return identity.mtime_ns(identity.first_mtime(newest, self.content_id), self.content_id)
+        newest = validators.date(self.layout)
+        return validators.mtime_ns(validators.first_mtime(newest, self.content_id), self.content_id)
 
     def inode(self, path: str | bytes) -> int:
         """The inode of the archive at *path* in the mount."""
-        return identity.inode(b"archive", os.fsencode(path), self.content_id.to_bytes(16))
+        return validators.inode(b"archive", os.fsencode(path), self.content_id.to_bytes(16))
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes *offset* to *offset + length*, less at the end."""
@@ -102,7 +103,10 @@ class Expected:
                     left -= len(chunk)
 
     def sha256(self) -> str:
-        return _sha256(self.chunks())
+        hasher = hashlib.sha256()
+        for chunk in self.chunks():
+            hasher.update(chunk)
+        return hasher.hexdigest()
 
 
 def expected(
@@ -124,36 +128,36 @@ def expected(
         for name in names:
             relative = os.path.relpath(os.path.join(parent, name), root)
             if os.fsdecode(relative) not in leave_out:
-                sources[os.fsencode(prefix) + relative] = os.path.join(parent, name)
+                path = Path(os.fsdecode(parent), os.fsdecode(name))
+                sources[os.fsencode(prefix) + relative] = path
     names_of = entry_names(sources)
     order = sorted(sources, key=lambda path: (os.path.basename(names_of[path]), names_of[path]))
-    members = []
-    digests = []
-    for path in order:
-        status = os.stat(sources[path])
-        crc32, digest = _checksums(sources[path])
-        members.append(
-            Member(
-                name=names_of[path],
-                size=status.st_size,
-                mtime=archive_time(status.st_mtime_ns // 1_000_000_000),
-                crc32=crc32,
-            )
-        )
-        digests.append(digest)
-    inline = {}
+    members: list[tuple[bytes, Path | bytes]] = [(names_of[path], sources[path]) for path in order]
     if playlist is not None:
-        name, data = playlist
-        newest = max(member.mtime for member in members)
-        inline[len(members)] = data
-        members.append(
-            Member(name=name.encode(), size=len(data), mtime=newest, crc32=zlib.crc32(data))
-        )
-    return Expected(
-        layout=Layout(members, inline),
-        files=tuple(sources[path] for path in order),
-        digests=tuple(digests),
-    )
+        members.append((playlist[0].encode(), playlist[1]))
+    return expected_of_members(members)
+
+
+def expected_of_members(members: Sequence[tuple[bytes, Path | bytes]]) -> Expected:
+    """The archive of *members*, in their order: each a name in it, and a file or a content.
+
+    What is no file is dated like the newest one.
+    """
+    dates = {what: what.stat().st_mtime_ns for _, what in members if isinstance(what, Path)}
+    times = {what: archive_time(date // 1_000_000_000) for what, date in dates.items()}
+    newest = max(times.values(), default=FIXED_TIME)
+    files, digests, inline, made = [], [], {}, []
+    for number, (name, what) in enumerate(members):
+        if isinstance(what, bytes):
+            inline[number] = what
+            size, mtime, crc32 = len(what), newest, zlib.crc32(what)
+        else:
+            size, mtime = what.stat().st_size, times[what]
+            crc32, digest = _checksums(os.fsencode(what))
+            files.append(os.fsencode(what))
+            digests.append(digest)
+        made.append(Member(name=name, size=size, mtime=mtime, crc32=crc32))
+    return Expected(layout=Layout(made, inline), files=tuple(files), digests=tuple(digests))
 
 
 def expected_archive(folder: Path | bytes, *, leave_out: Container[str] = ()) -> bytes:
@@ -169,13 +173,6 @@ def _checksums(path: bytes) -> tuple[int, bytes]:
             crc32 = zlib.crc32(chunk, crc32)
             digest.update(chunk)
     return crc32, digest.digest()
-
-
-def _sha256(chunks: Iterator[bytes]) -> str:
-    hasher = hashlib.sha256()
-    for chunk in chunks:
-        hasher.update(chunk)
-    return hasher.hexdigest()
 
 
 def sha256(path: Path | bytes) -> str:

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import base64
 import os
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-import xxhash
-
-from tests.support.libraries import Expected
-from zipfs.layout import Layout
-from zipfs.names import entry_names
-from zipfs.style import FIXED_TIME
-from zipfs.zipformat import Member, archive_time
+from tests.support.libraries import Expected, expected_of_members
+from zipfs.archive.names import entry_names
 
 Wanted = tuple[str, str | bytes]
 """Its name, and the path of its file in the library, or its content."""
@@ -44,24 +38,10 @@ def write_list(path: Path, text: bytes) -> None:
 
 def expected_of(library: Path, members: Sequence[Wanted]) -> Expected:
     """The archive that is expected of the list of *members*: computed by no mount."""
-    paths = [os.fsencode(name) for name, _ in members]
-    names = entry_names(paths)
-    dates = [
-        archive_time((library / what).stat().st_mtime_ns // 10**9)
-        for _, what in members
-        if isinstance(what, str)
-    ]
-    newest = max(dates, default=FIXED_TIME)
-    files, digests, inline, made = [], [], {}, []
-    for number, (path, (_, what)) in enumerate(zip(paths, members, strict=True)):
-        mtime = newest
-        if isinstance(what, bytes):
-            data = inline[number] = what
-        else:
-            source = library / what
-            data = source.read_bytes()
-            mtime = archive_time(source.stat().st_mtime_ns // 10**9)
-            files.append(os.fsencode(source))
-            digests.append(xxhash.xxh3_128_digest(data))
-        made.append(Member(name=names[path], size=len(data), mtime=mtime, crc32=zlib.crc32(data)))
-    return Expected(layout=Layout(made, inline), files=tuple(files), digests=tuple(digests))
+    names = entry_names(os.fsencode(name) for name, _ in members)
+    return expected_of_members(
+        [
+            (names[os.fsencode(name)], what if isinstance(what, bytes) else library / what)
+            for name, what in members
+        ]
+    )

@@ -22,10 +22,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.mount import is_mounted, zipfs_program
+from bench.mount import is_mounted, mounts_below, unmount_lazily, zipfs_program
 from bench.process import start
 from tests.support.waiting import SECONDS, poll
-from zipfs.mountpoint import mounts
 
 PREFIX: Final = "zipfs-test-"
 """How our temporary folders are called; then the process that owns one, and something random."""
@@ -511,16 +510,6 @@ class Mounts:
 # -- What tests leave behind ---------------------------------------------------------
 
 
-def unmount_lazily(path: Path) -> None:
-    """Take away what is mounted at *path*, in whatever state it is; nothing if nothing is."""
-    while is_mounted(path):
-        command = ["fusermount3", "-u", "-z", str(path)]
-        if os.geteuid() == 0:
-            command = ["umount", "--lazy", str(path)]
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            return
-
-
 @contextlib.contextmanager
 def temporary_folder(*, in_memory: bool = False) -> Iterator[Path]:
     """A folder that everybody may enter, unlike pytest's own ones; it is gone afterwards.
@@ -563,9 +552,8 @@ def sweep() -> None:
         owner = folder.name.removeprefix(PREFIX).partition("-")[0]
         if not owner.isdecimal() or os.path.exists(f"/proc/{owner}"):
             continue
-        for mounted in list(mounts()):
-            if Path(mounted.path).is_relative_to(folder):
-                unmount_lazily(Path(mounted.path))
+        for mounted in mounts_below(folder):
+            unmount_lazily(mounted)
         shutil.rmtree(folder, ignore_errors=True)
 
 

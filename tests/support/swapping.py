@@ -12,7 +12,9 @@ from typing import Any, Final
 
 from tests.support.libraries import make_file
 from tests.support.waiting import SECONDS
-from zipfs import filehasher, library, paths, reading
+from zipfs.index import hash_file
+from zipfs.library import files, library
+from zipfs.system import paths
 
 SECRET: Final = b"canary " * 1000
 OPEN: Final = b"public " * 1000
@@ -82,7 +84,7 @@ def follow_links(patch: Callable[[object, str, Any], None] = setattr) -> None:
 
     What a test of that race proves, it proves only if it fails with this.
     """
-    for module in (paths, library, reading, filehasher):
+    for module in (paths, library, files, hash_file):
         if hasattr(module, "open_path"):
             patch(module, "open_path", os.open)
         if hasattr(module, "lstat"):
@@ -92,6 +94,6 @@ def follow_links(patch: Callable[[object, str, Any], None] = setattr) -> None:
 if __name__ == "__main__":
     # A `zipfs` as it would be without that care; the process that hashes is a careful one.
     follow_links()
-    from zipfs.cli import main
+    from zipfs.cli.cli import main
 
     main()

@@ -6,10 +6,8 @@ import contextlib
 import fcntl
 import os
 import pwd
-import shutil
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -53,16 +51,8 @@ def program_for_everybody(folder: Path) -> str:
     if run_as(NOBODY, ours, "--version").returncode == 0:
         return ours
     python = folder / "python"
-    subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", python], check=True)
-    # A copy, because building leaves files in the source.
-    source = folder / "source"
-    source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(_REPOSITORY / name, source)
-    shutil.copytree(_REPOSITORY / "zipfs", source / "zipfs")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
     done = subprocess.run(
-        [*pip, "install", "--quiet", source],
+        [_REPOSITORY / ".ci/zipfs-venv", "/usr/bin/python3", python],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

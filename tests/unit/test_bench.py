@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 
 from bench import BenchError, readme
-from bench.case import Case, Measured, Sample, measure
-from bench.reach import BARS, judge, number
-from bench.report import markdown, tables
-from bench.results import (
+from bench.speed.case import Case, Measured, Sample, measure
+from bench.speed.reach import BARS, judge, number
+from bench.speed.report import brief, markdown, tables
+from bench.speed.results import (
     BINDFS,
     BUILT,
     STORED,
@@ -213,11 +213,28 @@ def test_markdown() -> None:
     assert table.splitlines()[:4] == [
         "| | zipfs | to stored | to bindfs |",
         "|---|--:|--:|--:|",
-        "| first | 80.0 MB/s | 0.80 (0.75–0.85) |  |",  # noqa: RUF001
-        "| ranges | 4,000 /s |  | 2.00 (2.00–2.00) |",  # noqa: RUF001
+        "| first | 80.0 MB/s | 0.80 (0.75–0.85) |  |",  # noqa: RUF001 - as typography has it
+        "| ranges | 4,000 /s |  | 2.00 (2.00–2.00) |",  # noqa: RUF001 - as typography has it
     ]
     # What has no peer is no line of this table.
     assert "busy" not in table
+
+
+def test_other_ways_to_send_have_a_table_of_their_own() -> None:
+    found = results(row("first", zipfs=series(80), stored=series(100), built=series(40)))
+    lines = [line for line in markdown(found).splitlines() if line.startswith("| ")]
+    assert [line.count("|") for line in lines] == [4, 4, 4, 4]
+    assert lines[2] == "| | zipfs | to built first |"
+
+
+def test_brief() -> None:
+    lines = brief(FIGURES).splitlines()
+    assert lines[:3] == [
+        "| | zipfs | to stored |",
+        "|---|--:|--:|",
+        "| first | 80.0 MB/s | 0.80 |",
+    ]
+    assert "2026-01-31" in lines[4]
 
 
 def test_tables() -> None:
@@ -243,8 +260,9 @@ def test_readme_is_replaced_between_its_marks() -> None:
         readme.replaced("before", "new")
 
 
-def test_readme_shows_the_results() -> None:
-    """What README says was measured, all of it, and nothing by hand."""
-    text = readme.README.read_text()
+def test_the_documents_show_the_results() -> None:
+    """What they say was measured, all of it, and nothing by hand."""
     found = Results.model_validate_json(readme.RESULTS.read_text())
-    assert readme.replaced(text, markdown(found)) == text, "run: python -m bench.readme"
+    for file, table in ((readme.README, brief(found)), (readme.FIGURES, markdown(found))):
+        text = file.read_text()
+        assert readme.replaced(text, table) == text, "run: python -m bench.readme"

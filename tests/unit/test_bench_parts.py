@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from bench import BenchError
-from bench.load import first_byte
 from bench.mount import mounts_below
 from bench.process import start
 from bench.session import Stop, StoppedError, temporary_folder
+from bench.speed.load import first_byte
 from bench.usage import Usage, peak_memory
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

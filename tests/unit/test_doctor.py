@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from zipfs.asking import Identity
-from zipfs.checks_access import grants, way_to
-from zipfs.checks_changes import InotifyLimits, InotifyUse, check, limits
-from zipfs.checks_library import check_content, check_dates
-from zipfs.checks_system import check_limits, check_versions, in_container, version_of
-from zipfs.findings import LEVELS, Finding, Level, counted, printable, quoted, size, worst
-from zipfs.footing import footing_of, settle_wanted
-from zipfs.headcount import Headcount
-from zipfs.mountpoint import Mount, mounts, user_allow_other
-from zipfs.watcher import mounts_below, sends_events
+from zipfs.errors import Level
+from zipfs.mount.mountpoint import user_allow_other
+from zipfs.ops.doctor.checks_access import grants, way_to
+from zipfs.ops.doctor.checks_changes import InotifyLimits, InotifyUse, check, limits
+from zipfs.ops.doctor.checks_library import check_content, check_dates
+from zipfs.ops.doctor.checks_system import check_limits, check_versions, in_container, version_of
+from zipfs.ops.doctor.findings import LEVELS, Finding, worst
+from zipfs.ops.doctor.headcount import Headcount
+from zipfs.system.filesystems import file_system, rows, settle_wanted
+from zipfs.system.mounts import Mount, mounts, mounts_below
+from zipfs.system.subprocesses import Identity
+from zipfs.text import counted, printable, quoted, size
 
 # -- File systems --------------------------------------------------------------------
 
@@ -48,15 +50,15 @@ from zipfs.watcher import mounts_below, sends_events
         ("proc", "rw", "problem", "no files"),
     ],
 )
-def test_footing(kind: str, options: str, level: Level, words: str) -> None:
-    footing = footing_of(kind, frozenset(options.split(",")))
-    assert footing.level == level
-    assert words in footing.what
-    assert footing.what == footing.what.strip()
+def test_what_a_file_system_lacks(kind: str, options: str, level: Level, words: str) -> None:
+    found = file_system(kind, frozenset(options.split(",")))
+    assert found.level == level
+    assert words in found.note
+    assert found.note == found.note.strip()
 
 
 def test_dates_of_fat_in_utc_don_t_move() -> None:
-    assert "local time" not in footing_of("vfat", {"rw", "tz=UTC"}).what
+    assert "local time" not in file_system("vfat", {"rw", "tz=UTC"}).note
 
 
 def test_what_is_said_to_be_polled_is_polled() -> None:
@@ -64,8 +66,17 @@ def test_what_is_said_to_be_polled_is_polled() -> None:
     kinds = ["ext4", "nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "fuseblk", "9p", "virtiofs",
              "overlay", "tmpfs", "vfat", "fuse.rclone", "vboxsf", "ceph", "xfs"]  # fmt: skip
     for kind in kinds:
-        said = "every ten seconds" in footing_of(kind, frozenset()).what
-        assert said is not sends_events(kind), kind
+        said = "every ten seconds" in file_system(kind).note
+        assert said is not file_system(kind).events, kind
+
+
+def test_the_table_has_each_kind_once() -> None:
+    kinds = [kind for row in rows() for kind in row.kinds]
+    assert len(kinds) == len(set(kinds))
+    for row in rows():
+        assert all(file_system(kind) == row for kind in row.kinds)
+        assert row.note
+        assert row.remedy or row.level in ("ok", "note")
 
 
 @pytest.mark.parametrize(
@@ -311,7 +322,7 @@ def test_an_empty_library() -> None:
 
 def test_words() -> None:
     assert [size(n) for n in (0, 999, 1024, 1536, 200 << 10, 5 << 40, 1 << 70)] == [
-        "0 bytes", "999 bytes", "1.0 KiB", "1.5 KiB", "200 KiB", "5.0 TiB", "1048576 PiB",
+        "0 bytes", "999 bytes", "1.0 KiB", "1.5 KiB", "200.0 KiB", "5.0 TiB", "1048576.0 PiB",
     ]  # fmt: skip
     assert [counted(n, "file") for n in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
     assert quoted("/a b") == "'/a b'"

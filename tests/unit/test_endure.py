@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import re
 import subprocess
@@ -12,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from bench import BenchError, endure
-from bench.day import Day, Kind, WrongError
-from bench.endured import Course, judge, read, tables, write
-from bench.flat import Point, is_flat, judge_memory, judge_quiet, theil_sen, windowed
-from bench.oracle import Oracle
-from bench.probe import Probe, Process, Sample
-from bench.shelf import EXCUSED, Shelf
-from tests.support.mounting import poll
+from bench import BenchError
+from bench.endure.day import Day, Kind
+from bench.endure.findings import Course, judge, read, tables, write
+from bench.endure.flat import Point, is_flat, judge_memory, judge_quiet, theil_sen, windowed
+from bench.endure.library import EXCUSED, Library
+from bench.endure.probe import Probe, Process, Sample
+from tests.model.versions import ModelError
+from tests.support.waiting import poll
+from zipfs.archive.validators import nginx_etag
 
 HOUR = 3600.0
 
@@ -180,13 +182,6 @@ def wait_until_it_sleeps(pid: int) -> None:
 # -- A day's work ----------------------------------------------------------------
 
 
-def test_the_day_in_the_docstring_is_the_one_that_is_done() -> None:
-    told = re.findall(r"^    (\S.*?)  +([\d,]+)$", endure.__doc__ or "", re.MULTILINE)
-    assert [(what, int(number.replace(",", ""))) for what, number in told] == [
-        (kind.what, kind.quota) for kind in endure.KINDS
-    ]
-
-
 @pytest.fixture
 def days() -> Iterator[list[Day]]:
     made: list[Day] = []
@@ -204,8 +199,8 @@ def wait_until_done(day: Day) -> None:
 
 def test_a_day_is_done_to_the_last_thing(days: list[Day]) -> None:
     kinds = [
-        Kind(key="many", what="many", quota=1000, turn=7, lanes=3),
-        Kind(key="one", what="one", quota=1),
+        Kind("many", "many", 1000, turn=7, lanes=3),
+        Kind("one", "one", 1),
     ]
     jobs = {kind.key: lambda rng, count: count for kind in kinds}
     day = Day(kinds, jobs, active=0.3, share=1.0, seed=1)
@@ -222,7 +217,7 @@ def test_a_day_is_done_to_the_last_thing(days: list[Day]) -> None:
 
 
 def test_nothing_begins_while_it_is_quiet(days: list[Day]) -> None:
-    kind = Kind(key="work", what="work", quota=400)
+    kind = Kind("work", "work", 400)
     day = Day([kind], {"work": lambda rng, count: count}, active=1.0, share=1.0, seed=1)
     days.append(day)
     day.start()
@@ -244,10 +239,10 @@ def test_what_goes_wrong_is_told_and_the_rest_is_done(days: list[Day]) -> None:
         if day.done["work"] < 2:
             return count
         if day.failed == 0:
-            raise WrongError("wrong bytes")
+            raise ModelError("wrong bytes")
         raise RuntimeError("a defect of ours")
 
-    day = Day([Kind(key="work", what="work", quota=5)], {"work": job}, active=0.1, share=1, seed=1)
+    day = Day([Kind("work", "work", 5)], {"work": job}, active=0.1, share=1, seed=1)
     days.append(day)
     day.start()
     day.open()
@@ -261,91 +256,81 @@ def test_what_goes_wrong_is_told_and_the_rest_is_done(days: list[Day]) -> None:
 def test_a_shorter_run_has_its_share(days: list[Day]) -> None:
     day = Day([], {}, active=1, share=0.05, seed=1)
     days.append(day)
-    assert day.quota(Kind(key="x", what="x", quota=2000)) == 100
-    assert day.quota(Kind(key="x", what="x", quota=4)) == 1
+    assert day.quota(Kind("x", "x", 2000)) == 100
+    assert day.quota(Kind("x", "x", 4)) == 1
 
 
 # -- What is right ---------------------------------------------------------------
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path / "library", tmp_path / "drafts")
+def library(tmp_path: Path) -> Library:
+    (tmp_path / "library").mkdir()
+    return Library(tmp_path / "library", tmp_path / "aside")
 
 
-@pytest.fixture
-def oracle(shelf: Shelf, tmp_path: Path) -> Oracle:
-    return Oracle(shelf, tmp_path / "seen")
+def test_a_version_is_the_zip_of_its_files(library: Library) -> None:
+    """To a reader that has nothing of zipfs or of the model."""
+    library.add_game(random.Random(1))
+    [archive] = library.changing()
+    game = library.all[archive]
+    assert game.history.now.version
+    with zipfile.ZipFile(io.BytesIO(game.history.now.version.read(0, 1 << 30))) as opened:
+        members = {name: opened.read(name) for name in opened.namelist()}
+    assert members == {path.name: path.read_bytes() for path in game.folder.iterdir()}
 
 
-def pack(folder: Path, target: Path, **other: bytes) -> bytes:
-    """A ZIP of *folder*, with *other* contents of some of its files."""
-    with zipfile.ZipFile(target, "w") as archive:
-        for path in sorted(folder.iterdir()):
-            archive.writestr(path.name, other.get(path.stem, path.read_bytes()))
-    return target.read_bytes()
-
-
-def test_each_state_of_a_game_is_right_and_no_mixture(
-    shelf: Shelf, oracle: Oracle, tmp_path: Path
-) -> None:
+def test_each_version_of_a_game_is_right_and_no_mixture(library: Library, tmp_path: Path) -> None:
     rng = random.Random(1)
-    archive = shelf.add(rng)
+    library.add_game(rng)
+    [archive] = library.changing()
+    for _ in range(4):
+        assert library.change("replace", rng) == library.change("rewrite", rng) == archive
+    versions = library.all[archive].history.known
+    assert len(versions) > 8
     file = tmp_path / "it.zip"
-    pack(shelf.folder(archive), file)
-    oracle.take_apart(archive, file)
-    before = {path.stem: path.read_bytes() for path in shelf.folder(archive).iterdir()}
-    while len({path.stem for path in shelf.folder(archive).iterdir()
-               if path.read_bytes() != before[path.stem]}) < 2:  # fmt: skip
-        shelf.replace(rng)
-        shelf.rewrite(rng)
-    oracle.take_apart(archive, file)  # what it was is still right: an open handle is one version
-    name = next(path.stem for path in shelf.folder(archive).iterdir()
-                if path.read_bytes() != before[path.stem])  # fmt: skip
-    pack(shelf.folder(archive), file)
-    oracle.take_apart(archive, file)
-    pack(shelf.folder(archive), file, **{name: b"something that it never was"})
-    with pytest.raises(WrongError, match="never had"):
-        oracle.take_apart(archive, file)
+    for version in versions:
+        file.write_bytes(version.read(0, version.size))
+        library.check_file(archive, file)
+    body = file.read_bytes()
+    file.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
+    with pytest.raises(ModelError, match="no version"):
+        library.check_file(archive, file)
+    library.verify()
 
 
-def test_an_etag_is_one_version(shelf: Shelf, oracle: Oracle, tmp_path: Path) -> None:
-    archive = shelf.add(random.Random(2))
-    body = pack(shelf.folder(archive), tmp_path / "it.zip")
-    for part in (body[:1000], body[:900]):
-        assert not oracle.compare(archive, '"1-2"', 0, part)  # not known yet
-    for _ in range(2):
-        sink = oracle.sink(archive, '"1-2"')
-        sink.add(body[:1000])
-        sink.add(body[1000:])
-        sink.finish()
-    assert oracle.compare(archive, '"1-2"', 10, body[10:20])
-    with pytest.raises(WrongError, match="wrong bytes"):
-        oracle.compare(archive, '"1-2"', 11, body[10:20])
-    other = oracle.sink(archive, '"1-2"')
-    other.add(body[:-1] + bytes([body[-1] ^ 1]))
-    with pytest.raises(WrongError, match="other bytes under the ETag"):
-        other.finish()
-
-
-def test_a_damaged_body_is_wrong(shelf: Shelf, oracle: Oracle, tmp_path: Path) -> None:
-    archive = shelf.add(random.Random(2))
-    body = bytearray(pack(shelf.folder(archive), tmp_path / "it.zip"))
-    body[200] ^= 1
-    sink = oracle.sink(archive, '"3-4"')
-    sink.add(bytes(body))
-    with pytest.raises(WrongError, match="CRC"):
-        sink.finish()
-
-
-def test_what_was_not_touched_is_not_excused(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = shelf.add(random.Random(1))
-    assert shelf.is_excused(archive)
+@pytest.mark.parametrize("kind", ["replace", "rewrite", "rename_game", "remove_game"])
+def test_a_version_of_long_ago_is_wrong(
+    library: Library, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.endure.library.FEWEST", 0)
+    for seed in range(3):
+        library.add_game(random.Random(seed))
+    before = {path: library.all[path].history.now for path in library.changing()}
+    library.change(kind, random.Random(4))
+    [archive] = [path for path, epoch in before.items() if library.all[path].history.now != epoch]
+    version = before[archive].version
+    assert version
+    etag = nginx_etag(version.first, version.size)
+    assert library.identify_http(archive, etag) is version
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + EXCUSED + 1)
-    assert not shelf.is_excused(archive)
-    renamed = shelf.rename(random.Random(1))
-    assert shelf.is_excused(renamed)
+    with pytest.raises(ModelError, match="long ago"):
+        library.identify_http(archive, etag)
+
+
+def test_what_was_not_touched_is_not_excused(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.add_game(random.Random(1))
+    [archive] = library.changing()
+    assert library.is_excused(archive)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + EXCUSED + 1)
+    assert not library.is_excused(archive)
+    renamed = library.change("rename_game", random.Random(1))
+    assert renamed
+    assert library.is_excused(renamed)
     now += 2 * EXCUSED
-    assert not shelf.is_excused(renamed)
-    assert shelf.is_excused(archive)  # gone for good
+    assert not library.is_excused(renamed)
+    assert library.is_excused(archive)  # gone for good

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zipfs.filestate import FileState
+from zipfs.library.filestate import FileState
 
 STATE = FileState(inode=1, size=2, mtime_ns=30, ctime_ns=40)
 

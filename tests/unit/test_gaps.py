@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from zipfs import kept
-from zipfs.kept import Gaps
+from zipfs.catalog import versions
+from zipfs.catalog.versions import Gaps
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(kept.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(versions.time, "monotonic", lambda: now[0])
     return now
 
 

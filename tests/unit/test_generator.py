@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from zipfs.generator import drop_in, generate, instance
+from zipfs.cli.generator import drop_in, generate, instance
 
 
 def test_library_mountpoint_and_all_else_that_is_named() -> None:
@@ -84,7 +84,7 @@ def test_without_any_config_there_is_nothing(tmp_path: Path) -> None:
 
 def test_it_loads_next_to_nothing() -> None:
     """It runs at each boot and reload, before there is anything."""
-    script = "import sys, zipfs.generator; print(*sys.modules)"
+    script = "import sys, zipfs.cli.generator; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True
     ).stdout.split()

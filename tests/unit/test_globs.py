@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipfs.globs import (
+from zipfs.library.rules.globs import (
     Patterns,
     check_placeholders,
     check_relative,

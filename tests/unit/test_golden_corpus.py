@@ -17,12 +17,12 @@ import xxhash
 from tests.planned import PlannedArchive
 from tests.readers.corpus import CASES, Case, File
 from tests.strictzip import read_archive
-from zipfs import identity
-from zipfs.layout import Data, Layout
-from zipfs.names import archive_order
-from zipfs.playlists import Playlists
-from zipfs.style import Style
-from zipfs.zipformat import FORMAT_VERSION, Member
+from zipfs.archive import validators
+from zipfs.archive.layout import Data, Layout
+from zipfs.archive.names import archive_order
+from zipfs.archive.records import FORMAT_VERSION, Member
+from zipfs.library.rules.playlists import Playlists
+from zipfs.sealing.members import Style
 
 # For each case: size of the archive, the first 80 bits of the SHA-256 of all its bytes (without the
 # members' data if it is a heavy one), and its content id.
@@ -108,10 +108,16 @@ def made(case: Case) -> tuple[Layout, list[File], int]:
     layout = Layout(members, inline)
     sources = [files[path] for path in order]
     digests = [_checksums(file)[1] for file in sources]
-    return layout, sources, identity.content_id(layout, digests)
+    return layout, sources, validators.content_id(layout, digests)
 
 
-each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+each_case = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=pytest.mark.large if case.heavy else ())
+        for case in CASES
+    ],
+)
 
 
 def test_all_are_here() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.growth import Series, slope
+from bench.scale.growth import Series, slope
 
 
 @pytest.mark.parametrize("power", [0, 0.5, 1, 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -10,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.heaps import glibc_only
+from zipfs.system.process import share_heap
 
 PROGRAM = """
 import ctypes, os, threading
 from tests.support.heaps import thread_heaps
-from zipfs.heap import share_heap
+from zipfs.system.process import share_heap
 said = share_heap() if {share} else None
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
@@ -54,3 +56,11 @@ def test_who_has_chosen_keeps_the_choice(name: str, value: str) -> None:
     found, heaps = said(share=True, **{name: value})
     assert found == "False"
     assert int(heaps) > 0
+
+
+def test_where_the_c_library_has_no_such_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As musl: there is one heap anyway."""
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    assert not share_heap()

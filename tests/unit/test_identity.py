@@ -9,10 +9,10 @@ import pytest
 import xxhash
 
 from tests.reference import File, archive, dos_date_time
-from zipfs import identity
-from zipfs.identity import DAY, NANOSECONDS
-from zipfs.layout import Layout
-from zipfs.zipformat import FORMAT_VERSION, Member, archive_time
+from zipfs.archive import validators
+from zipfs.archive.layout import Layout
+from zipfs.archive.records import FORMAT_VERSION, Member, archive_time
+from zipfs.archive.validators import DAY, NANOSECONDS
 
 
 def described(files: Sequence[File]) -> tuple[Layout, list[bytes]]:
@@ -33,7 +33,7 @@ def described(files: Sequence[File]) -> tuple[Layout, list[bytes]]:
 
 
 def content_of(*files: File) -> int:
-    return identity.content_id(*described(files))
+    return validators.content_id(*described(files))
 
 
 A = File(name=b"a", data=b"one")
@@ -94,7 +94,7 @@ def test_times_that_an_archive_cant_tell_apart(one: int, other: int) -> None:
     first, second = (File(name=b"a", mtime=mtime) for mtime in (one, other))
     assert described([first])[0].headers == described([second])[0].headers
     assert content_of(first) == content_of(second)
-    dates = [identity.date(described([file])[0]) for file in (first, second)]
+    dates = [validators.date(described([file])[0]) for file in (first, second)]
     assert dates[0] == dates[1]
 
 
@@ -110,7 +110,7 @@ def test_content_id_has_128_bits() -> None:
 def test_one_whole_digest_a_member(digests: list[bytes]) -> None:
     layout, _ = described([A, B])
     with pytest.raises(ValueError, match=r"zip\(\)|16 bytes"):
-        identity.content_id(layout, digests)
+        validators.content_id(layout, digests)
 
 
 # -- V1, V3: the modification time ---------------------------------------------
@@ -130,7 +130,7 @@ def test_one_whole_digest_a_member(digests: list[bytes]) -> None:
 )
 def test_date_is_the_newest_members(mtimes: Sequence[int], expected: int) -> None:
     files = [File(name=b"%d" % n, data=b"", mtime=mtime) for n, mtime in enumerate(mtimes)]
-    assert identity.date(described(files)[0]) == expected
+    assert validators.date(described(files)[0]) == expected
 
 
 NEWEST = 1_600_000_000
@@ -148,7 +148,7 @@ NEWEST = 1_600_000_000
     ],
 )
 def test_time_of_day_is_a_checksum(content: int, expected: int) -> None:
-    assert identity.first_mtime(NEWEST, content) == expected
+    assert validators.first_mtime(NEWEST, content) == expected
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_time_of_day_is_a_checksum(content: int, expected: int) -> None:
     ],
 )
 def test_nanoseconds_are_further_bits(content: int, nanoseconds: int) -> None:
-    assert identity.mtime_ns(NEWEST, content) == NEWEST * 1_000_000_000 + nanoseconds
+    assert validators.mtime_ns(NEWEST, content) == NEWEST * 1_000_000_000 + nanoseconds
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_nanoseconds_are_further_bits(content: int, nanoseconds: int) -> None:
     ],
 )
 def test_a_clash_moves_by_whole_days(taken: Sequence[int], days: int) -> None:
-    found = identity.resolve_clash(NEWEST, 3 * DAY + 7, taken.__contains__)
+    found = validators.resolve_clash(NEWEST, 3 * DAY + 7, taken.__contains__)
     assert found == NEWEST - 7 - days * DAY
 
 
@@ -185,7 +185,7 @@ def test_versions_of_a_path_never_share_a_second() -> None:
     """V1, in the worst case: each content asks for the same second."""
     issued: set[int] = set()
     for n in range(500):
-        issued.add(identity.resolve_clash(NEWEST, n * DAY + 7, issued.__contains__))
+        issued.add(validators.resolve_clash(NEWEST, n * DAY + 7, issued.__contains__))
     assert len(issued) == 500
     assert {seconds % DAY for seconds in issued} == {(NEWEST - 7) % DAY}
 
@@ -203,9 +203,9 @@ def test_inode_depends_on_all_it_is_made_of() -> None:
         (b"folder", b"roms"),
         (b"folder", b"roms/a"),
     ]
-    inodes = [identity.inode(*node) for node in nodes]
+    inodes = [validators.inode(*node) for node in nodes]
     assert len(set(inodes)) == len(nodes)
-    assert inodes == [identity.inode(*node) for node in nodes]
+    assert inodes == [validators.inode(*node) for node in nodes]
     assert max(inodes) >= 1 << 56
 
 
@@ -219,7 +219,7 @@ def test_inode_is_neither_none_nor_the_root(
         return hashed
 
     monkeypatch.setattr(xxhash, "xxh3_64_intdigest", digest)
-    assert identity.inode(b"file", b"a") == expected
+    assert validators.inode(b"file", b"a") == expected
 
 
 # -- ETags ---------------------------------------------------------------------
@@ -234,7 +234,7 @@ def test_inode_is_neither_none_nor_the_root(
     ],
 )
 def test_nginx_etag(seconds: int, size: int, expected: str) -> None:
-    assert identity.nginx_etag(seconds, size) == expected
+    assert validators.nginx_etag(seconds, size) == expected
 
 
 @pytest.mark.parametrize(
@@ -248,9 +248,9 @@ def test_nginx_etag(seconds: int, size: int, expected: str) -> None:
 )
 def test_caddy_etag(mtime: int, size: int, time_digits: str, size_digits: str) -> None:
     assert (int(time_digits, 36), int(size_digits, 36)) == (mtime, size)
-    assert identity.caddy_etag(mtime, size) == f'"{time_digits}{size_digits}"'
+    assert validators.caddy_etag(mtime, size) == f'"{time_digits}{size_digits}"'
 
 
 def test_no_etag_of_what_is_no_time() -> None:
     with pytest.raises(ValueError, match="-1"):
-        identity.caddy_etag(-1, 0)
+        validators.caddy_etag(-1, 0)

@@ -11,9 +11,9 @@ import pytest
 from tests.planned import PlannedArchive, held
 from tests.reference import File, Pieces, archive
 from tests.strictzip import read_archive
+from zipfs.archive.layout import Data, Layout, Piece
+from zipfs.archive.records import Member
 from zipfs.errors import LayoutError
-from zipfs.layout import Data, Layout, Piece
-from zipfs.zipformat import Member
 
 GIB = 1 << 30
 M32 = 0xFFFFFFFF
@@ -74,7 +74,13 @@ ARCHIVES: dict[str, tuple[File, ...]] = {
     "directory overflows": filled("directory", M32),
     "year 2100": (File(name=b"a", mtime=4_102_444_800, data=b"x"),),
 }
-each_archive = pytest.mark.parametrize("name", ARCHIVES)
+each_archive = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.large if len(files) > 60_000 else ())
+        for name, files in ARCHIVES.items()
+    ],
+)
 
 
 @cache

@@ -6,90 +6,90 @@ import base64
 
 import pytest
 
-from zipfs import lists
-from zipfs.lists import Listed, ListError, parse
+from zipfs.library.rules import modzip
+from zipfs.library.rules.modzip import ListedMember, ListError, parse
 
 PREFIX = b"/library/"
 HELLO = base64.b64encode(b"Hello World")
 
 # A list, and its members: line, size, name, path, content.
-TAKEN: dict[str, tuple[bytes, list[Listed]]] = {
-    "one": (b"- 5 /library/a b", [Listed(1, 5, b"b", b"a")]),
-    "LF": (b"- 5 /library/a b\n", [Listed(1, 5, b"b", b"a")]),
+TAKEN: dict[str, tuple[bytes, list[ListedMember]]] = {
+    "one": (b"- 5 /library/a b", [ListedMember(1, 5, b"b", b"a")]),
+    "LF": (b"- 5 /library/a b\n", [ListedMember(1, 5, b"b", b"a")]),
     "CR LF": (
         b"- 5 /library/a b\r\n- 6 /library/c d\r\n",
-        [Listed(1, 5, b"b", b"a"), Listed(2, 6, b"d", b"c")],
+        [ListedMember(1, 5, b"b", b"a"), ListedMember(2, 6, b"d", b"c")],
     ),
     "CR": (
         b"- 5 /library/a b\r- 6 /library/c d",
-        [Listed(1, 5, b"b", b"a"), Listed(2, 6, b"d", b"c")],
+        [ListedMember(1, 5, b"b", b"a"), ListedMember(2, 6, b"d", b"c")],
     ),
     "empty lines": (
         b"\n\r\n- 5 /library/a b\n\n\n- 6 /library/c d\n\n",
-        [Listed(3, 5, b"b", b"a"), Listed(6, 6, b"d", b"c")],
+        [ListedMember(3, 5, b"b", b"a"), ListedMember(6, 6, b"d", b"c")],
     ),
     "its order": (
         b"- 1 /library/z z\n- 1 /library/a a\n",
-        [Listed(1, 1, b"z", b"z"), Listed(2, 1, b"a", b"a")],
+        [ListedMember(1, 1, b"z", b"z"), ListedMember(2, 1, b"a", b"a")],
     ),
     "many blanks": (b"1034ab38 428    /library/foo.txt   My Document1.txt",
-                    [Listed(1, 428, b"My Document1.txt", b"foo.txt")]),
-    "blanks in a name": (b"- 5 /library/a b  c d", [Listed(1, 5, b"b  c d", b"a")]),
-    "a blank at its end": (b"- 5 /library/a b ", [Listed(1, 5, b"b ", b"a")]),
-    "a tab in it": (b"- 5 /library/a b\tc", [Listed(1, 5, b"b\tc", b"a")]),
+                    [ListedMember(1, 428, b"My Document1.txt", b"foo.txt")]),
+    "blanks in a name": (b"- 5 /library/a b  c d", [ListedMember(1, 5, b"b  c d", b"a")]),
+    "a blank at its end": (b"- 5 /library/a b ", [ListedMember(1, 5, b"b ", b"a")]),
+    "a tab in it": (b"- 5 /library/a b\tc", [ListedMember(1, 5, b"b\tc", b"a")]),
     "a form feed ends no line": (b"- 5 /library/a b\x0c\x0b\x1c\x85c",
-                                 [Listed(1, 5, b"b\x0c\x0b\x1c\x85c", b"a")]),
-    "CRC in small letters": (b"abcdef01 5 /library/a b", [Listed(1, 5, b"b", b"a")]),
-    "CRC in capitals": (b"ABCDEF01 5 /library/a b", [Listed(1, 5, b"b", b"a")]),
-    "CRC of fewer digits": (b"0 5 /library/a b", [Listed(1, 5, b"b", b"a")]),
-    "size 0": (b"- 0 /library/a b", [Listed(1, 0, b"b", b"a")]),
+                                 [ListedMember(1, 5, b"b\x0c\x0b\x1c\x85c", b"a")]),
+    "CRC in small letters": (b"abcdef01 5 /library/a b", [ListedMember(1, 5, b"b", b"a")]),
+    "CRC in capitals": (b"ABCDEF01 5 /library/a b", [ListedMember(1, 5, b"b", b"a")]),
+    "CRC of fewer digits": (b"0 5 /library/a b", [ListedMember(1, 5, b"b", b"a")]),
+    "size 0": (b"- 0 /library/a b", [ListedMember(1, 0, b"b", b"a")]),
     "size with zeros before it": (b"- " + b"0" * 5000 + b"5 /library/a b",
-                                  [Listed(1, 5, b"b", b"a")]),
+                                  [ListedMember(1, 5, b"b", b"a")]),
     "the largest size": (b"- 9223372036854775807 /library/a b",
-                         [Listed(1, 2**63 - 1, b"b", b"a")]),
-    "encoded blank": (b"- 5 /library/a%20b c", [Listed(1, 5, b"c", b"a b")]),
-    "plus": (b"- 5 /library/a+b c", [Listed(1, 5, b"c", b"a b")]),
-    "encoded plus": (b"- 5 /library/a%2Bb c", [Listed(1, 5, b"c", b"a+b")]),
-    "encoded bytes": (b"- 5 /library/%c3%A9%ff c", [Listed(1, 5, b"c", b"\xc3\xa9\xff")]),
+                         [ListedMember(1, 2**63 - 1, b"b", b"a")]),
+    "encoded blank": (b"- 5 /library/a%20b c", [ListedMember(1, 5, b"c", b"a b")]),
+    "plus": (b"- 5 /library/a+b c", [ListedMember(1, 5, b"c", b"a b")]),
+    "encoded plus": (b"- 5 /library/a%2Bb c", [ListedMember(1, 5, b"c", b"a+b")]),
+    "encoded bytes": (b"- 5 /library/%c3%A9%ff c", [ListedMember(1, 5, b"c", b"\xc3\xa9\xff")]),
     "bytes as they are": (b"- 5 /library/\xc3\xa9\xff\xe9 \xc3\xa9",
-                          [Listed(1, 5, b"\xc3\xa9", b"\xc3\xa9\xff\xe9")]),
-    "encoded percent": (b"- 5 /library/100%25 c", [Listed(1, 5, b"c", b"100%")]),
+                          [ListedMember(1, 5, b"\xc3\xa9", b"\xc3\xa9\xff\xe9")]),
+    "encoded percent": (b"- 5 /library/100%25 c", [ListedMember(1, 5, b"c", b"100%")]),
     "decoded once": (b"- 5 /library/%252e%252e/%2541 c",
-                     [Listed(1, 5, b"c", b"%2e%2e/%41")]),
-    "encoded question mark": (b"- 5 /library/who%3f c", [Listed(1, 5, b"c", b"who?")]),
-    "hash": (b"- 5 /library/a#b c", [Listed(1, 5, b"c", b"a#b")]),
-    "encoded newline": (b"- 5 /library/a%0Ab c", [Listed(1, 5, b"c", b"a\nb")]),
-    "backslash": (b"- 5 /library/a\\..\\b c", [Listed(1, 5, b"c", b"a\\..\\b")]),
+                     [ListedMember(1, 5, b"c", b"%2e%2e/%41")]),
+    "encoded question mark": (b"- 5 /library/who%3f c", [ListedMember(1, 5, b"c", b"who?")]),
+    "hash": (b"- 5 /library/a#b c", [ListedMember(1, 5, b"c", b"a#b")]),
+    "encoded newline": (b"- 5 /library/a%0Ab c", [ListedMember(1, 5, b"c", b"a\nb")]),
+    "backslash": (b"- 5 /library/a\\..\\b c", [ListedMember(1, 5, b"c", b"a\\..\\b")]),
     "dots that climb nowhere": (b"- 5 /library/.../..a/.b/c.. d",
-                                [Listed(1, 5, b"d", b".../..a/.b/c..")]),
-    "encoded dot in a name": (b"- 5 /library/a%2Echd c", [Listed(1, 5, b"c", b"a.chd")]),
-    "encoded letter of the prefix": (b"- 5 /%6Cibrary/a c", [Listed(1, 5, b"c", b"a")]),
+                                [ListedMember(1, 5, b"d", b".../..a/.b/c..")]),
+    "encoded dot in a name": (b"- 5 /library/a%2Echd c", [ListedMember(1, 5, b"c", b"a.chd")]),
+    "encoded letter of the prefix": (b"- 5 /%6Cibrary/a c", [ListedMember(1, 5, b"c", b"a")]),
     "folders": (b"- 5 /library/roms/psx/Game/a.chd DLC/a.chd",
-                [Listed(1, 5, b"DLC/a.chd", b"roms/psx/Game/a.chd")]),
-    "a hidden folder": (b"- 5 /library/a .hidden/a", [Listed(1, 5, b".hidden/a", b"a")]),
-    "a name with dots": (b"- 5 /library/a ../../x", [Listed(1, 5, b"../../x", b"a")]),
-    "a name with a backslash": (b"- 5 /library/a a\\b", [Listed(1, 5, b"a\\b", b"a")]),
+                [ListedMember(1, 5, b"DLC/a.chd", b"roms/psx/Game/a.chd")]),
+    "a hidden folder": (b"- 5 /library/a .hidden/a", [ListedMember(1, 5, b".hidden/a", b"a")]),
+    "a name with dots": (b"- 5 /library/a ../../x", [ListedMember(1, 5, b"../../x", b"a")]),
+    "a name with a backslash": (b"- 5 /library/a a\\b", [ListedMember(1, 5, b"a\\b", b"a")]),
     "one file twice": (b"- 5 /library/a b\n- 5 /library/a c",
-                       [Listed(1, 5, b"b", b"a"), Listed(2, 5, b"c", b"a")]),
+                       [ListedMember(1, 5, b"b", b"a"), ListedMember(2, 5, b"c", b"a")]),
     "names that differ in case": (b"- 5 /library/a b\n- 5 /library/a B",
-                                  [Listed(1, 5, b"b", b"a"), Listed(2, 5, b"B", b"a")]),
+                                  [ListedMember(1, 5, b"b", b"a"), ListedMember(2, 5, b"B", b"a")]),
     "names that begin alike": (b"- 5 /library/a b\n- 5 /library/a b.x\n- 5 /library/a b c/d",
-                               [Listed(1, 5, b"b", b"a"), Listed(2, 5, b"b.x", b"a"),
-                                Listed(3, 5, b"b c/d", b"a")]),
+                               [ListedMember(1, 5, b"b", b"a"), ListedMember(2, 5, b"b.x", b"a"),
+                                ListedMember(3, 5, b"b c/d", b"a")]),
     "content": (b"4a17b156 11 /decode?value=" + HELLO + b" a.m3u",
-                [Listed(1, 11, b"a.m3u", content=b"Hello World")]),
+                [ListedMember(1, 11, b"a.m3u", content=b"Hello World")]),
     "content of unknown CRC": (b"- 11 /decode?value=" + HELLO + b" a.m3u",
-                               [Listed(1, 11, b"a.m3u", content=b"Hello World")]),
+                               [ListedMember(1, 11, b"a.m3u", content=b"Hello World")]),
     "content of another CRC": (b"00000000 11 /decode?value=" + HELLO + b" a.m3u",
-                               [Listed(1, 11, b"a.m3u", content=b"Hello World")]),
+                               [ListedMember(1, 11, b"a.m3u", content=b"Hello World")]),
     "content encoded": (b"- 11 /decode?value=" + HELLO.replace(b"=", b"%3d") + b" a.m3u",
-                        [Listed(1, 11, b"a.m3u", content=b"Hello World")]),
+                        [ListedMember(1, 11, b"a.m3u", content=b"Hello World")]),
     "content with all digits": (b"- 3 /decode?value=++// a\n- 3 /decode?value=%2b%2B%2f%2F b",
-                                [Listed(1, 3, b"a", content=b"\xfb\xef\xff"),
-                                 Listed(2, 3, b"b", content=b"\xfb\xef\xff")]),
-    "no content": (b"- 0 /decode?value= a", [Listed(1, 0, b"a", content=b"")]),
+                                [ListedMember(1, 3, b"a", content=b"\xfb\xef\xff"),
+                                 ListedMember(2, 3, b"b", content=b"\xfb\xef\xff")]),
+    "no content": (b"- 0 /decode?value= a", [ListedMember(1, 0, b"a", content=b"")]),
     "a name of 255 bytes": (b"- 5 /library/a " + b"n" * 255 + b"/" + b"m" * 255,
-                            [Listed(1, 5, b"n" * 255 + b"/" + b"m" * 255, b"a")]),
+                            [ListedMember(1, 5, b"n" * 255 + b"/" + b"m" * 255, b"a")]),
 }  # fmt: skip
 
 # A list, which line is wrong, and what is said of it.
@@ -178,7 +178,7 @@ REFUSED: dict[str, tuple[bytes, int | None, str]] = {
 
 
 @pytest.mark.parametrize(("data", "members"), TAKEN.values(), ids=TAKEN)
-def test_taken(data: bytes, members: list[Listed]) -> None:
+def test_taken(data: bytes, members: list[ListedMember]) -> None:
     assert parse(data, PREFIX) == members
 
 
@@ -213,7 +213,7 @@ def test_prefixes(prefix: bytes, location: bytes, path: bytes | None) -> None:
         with pytest.raises(ListError):
             parse(line, prefix)
     else:
-        assert parse(line, prefix) == [Listed(1, 5, b"n", path)]
+        assert parse(line, prefix) == [ListedMember(1, 5, b"n", path)]
 
 
 def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,16 +222,16 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     data = b"".join(line % number for number in range(3))
     for limit, exact in (("MAX_ENTRIES", 3), ("MAX_INLINE", 3), ("MAX_LIST", len(data))):
         with monkeypatch.context() as patch:
-            patch.setattr(lists, limit, exact)
+            patch.setattr(modzip, limit, exact)
             assert len(parse(data, PREFIX)) == 3
-            patch.setattr(lists, limit, exact - 1)
+            patch.setattr(modzip, limit, exact - 1)
             with pytest.raises(ListError) as caught:
                 parse(data, PREFIX)
             assert caught.value.line == (None if limit == "MAX_LIST" else 3)
     with monkeypatch.context() as patch:
-        patch.setattr(lists, "MAX_LINE", len(line % 0) - 1)
+        patch.setattr(modzip, "MAX_LINE", len(line % 0) - 1)
         assert len(parse(data, PREFIX)) == 3
-        patch.setattr(lists, "MAX_LINE", len(line % 0) - 2)
+        patch.setattr(modzip, "MAX_LINE", len(line % 0) - 2)
         with pytest.raises(ListError, match="line 1: it is longer than"):
             parse(data, PREFIX)
 

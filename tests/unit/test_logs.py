@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from zipfs.logs import JournalHandler, message_id
-from zipfs.once import Once
+from zipfs.logs import JournalHandler, Once, message_id
 
 
 class Journal:

@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipfs.metrics import (
+from zipfs.mount.metrics import (
     BOUNDS,
     BUCKETS,
     QUANTILES,
     Histogram,
     Metrics,
-    Speed,
     bucket_of,
     errno_name,
     lowest_of,
     merged,
 )
+from zipfs.system.rates import Speed
 
 VALUES = st.one_of(
     st.integers(0, 40),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 import pytest
 
-from zipfs.cli import mount
-from zipfs.mount_helper import arguments_of, split
+from zipfs.cli.cli import mount
+from zipfs.cli.mount_helper import arguments_of, split
 
 _NOTHING_TO_US = ["rw", "ro", "defaults", "noauto", "nofail", "_netdev", "user", "users", "dev"]
 

@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 import xxhash
 
-from zipfs.names import entry_names, safe_component
+from zipfs.archive.names import entry_names, safe_component
 
 COMPONENTS: dict[bytes, str] = {
     # Ordinary names stay.

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipfs import omissions as omissions_module
-from zipfs.omissions import KINDS, OF_ONE, OTHER_KINDS, WENT_AWAY, By, Omissions
-from zipfs.reviews import within
-from zipfs.sources import LeftOut
+from zipfs.catalog import skipped as omissions_module
+from zipfs.catalog.skipped import KINDS, OF_ONE, OTHER_KINDS, WENT_AWAY, By, Omissions, within
+from zipfs.library.scan import LeftOut
 
 GAME = (By.GAME, b"roms/game")
 FOLDER = (By.FOLDER, b"roms")

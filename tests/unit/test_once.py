@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
-from zipfs import once
-from zipfs.once import Once, shown
+from zipfs import logs
+from zipfs.logs import Once
+from zipfs.text import shown
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_a_percent_sign_is_just_text(
 def test_the_oldest_is_forgotten_first(
     logger: logging.Logger, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(once, "REMEMBERED", 2)
+    monkeypatch.setattr(logs, "REMEMBERED", 2)
     said = Once(logger)
     for number in (1, 2, 1, 3, 1, 2):  # 1 is heard again and again, so 2 is the oldest
         said.warning("%d", number)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from zipfs.ownership import Ownership, umask_of
+from zipfs.system.ownership import Ownership, number_of, umask_of
 
 
 @pytest.mark.parametrize(
@@ -27,3 +29,15 @@ def test_a_umask_takes_away_from_everything(umask: int | None, mode: int, shown:
 )
 def test_a_umask_is_octal(text: str, number: int) -> None:
     assert umask_of(text) == number
+
+
+def test_names_mean_nobody_where_there_are_no_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows: its Python has neither pwd nor grp."""
+    assert number_of("root") == 0
+    for module in ("pwd", "grp"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert number_of("1000") == 1000
+    with pytest.raises(ValueError, match="there is no user 'root' on this system"):
+        number_of("root")
+    with pytest.raises(ValueError, match="there is no group 'root' on this system"):
+        number_of("root", group=True)

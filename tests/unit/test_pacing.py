@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipfs.pacing import Pace
+from zipfs.system.rates import Pace
 
 
 class Clock:

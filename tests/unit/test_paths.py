@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.fs.lab import unprivileged
-from zipfs import syscalls
-from zipfs.paths import PATH_MAX, entries, lstat, may_read, named, open_path
-from zipfs.syscalls import LOOK_AT, READ_FILE, READ_FOLDER
+from zipfs.system import syscalls
+from zipfs.system.paths import PATH_MAX, entries, lstat, may_read, named, open_path
+from zipfs.system.syscalls import LOOK_AT, READ_FILE, READ_FOLDER
 
 FOLDER = b"f" * 250
 

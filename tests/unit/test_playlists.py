@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from pathlib import Path
 
 import pytest
 
-from zipfs.names import entry_names
-from zipfs.playlists import (
+from tests.support.documents import section
+from zipfs.archive.names import entry_names
+from zipfs.library.rules.playlists import (
     IMAGES,
     PLATFORMS,
     RAW,
@@ -289,9 +289,8 @@ def test_platforms_are_in_lower_case() -> None:
     assert b"default" not in PLATFORMS
 
 
-def test_the_readme_has_them_all() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    listed = readme.partition("- *Platforms*")[2].partition("`--playlist-platforms")[0]
+def test_the_manual_has_them_all() -> None:
+    listed = section("playlists#platforms").partition("-->")[2].partition("<!--")[0]
     assert {name.encode() for name in re.findall("`([^`]+)`", listed)} == PLATFORMS
 
 

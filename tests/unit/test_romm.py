@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipfs import romm
 from zipfs.errors import ConfigError
-from zipfs.globs import Patterns
-from zipfs.romm import RommSelection, Rules, Structure, find_structure
-from zipfs.rommrules import read_rules
+from zipfs.library.rules import romm
+from zipfs.library.rules.globs import Patterns
+from zipfs.library.rules.romm import RommSelection, Rules, Structure, find_structure
+from zipfs.library.rules.romm_config import read_rules
 
 A = Structure((b"roms/{platform}/{game}",))
 B = Structure((b"{platform}/roms/{game}",))
@@ -88,8 +88,11 @@ def test_lists_may_be_told_once() -> None:
 
 # -- Mistakes ------------------------------------------------------------------------------
 
-BOMB = "a0: &a0 {x: 1, y: 2}\n" + "".join(
-    f"a{n}: &a{n}\n  <<: [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 11)
+MANY_KEYS = "\n".join(
+    [
+        *(f"a{n}: &a{n} {{{', '.join(f'k{n}_{k}: 1' for k in range(200))}}}" for n in range(51)),
+        f"all: {{<<: [{', '.join(f'*a{n}' for n in range(51))}]}}",
+    ]
 )
 ALIASES = "a0: &a0 [x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 11)
@@ -183,7 +186,8 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "deep": ("[" * 5000, YAML + "too deeply nested"),
     "not UTF-8": (b"a: \xff", "the RomM config c.yml isn't UTF-8 text"),
     "UTF-16": ("exclude:".encode("utf-16"), "the RomM config c.yml isn't UTF-8 text"),
-    "a billion keys": (BOMB, YAML + "more than 10000 keys in one table"),
+    "many keys": (MANY_KEYS, YAML + "more than 10000 keys in one table"),
+    "a number to base 60": ("a: 1" + ":1" * 500, YAML + "more than 1000 characters that aren't a"),
     "a billion names": (ALIASES + "exclude: {platforms: *a10}", KEY.format("exclude.platforms[0]")),
     "many aliases": ("a: &a x\nb: [" + "*a, " * 101 + "]", YAML + "more than 100 aliases"),
 }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from zipfs.selection import Selection, archive_name, detect, folders_of
+from zipfs.library.rules.general import Selection, archive_name, detect, folders_of
 
 # -- The structure of a library ------------------------------------------------
 

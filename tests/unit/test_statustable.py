@@ -11,9 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from tests.support.promtool import check_metrics
-from zipfs.exposition import exposition
-from zipfs.metrics import BOUNDS
-from zipfs.statustable import as_duration, as_size, as_span, clean, table
+from zipfs.cli.exposition import exposition
+from zipfs.cli.statustable import table
+from zipfs.mount.metrics import BOUNDS
+from zipfs.text import clean, duration, size, span
 
 HOSTILE = 'a\x1b[31m"\\\n\x07\u202e[bold]'
 
@@ -192,21 +193,21 @@ def test_nothing_that_a_terminal_obeys(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        (as_size(0), "0 bytes"),
-        (as_size(1023), "1023 bytes"),
-        (as_size(1024), "1.0 KiB"),
-        (as_size(1536 << 20), "1.5 GiB"),
-        (as_size(1 << 62), "4096.0 PiB"),
-        (as_span(0.4), "0 s"),
-        (as_span(59), "59 s"),
-        (as_span(60), "1 min"),
-        (as_span(200), "3 min 20 s"),
-        (as_span(7300), "2 h 1 min"),
-        (as_span(86400 * 400), "400 d"),
-        (as_duration(None), ""),
-        (as_duration(13e-6), "13 µs"),
-        (as_duration(1.2e-3), "1.2 ms"),
-        (as_duration(30.5), "30.5 s"),
+        (size(0), "0 bytes"),
+        (size(1023), "1023 bytes"),
+        (size(1024), "1.0 KiB"),
+        (size(1536 << 20), "1.5 GiB"),
+        (size(1 << 62), "4096.0 PiB"),
+        (span(0.4), "0 s"),
+        (span(59), "59 s"),
+        (span(60), "1 min"),
+        (span(200), "3 min 20 s"),
+        (span(7300), "2 h 1 min"),
+        (span(86400 * 400), "400 d"),
+        (duration(None), ""),
+        (duration(13e-6), "13 µs"),
+        (duration(1.2e-3), "1.2 ms"),
+        (duration(30.5), "30.5 s"),
         (clean("a\ud800b\x00"), "a\\ud800b\\x00"),
     ],
 )

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests import reference
-from zipfs.style import FIXED_TIME, Style
-from zipfs.zipformat import archive_time
+from zipfs.archive.records import archive_time
+from zipfs.sealing.members import FIXED_TIME, Style
 
 TIMES = (-(1 << 40), -1, 0, 315_532_800, 1_600_000_001, (1 << 31) + 1, 1 << 40)
 

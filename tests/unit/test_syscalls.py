@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,9 +15,9 @@ from types import SimpleNamespace
 import pytest
 
 from tests.support.libraries import content
-from zipfs import paths, syscalls
-from zipfs.paths import entries, is_link, is_within, slashed
-from zipfs.syscalls import READ_FILE, is_cached, pread, uncache
+from zipfs.system import paths, syscalls
+from zipfs.system.paths import entries, is_link, is_within, slashed
+from zipfs.system.syscalls import READ_FILE, is_cached, pread, uncache
 
 DATA = content(300_000)
 
@@ -97,6 +100,32 @@ def test_an_entry_that_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "there").write_bytes(b"1")
     monkeypatch.setattr(os, "listdir", lambda path: [b"gone", b"there"])
     assert [name for name, _ in entries(os.fsencode(tmp_path))] == [b"there"]
+
+
+class OldLinux:
+    """A C library whose kernel hasn't got openat2(2)."""
+
+    def __init__(self, name: None, *, use_errno: bool) -> None:
+        assert use_errno
+
+    @staticmethod
+    def syscall(*arguments: object) -> int:
+        ctypes.set_errno(errno.ENOSYS)
+        return -1
+
+
+def test_where_the_kernel_has_no_openat2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", OldLinux)
+    assert syscalls._openat2() is None
+
+
+@pytest.mark.parametrize(("platform", "machine"), [("darwin", "arm64"), ("linux", "alpha")])
+def test_openat2_is_asked_for_where_its_number_is_that(
+    platform: str, machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=machine))
+    assert syscalls._openat2() is None
 
 
 def test_junctions(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipfs.globs import Patterns
-from zipfs.parts import CATEGORIES, category, category_named
-from zipfs.playlists import Playlist, Playlists
-from zipfs.variants import Variant, Variants
+from zipfs.library.rules.categories import CATEGORIES, category, category_named
+from zipfs.library.rules.globs import Patterns
+from zipfs.library.rules.playlists import Playlist, Playlists
+from zipfs.library.rules.variants import Variant, Variants
 
 
 @pytest.mark.parametrize(

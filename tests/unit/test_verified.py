@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tests.support.users import NOBODY, needs_root
-from zipfs import foundreport, verified
-from zipfs.filestate import BLOCK, FileState
-from zipfs.verified import Finding, Kind, Memory, Partial, Round
+from zipfs.library.filestate import BLOCK, FileState
+from zipfs.ops.verify import foundreport, verified
+from zipfs.ops.verify.verified import BadFile, Kind, Memory, Round
 
 LIBRARY = (b"/srv/g\xe4mes", 2)
 STATE = FileState((1 << 64) - 1, 10 * BLOCK, -1, 1_600_000_000_123_456_789)
-FINDING = Finding(
+BAD_FILE = BadFile(
     path=b"roms/\xff/a",
     kind="damaged",
     state=STATE,
@@ -24,21 +26,30 @@ FINDING = Finding(
     found_crc32=0xFFFFFFFF,
     found_digest=bytes(16),
     blocks=(0, 1, 9),
-    seconds=1_600_000_000,
+    found_at=datetime(2020, 9, 13, 12, 26, 40, 7, UTC),
     archives=(b"roms/\xff.zip",),
 )
-OTHER = Finding(
-    path=b"b", kind="unreadable", state=STATE, crc32=0, digest=bytes(16), error="Input/output error"
+OTHER = BadFile(
+    path=b"b",
+    kind="unreadable",
+    state=STATE,
+    crc32=0,
+    digest=bytes(16),
+    error="Input/output error",
+    found_at=datetime(2020, 1, 1, tzinfo=UTC),
 )
 MEMORY = Memory(
     LIBRARY,
-    round=Round(began=5, position=b"roms/\xff/a", passed=7, verified=2, size=6, seconds=1.5),
-    partial=Partial(
-        path=b"\xfe", state=STATE, digest=bytes(16), offset=BLOCK, crc32=3, bad=(0,), unread=(4,)
+    round=Round(
+        began=datetime(2020, 1, 1, tzinfo=UTC), position=b"roms/\xff/a", given_up=b"\xfe", passed=7,
+        verified=2, size=6, seconds=1.5,
     ),
-    last=Round(began=1, gone=1, changed=2, refused=3, unhashed=4, ended=6),
-    findings={FINDING.path: FINDING, OTHER.path: OTHER},
-)
+    last=Round(
+        began=datetime(1970, 1, 1, tzinfo=UTC), gone=1, changed=2, refused=3, unhashed=4,
+        ended=datetime(1970, 1, 1, 0, 0, 6, tzinfo=UTC),
+    ),
+    bad_files={BAD_FILE.path: BAD_FILE, OTHER.path: OTHER},
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("memory", [MEMORY, Memory(LIBRARY)])
@@ -60,7 +71,7 @@ def test_another_library_is_another_story(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", "7", '{"version": 2}', '{"version": 1}', "\xff", "[" * 100_000],
+    ["", "{", "[]", "null", "7", '{"version": 3}', '{"version": 1}', "\xff", "[" * 100_000],
 )
 def test_what_makes_no_sense_is_forgotten(text: str, tmp_path: Path) -> None:
     file = tmp_path / "index.verify"
@@ -76,6 +87,51 @@ def test_every_key_has_to_be_there(tmp_path: Path) -> None:
         for values in ({k: v for k, v in whole.items() if k != key}, whole | {key: "x"}):
             file.write_text(json.dumps(values))
             assert verified.load(str(file), LIBRARY) == Memory(LIBRARY), key
+
+
+def test_dates_are_in_utc_for_people_too(tmp_path: Path) -> None:
+    file = tmp_path / "index.verify"
+    verified.save(str(file), MEMORY)
+    kept = json.loads(file.read_text())
+    assert kept["last"]["ended"] == "1970-01-01T00:00:06Z"
+    assert kept["bad_files"][0]["found_at"] == "2020-09-13T12:26:40.000007Z"
+    for date in ("1970-01-01T00:00:06", "yesterday"):  # the first is in no zone
+        file.write_text(json.dumps(kept | {"last": kept["last"] | {"ended": date}}))
+        assert verified.load(str(file), LIBRARY) == Memory(LIBRARY)
+
+
+def test_a_file_of_version_1_is_read(tmp_path: Path) -> None:
+    """Its rounds and bad files stay; where it was within a file is dropped."""
+    path, name = "roms/\udcff/a", "/srv/g\udce4mes"
+    round_ = {
+        "began": 1_577_836_800, "position": path, "passed": 7, "verified": 2, "size": 6,
+        "changed": 0, "gone": 0, "refused": 0, "unhashed": None, "ended": None, "seconds": 1.5,
+    }  # fmt: skip
+    finding = {
+        "path": path, "kind": "damaged", "state": list(STATE), "crc32": 1,
+        "digest": bytes(range(16)).hex(), "found_crc32": 0xFFFFFFFF, "found_digest": "00" * 16,
+        "blocks": [0, 1, 9], "error": "", "seconds": 1_600_000_000, "archives": ["roms/\udcff.zip"],
+    }  # fmt: skip
+    partial = {
+        "path": path, "state": list(STATE), "digest": "00" * 16, "offset": BLOCK, "crc32": 3,
+        "bad": [0], "unread": [4],
+    }  # fmt: skip
+    file = tmp_path / "index.verify"
+    old = {"version": 1, "library": name, "inode": 2, "round": round_, "partial": partial}
+    file.write_text(json.dumps(old | {"last": None, "findings": [finding]}))
+    memory = verified.load(str(file), LIBRARY)
+    assert MEMORY.round
+    expected = Memory(
+        LIBRARY,
+        round=replace(MEMORY.round, given_up=b""),
+        bad_files={
+            BAD_FILE.path: replace(BAD_FILE, found_at=BAD_FILE.found_at.replace(microsecond=0))
+        },
+    )
+    assert memory == expected
+    verified.save(str(file), memory)
+    assert json.loads(file.read_text())["version"] == 2
+    assert verified.load(str(file), LIBRARY) == expected
 
 
 def test_a_failure_to_save_leaves_what_was_there(tmp_path: Path) -> None:
@@ -104,10 +160,10 @@ def test_only_one_at_a_time(tmp_path: Path) -> None:
     ],
 )
 def test_a_line_names_it_all(kind: Kind, texts: list[str]) -> None:
-    values = vars(FINDING) | {"kind": kind}
+    values = vars(BAD_FILE) | {"kind": kind}
     if kind == "unreadable":
         values |= {"error": "Input/output error", "found_crc32": None, "found_digest": None}
-    line = foundreport.line(Finding(**values))
+    line = foundreport.line(BadFile(**values))
     assert line.startswith("roms/\\xff/a ")
     assert "; it is in roms/\\xff.zip; " in line
     for text in texts:
@@ -128,7 +184,7 @@ def test_for_programs() -> None:
     assert (other["kind"], other["error"]) == ("unreadable", "Input/output error")
     assert facts["last_round"]["ended"] == "1970-01-01 00:00:06"
     assert MEMORY.last
-    assert foundreport.left_out(MEMORY.last) == (
+    assert foundreport.not_verified(MEMORY.last) == (
         "2 changed since they were hashed, 1 gone, 3 may not be read, 4 not hashed yet"
     )
 

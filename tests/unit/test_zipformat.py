@@ -11,7 +11,7 @@ import pytest
 
 from tests import reference
 from tests.strictzip import CENTRAL, END, LOCAL, LOCATOR, SIGNATURES, ZIP64_END
-from zipfs.zipformat import (
+from zipfs.archive.records import (
     DOS_MAX,
     DOS_MIN,
     UNIX32_MAX,

@@ -1,4 +1,4 @@
-"""nginx and Caddy as README.md sets them up in front of an application."""
+"""nginx and Caddy as the manual sets them up in front of an application."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Final
 from bench.process import find_program
 from bench.web import Server, serving
 from tests.e2e.programs import run
-from tests.support import readme
+from tests.support import documents
 from tests.support.users import NOBODY
 
 # What Debian's nginx.conf has around a site: a user of its own above all.
@@ -64,7 +64,7 @@ def nginx(site: str, listen: str, *, workdir: Path, within: Sequence[str] = ()) 
         if os.geteuid() == 0:
             entry = pwd.getpwuid(NOBODY)
             user = f"user {entry.pw_name} {grp.getgrgid(entry.pw_gid).gr_name};"
-        own = readme.replaced(site, {listen: f"listen 127.0.0.1:{port};"})
+        own = documents.replaced(site, {listen: f"listen 127.0.0.1:{port};"})
         path = prefix / "nginx.conf"
         path.write_text(_MAIN.format(user=user, prefix=prefix, site=own))
         return [*within, program, "-p", prefix, "-c", path, "-e", "stderr"]
@@ -80,7 +80,7 @@ def caddy(site: str, address: str, *, workdir: Path) -> Iterator[Server]:
 
     def command(prefix: Path, port: int) -> list[str | Path]:
         head = f"http://127.0.0.1:{port} {{\n    bind 127.0.0.1\n"
-        own = readme.replaced(site, {f"{address} {{\n": head})
+        own = documents.replaced(site, {f"{address} {{\n": head})
         path = prefix / "Caddyfile"
         path.write_text(_CADDY + own)
         return [program, "run", "--adapter", "caddyfile", "--config", path]
@@ -90,20 +90,20 @@ def caddy(site: str, address: str, *, workdir: Path) -> Iterator[Server]:
 
 
 def _shared_settings() -> str:
-    """The lines of "Serve it" that README.md names for all other uses of nginx."""
-    text = readme.block("Serve it", "sendfile on;")
+    """The lines of "serving" that the manual names for all other uses of nginx."""
+    text = documents.block("serving#nginx", "sendfile on;")
     last = "open_file_cache_errors off;"
     return text[text.index("sendfile on;") : text.index(last)] + last + "\n"
 
 
 @contextlib.contextmanager
 def nginx_in_front(paths: Mapping[str, str], *, workdir: Path) -> Iterator[Server]:
-    """nginx between clients and an application, set up as "With RomM" says.
+    """nginx between clients and an application, set up as "romm" says.
 
-    *paths* tells where things are that are elsewhere in README.md.
+    *paths* tells where things are that are elsewhere in the manual.
     """
-    site = readme.replaced(readme.block("With RomM", "location /zipfs/"), paths)
-    site = readme.replaced(site, {"listen 80;": f"listen 80;\n{_shared_settings()}"})
+    site = documents.replaced(documents.block("romm#nginx-in-front"), paths)
+    site = documents.replaced(site, {"listen 80;": f"listen 80;\n{_shared_settings()}"})
     with nginx(site, "listen 80;", workdir=workdir) as server:
         yield server
 
@@ -111,7 +111,7 @@ def nginx_in_front(paths: Mapping[str, str], *, workdir: Path) -> Iterator[Serve
 @contextlib.contextmanager
 def caddy_in_front(paths: Mapping[str, str], *, workdir: Path) -> Iterator[Server]:
     """The same with Caddy."""
-    site = readme.replaced(readme.block("With RomM", "handle_response"), paths)
+    site = documents.replaced(documents.block("romm#caddy-in-front"), paths)
     if caddy_version() >= (2, 7):
         (line,) = [line for line in site.splitlines() if "uri replace" in line]
         site = site.replace(f"{line}\n", "")

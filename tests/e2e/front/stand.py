@@ -42,7 +42,7 @@ class Stand:
 
 
 def paths_of(front: Front, mounted: Mounted) -> dict[str, str]:
-    """What README.md has at other places."""
+    """What the manual has at other places."""
     return {
         "127.0.0.1:8000": f"127.0.0.1:{front.server_port}",
         "/srv/www/games": str(mounted.path),

@@ -15,10 +15,11 @@ from tests.e2e.front.application import Front, serving
 from tests.e2e.front.servers import caddy_version, nginx_in_front
 from tests.e2e.front.stand import Stand, paths_of, stand_before
 from tests.e2e.programs import run
-from tests.support import readme
+from tests.support import documents
 from tests.support.libraries import content, make_game
-from tests.support.mounting import Mounts, poll
+from tests.support.mounting import Mounts
 from tests.support.users import needs_root
+from tests.support.waiting import poll
 
 GAME: Final = "roms/x/Game"
 OTHER: Final = "roms/x/Other"
@@ -75,10 +76,10 @@ def test_until_it_is_sealed(
 
 
 def test_not_the_old_way_either(library: Path, game: Path, place: Path, mount: Mounts) -> None:
-    """README's other advice: no bytes but those of archives, and a word when to come back."""
-    text = readme.block("With RomM", "location @old-way {")
+    """The manual's other advice: no bytes but those of archives, and a word when to come back."""
+    text = documents.block("romm#nginx-in-front")
     old = text[text.index("location @old-way {") :]
-    said = [" ".join(piece.split()) for piece in readme.section("With RomM").split("`")[1::2]]
+    said = documents.quoted("romm#what-clients-get")
     lines = [line for line in said if line in ("return 503;", "add_header Retry-After 5 always;")]
     assert len(lines) == 2
     new = "\n".join(["location @old-way {", *lines, "} }"])

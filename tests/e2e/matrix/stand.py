@@ -9,7 +9,8 @@ from typing import Final
 
 from bench.web import Server
 from tests.e2e.matrix.versions import Line, Version
-from tests.support.mounting import Mounted, poll
+from tests.support.mounting import Mounted
+from tests.support.waiting import poll
 
 NOT_SERVED: Final = (404, 403)
 """What servers say of an archive that isn't there. 403 is Apache's word for a file that was there

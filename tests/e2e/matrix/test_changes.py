@@ -19,7 +19,7 @@ from tests.e2e.matrix.stand import Stand, wait_announced, wait_answer, wait_for,
 from tests.e2e.matrix.versions import Line, Version
 from tests.e2e.programs import run
 from tests.support.libraries import MTIME, content, make_file
-from tests.support.mounting import poll
+from tests.support.waiting import poll
 
 BEGINNING: Final = 1_000_000
 

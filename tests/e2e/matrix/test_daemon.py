@@ -20,8 +20,8 @@ from tests.e2e.matrix.conftest import Seen
 from tests.e2e.matrix.stand import line_to, wait_announced, wait_for
 from tests.e2e.programs import ARIA2C, WGET, run, running
 from tests.support.libraries import content, make_file, make_game, sha256
-from tests.support.mounting import Mounted, Mounts, poll
-from tests.support.waiting import SECONDS
+from tests.support.mounting import Mounted, Mounts
+from tests.support.waiting import SECONDS, poll
 
 GAME: Final = "roms/x/Game"
 BEGINNING: Final = 1_000_000
@@ -194,7 +194,7 @@ def time_ns():
     return real() + offset * 10**9
 time.time_ns = time_ns
 time.time = lambda: time_ns() / 1e9
-from zipfs.cli import main
+from zipfs.cli.cli import main
 main()
 """
 """A zipfs whose clock is off by what a file says. The kernel's own clock, which dates files, goes

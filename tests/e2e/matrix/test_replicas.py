@@ -19,8 +19,8 @@ from tests.e2e.matrix.stand import line_to, wait_announced, wait_answer
 from tests.e2e.matrix.versions import Line, Version
 from tests.e2e.programs import ARIA2C, run, running
 from tests.support.libraries import sha256
-from tests.support.mounting import Mounts, poll
-from tests.support.waiting import SECONDS
+from tests.support.mounting import Mounts
+from tests.support.waiting import SECONDS, poll
 
 GAME: Final = "roms/x/Game"
 PART: Final = 2 << 20

@@ -1,0 +1,1 @@
+"""`make bench-scale`: very many games, members and clients."""

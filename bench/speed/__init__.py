@@ -1,0 +1,1 @@
+"""`make bench`: zipfs beside a stored file and its peers."""

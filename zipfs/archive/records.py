@@ -1,0 +1,230 @@
+"""PKZIP records as bytes: pure functions, no file, no clock, no state.
+
+An archive of zipfs is, in the order of APPNOTE.TXT 6.3.10 section 4.3.6::
+
+    local file header 1, data 1, ..., local file header n, data n,
+    central directory header 1 ... n,
+    [ZIP64 end of central directory record and locator,]
+    end of central directory record
+
+Rules, each of them part of the format version (DESIGN B2, B4):
+
+- Members are STORED; their CRC-32 and sizes stand in the local header, so there
+  is never a data descriptor. Streaming readers can then trust the header.
+- Bit 11 is set where a name isn't ASCII, and only there.
+- The 0x5455 field carries the modification time to the second where 32 bits
+  hold it; DOS time, in UTC, says it to two seconds for everybody else.
+- ZIP64 appears exactly where a field overflows, in each record by itself.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+FORMAT_VERSION: Final = 1
+"""Raised by any change of the bytes that the same members give (DESIGN B4)."""
+
+# Signatures, APPNOTE 4.3.7, 4.3.12, 4.3.14, 4.3.15, 4.3.16.
+LOCAL_HEADER_SIGNATURE: Final = 0x04034B50
+CENTRAL_HEADER_SIGNATURE: Final = 0x02014B50
+ZIP64_END_SIGNATURE: Final = 0x06064B50
+ZIP64_LOCATOR_SIGNATURE: Final = 0x07064B50
+END_SIGNATURE: Final = 0x06054B50
+
+# The value that says "look in the ZIP64 record", 4.4.8, 4.4.9, 4.4.16, 4.4.22:
+# a field may hold at most one less.
+MAX_32: Final = 0xFFFFFFFF
+MAX_16: Final = 0xFFFF
+
+MAX_NAME: Final = MAX_16
+"""Longest name in bytes: its length is a 16-bit field (4.4.10)."""
+
+_VERSION_STORED: Final = 20  # 4.4.3.2: 2.0, what nearly every writer states
+_VERSION_ZIP64: Final = 45  # 4.4.3.2: 4.5, "file uses ZIP64 format extensions"
+_MADE_BY: Final = 3 << 8 | 63  # 4.4.2: host system 3 (UNIX), specification 6.3
+_FLAG_UTF8: Final = 1 << 11  # 4.4.4, bit 11: name and comment are UTF-8
+_STORED: Final = 0  # 4.4.5
+_EXTERNAL_ATTRIBUTES: Final = 0o100644 << 16  # a regular file, rw-r--r--
+
+_ZIP64_EXTRA: Final = 0x0001  # 4.5.3
+_TIMESTAMP_EXTRA: Final = 0x5455  # 4.6.1; Info-ZIP's extrafld.txt, "extended timestamp"
+_TIMESTAMP_HAS_MTIME: Final = 1
+
+_LOCAL: Final = struct.Struct("<IHHHHHIIIHH")  # 4.3.7
+_CENTRAL: Final = struct.Struct("<IHHHHHHIIIHHHHHII")  # 4.3.12
+_END: Final = struct.Struct("<IHHHHIIH")  # 4.3.16
+_ZIP64_END: Final = struct.Struct("<IQHHIIQQQQ")  # 4.3.14
+_ZIP64_LOCATOR: Final = struct.Struct("<IIQI")  # 4.3.15
+_TIMESTAMP: Final = struct.Struct("<HHBi")
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+DOS_MIN: Final = 315532800
+"""1980-01-01 00:00:00 UTC, the first moment that DOS time can say (Unix seconds)."""
+DOS_MAX: Final = 4354819198
+"""2107-12-31 23:59:58 UTC, the last one (Unix seconds)."""
+UNIX32_MIN: Final = -(1 << 31)
+UNIX32_MAX: Final = (1 << 31) - 1
+
+
+def archive_time(mtime: int) -> int:
+    """The moment that an archive can state for a member modified at *mtime*.
+
+    Unix seconds in and out. Two times that an archive can't tell apart give the
+    same value, so that whatever is derived from it changes only with the bytes
+    (DESIGN V2). Where the 0x5455 field holds the time it is exact; beyond 2038
+    only DOS time is left, which counts in twos and ends in 2107.
+    """
+    if UNIX32_MIN <= mtime <= UNIX32_MAX:
+        return mtime
+    return max(DOS_MIN, min(mtime, DOS_MAX)) & ~1
+
+
+def dos_date_time(mtime: int) -> tuple[int, int]:
+    """DOS date and time of *mtime* (Unix seconds) in UTC, clamped to 1980-2107.
+
+    APPNOTE 4.4.6. Arithmetic on a date in UTC: the local time zone takes no part (DESIGN B1).
+    """
+    moment = _EPOCH + timedelta(seconds=max(DOS_MIN, min(mtime, DOS_MAX)))
+    date = (moment.year - 1980) << 9 | moment.month << 5 | moment.day
+    return date, moment.hour << 11 | moment.minute << 5 | moment.second // 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """One file in an archive, with all that its headers say.
+
+    *name* is the entry name in UTF-8 with ``/`` as separator, *size* its bytes,
+    *mtime* Unix seconds as :func:`archive_time` gives them. Raises :exc:`ValueError` for
+    what no header can say, and for a name that is absolute, climbs or has an empty
+    component: APPNOTE 4.4.17.1 forbids the first, and no reader should meet the rest.
+    """
+
+    name: bytes
+    size: int
+    mtime: int
+    crc32: int
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.name) <= MAX_NAME:
+            raise ValueError(f"a name has 1 to {MAX_NAME} bytes, not {len(self.name)}")
+        if any(part in b"/%b/" % self.name for part in (b"//", b"/./", b"/../")):
+            raise ValueError(f"{self.name!r} isn't the relative path of a file")
+        if not 0 <= self.size < 1 << 63:
+            raise ValueError(f"a size is 0 to 2**63 - 1, not {self.size}")
+        if not 0 <= self.crc32 <= MAX_32:
+            raise ValueError(f"a CRC-32 has 32 bits, {self.crc32:#x} doesn't fit")
+        if self.mtime != archive_time(self.mtime):
+            raise ValueError(f"no archive can state the time {self.mtime}")
+
+
+def _flags(name: bytes) -> int:
+    return 0 if name.isascii() else _FLAG_UTF8
+
+
+def _timestamp(mtime: int) -> bytes:
+    if not UNIX32_MIN <= mtime <= UNIX32_MAX:
+        return b""
+    return _TIMESTAMP.pack(_TIMESTAMP_EXTRA, 5, _TIMESTAMP_HAS_MTIME, mtime)
+
+
+def local_header(member: Member) -> bytes:
+    """The local file header of *member*, APPNOTE 4.3.7.
+
+    4.5.3: the ZIP64 field of a local header must hold both sizes; being STORED,
+    both overflow together.
+    """
+    large = member.size >= MAX_32
+    extra = _timestamp(member.mtime)
+    if large:
+        extra = struct.pack("<HHQQ", _ZIP64_EXTRA, 16, member.size, member.size) + extra
+    date, time = dos_date_time(member.mtime)
+    size = MAX_32 if large else member.size
+    fixed = _LOCAL.pack(
+        LOCAL_HEADER_SIGNATURE,
+        _VERSION_ZIP64 if large else _VERSION_STORED,
+        _flags(member.name),
+        _STORED,
+        time,
+        date,
+        member.crc32,
+        size,
+        size,
+        len(member.name),
+        len(extra),
+    )
+    return fixed + member.name + extra
+
+
+def central_header(member: Member, offset: int) -> bytes:
+    """The central directory header of *member*, whose local header is at *offset*.
+
+    APPNOTE 4.3.12. 4.5.3: here the ZIP64 field holds just the values whose own
+    fields overflow, in a fixed order.
+    """
+    large = member.size >= MAX_32
+    far = offset >= MAX_32
+    wide = b""
+    if large:
+        wide += struct.pack("<QQ", member.size, member.size)
+    if far:
+        wide += struct.pack("<Q", offset)
+    extra = _timestamp(member.mtime)
+    if wide:
+        extra = struct.pack("<HH", _ZIP64_EXTRA, len(wide)) + wide + extra
+    date, time = dos_date_time(member.mtime)
+    size = MAX_32 if large else member.size
+    fixed = _CENTRAL.pack(
+        CENTRAL_HEADER_SIGNATURE,
+        _MADE_BY,
+        _VERSION_ZIP64 if wide else _VERSION_STORED,
+        _flags(member.name),
+        _STORED,
+        time,
+        date,
+        member.crc32,
+        size,
+        size,
+        len(member.name),
+        len(extra),
+        0,  # comment length
+        0,  # disk number start
+        0,  # internal attributes: binary
+        _EXTERNAL_ATTRIBUTES,
+        MAX_32 if far else offset,
+    )
+    return fixed + member.name + extra
+
+
+def end_records(count: int, directory_offset: int, directory_size: int) -> bytes:
+    """All that follows the central directory, APPNOTE 4.3.14 to 4.3.16.
+
+    *count* entries, the directory's offset and size in bytes. The ZIP64 record
+    and its locator come first where one of the three overflows.
+    """
+    records = b""
+    if count >= MAX_16 or directory_offset >= MAX_32 or directory_size >= MAX_32:
+        records = _ZIP64_END.pack(
+            ZIP64_END_SIGNATURE,
+            _ZIP64_END.size - 12,  # 4.3.14.1: without the leading 12 bytes
+            _MADE_BY,
+            _VERSION_ZIP64,
+            0,
+            0,
+            count,
+            count,
+            directory_size,
+            directory_offset,
+        ) + _ZIP64_LOCATOR.pack(ZIP64_LOCATOR_SIGNATURE, 0, directory_offset + directory_size, 1)
+    return records + _END.pack(
+        END_SIGNATURE,
+        0,
+        0,
+        min(count, MAX_16),
+        min(count, MAX_16),
+        min(directory_size, MAX_32),
+        min(directory_offset, MAX_32),
+        0,
+    )

@@ -1,0 +1,158 @@
+"""What folders hold, as it was seen a moment ago, so that a large one needn't be looked at anew.
+
+To look at all games of a folder takes as long as it takes to list and stat the folder of each.
+A listing that took long to make is made in a part of the time at most, as a game is looked
+at (:func:`zipfs.catalog.game.last_for`). It ends sooner if
+
+- a game in it becomes another, or may have (:meth:`Listings.drop`);
+- the folder's own state is another: a name came, went, or changed hands.
+
+Both are asked before it is told once more, and single files are looked at each time. And
+what it says of an archive is only told as long as that is so (``Catalog.is_there``), so an
+old listing can lead nobody from one version to the next (DESIGN V1).
+
+All methods belong to trio's thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final, overload
+
+import trio
+
+from zipfs.catalog.game import last_for
+from zipfs.catalog.nodes import Folder, Node
+from zipfs.library.filestate import FileState
+from zipfs.library.scan import Place
+
+MEMORY: Final = 50_000
+"""How many entries are kept in all listings, except that one may have more."""
+_SETTLED_NS: Final = 1_000_000_000
+"""A state as old as that shows the next change; the coarsest clocks of disks we can write to
+have two seconds, but listings of those don't last longer either."""
+
+
+class Listing(Sequence[tuple[bytes, Node]]):
+    """What is in a folder, by name in the library: names in the mount, and nodes.
+
+    *others* are the names in the library of what isn't a game, with their nodes.
+    """
+
+    def __init__(
+        self, nodes: Sequence[tuple[bytes, Node]], others: Sequence[tuple[bytes, object]]
+    ) -> None:
+        self._nodes = tuple(nodes)
+        self.others = others
+        self.is_true = False
+        """Whether each archive in it is known to be there as it says."""
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[bytes, Node]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[tuple[bytes, Node]]: ...
+    def __getitem__(self, index: int | slice) -> tuple[bytes, Node] | Sequence[tuple[bytes, Node]]:
+        return self._nodes[index]
+
+
+class Making:
+    """A listing that is being made. It is kept if *state*, the folder's before that, is set."""
+
+    def __init__(self) -> None:
+        self.started_ns = time.time_ns()
+        self.state: FileState | None = None
+        self.listing: Listing | None = None
+        self.dropped = False
+        """Whether something became another meanwhile."""
+        self.ended = trio.Event()
+
+
+class _Kept:
+    __slots__ = ("listing", "place", "state", "until")
+
+    def __init__(self, listing: Listing, place: Place, state: FileState, until: float) -> None:
+        self.listing = listing
+        self.place = place
+        self.state = state
+        self.until = until
+
+
+class Listings:
+    """Listings by path of the folder."""
+
+    def __init__(self) -> None:
+        self._kept: dict[bytes, _Kept] = {}
+        self._making: dict[bytes, Making] = {}
+
+    def get(self, folder: Folder) -> tuple[Listing, FileState] | None:
+        """The listing of *folder*, if it is young enough, and the state to compare."""
+        kept = self._kept.get(folder.path)
+        if kept is None or kept.place != (folder.source, folder.origins):
+            return None
+        if kept.until < time.monotonic():
+            self._let_go(folder.path)
+            return None
+        return kept.listing, kept.state
+
+    async def made(self, folder: Folder) -> None:
+        """Wait for somebody else who is making it: three hundred clients are one look."""
+        if making := self._making.get(folder.path):
+            await making.ended.wait()
+
+    @contextlib.contextmanager
+    def making(self, folder: Folder) -> Iterator[Making]:
+        """Make the listing of *folder*; kept is what :attr:`Making.listing` is in the end."""
+        making = Making()
+        self._making[folder.path] = making
+        started = time.monotonic()
+        try:
+            yield making
+        finally:
+            if self._making.get(folder.path) is making:
+                del self._making[folder.path]
+                now = time.monotonic()
+                state, listing = making.state, making.listing
+                if (
+                    listing is not None
+                    and state is not None
+                    and not making.dropped
+                    and making.started_ns - state.changed_ns > _SETTLED_NS
+                ):
+                    place = Place(folder.source, folder.origins)
+                    until = now + last_for(now - started)
+                    self._let_go(folder.path)
+                    listing.is_true = True
+                    self._kept[folder.path] = _Kept(listing, place, state, until)
+                    self._limit()
+            making.ended.set()
+
+    def drop(self, path: bytes) -> None:
+        """Something in the folder at *path* is another now, or may be."""
+        self._let_go(path)
+        if making := self._making.get(path):
+            making.dropped = True
+
+    def clear(self) -> None:
+        for path in [*self._kept, *self._making]:
+            self.drop(path)
+
+    def tidy(self) -> None:
+        """Let go of those that are too old to be told."""
+        now = time.monotonic()
+        for path in [path for path, kept in self._kept.items() if kept.until < now]:
+            self._let_go(path)
+
+    def _let_go(self, path: bytes) -> None:
+        if kept := self._kept.pop(path, None):
+            kept.listing.is_true = False  # nobody will tell it any more
+
+    def _limit(self) -> None:
+        while (
+            len(self._kept) > 1 and sum(len(kept.listing) for kept in self._kept.values()) > MEMORY
+        ):
+            self._let_go(next(iter(self._kept)))

@@ -1,0 +1,124 @@
+"""Nodes of the tree: folders, files passed through, and versions of archives.
+
+Immutable. A file or an archive that changes is another node, with another inode,
+so that the kernel never mixes the pages of two versions (DESIGN V4).
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from zipfs.archive import validators
+from zipfs.archive.layout import Data, Piece
+from zipfs.library.filestate import FileState
+from zipfs.library.scan import Entry, Origins, SourceFile
+from zipfs.sealing.outcomes import Sealed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attributes:
+    """What ``stat`` tells of a node."""
+
+    inode: int
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder of the library, shown as it is."""
+
+    path: bytes
+    source: bytes
+    origins: Origins
+    attributes: Attributes
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of the library, passed through; one state of it, which is its version."""
+
+    path: bytes
+    file: SourceFile
+    attributes: Attributes
+
+    @property
+    def size(self) -> int:
+        return self.file.state.size
+
+    @property
+    def files(self) -> tuple[SourceFile, ...]:
+        return (self.file,)
+
+    @property
+    def digests(self) -> tuple[bytes, ...]:
+        return ()
+
+    def plan(self, offset: int, length: int) -> Iterator[Piece]:
+        end = min(offset + length, self.size)
+        if offset < end:
+            yield Data(0, offset, end - offset)
+
+    def locate(self, offset: int, length: int) -> tuple[int, int] | None:
+        return (0, offset) if offset + length <= self.size else None
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """One version of the archive of the game at the path *game*."""
+
+    path: bytes
+    game: bytes
+    attributes: Attributes
+
+
+Node = Folder | File | Archive
+
+
+def mirrored(path: bytes, entry: Entry) -> File | Folder:
+    if entry.is_folder:
+        return folder_node(path, entry)
+    status = entry.status
+    state = FileState.of(status)
+    version = struct.pack("<QQqq", *state)
+    attributes = Attributes(
+        inode=validators.inode(b"file", path, version),
+        # No set-user-id bits: H3, no file can do more here than at its source.
+        mode=stat.S_IFREG | status.st_mode & 0o555,
+        uid=status.st_uid,
+        gid=status.st_gid,
+        size=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+    )
+    return File(path, SourceFile(b"", entry.source, state), attributes)
+
+
+def folder_node(path: bytes, entry: Entry) -> Folder:
+    status = entry.status
+    attributes = Attributes(
+        inode=validators.inode(b"folder", path) if path else validators.ROOT_INODE,
+        mode=stat.S_IFDIR | status.st_mode & 0o555,
+        uid=status.st_uid,
+        gid=status.st_gid,
+        size=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+    )
+    return Folder(path, entry.source, entry.origins, attributes)
+
+
+def archive_node(game: bytes, sealed: Sealed) -> Archive:
+    attributes = Attributes(
+        inode=sealed.inode,
+        mode=stat.S_IFREG | sealed.access.mode,
+        uid=sealed.access.uid,
+        gid=sealed.access.gid,
+        size=sealed.size,
+        mtime_ns=sealed.mtime_ns,
+    )
+    return Archive(sealed.path, game, attributes)

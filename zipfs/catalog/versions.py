@@ -1,0 +1,72 @@
+"""Versions of archives at hand, and the gap between two of one archive (DESIGN V1)."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import Final
+
+from zipfs.sealing.outcomes import Version
+
+VERSIONS_MEMORY: Final = 64 << 20
+"""Bytes of versions kept at hand for the next to open them."""
+
+
+class Versions:
+    """Versions of archives by inode, as many as fit into *memory* bytes, one at least.
+
+    An open archive holds its version itself; this is for the next to open it.
+    """
+
+    def __init__(self, memory: int = VERSIONS_MEMORY) -> None:
+        self._limit = memory
+        self._memory = 0
+        self._versions: OrderedDict[int, Version] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._versions)
+
+    def get(self, inode: int) -> Version | None:
+        version = self._versions.get(inode)
+        if version:
+            self._versions.move_to_end(inode)
+        return version
+
+    def keep(self, version: Version) -> None:
+        """Keep *version*, and let go of those not used for longest."""
+        self.drop(version.sealed.inode)
+        self._versions[version.sealed.inode] = version
+        self._memory += version.memory
+        while self._memory > self._limit and len(self._versions) > 1:
+            self.drop(next(iter(self._versions)))
+
+    def drop(self, inode: int) -> None:
+        if version := self._versions.pop(inode, None):
+            self._memory -= version.memory
+
+
+class Gaps:
+    """Between two versions of an archive there is none for *seconds* (DESIGN V1).
+
+    Caddy and Apache ask for date and size by one call, open by another, and never
+    compare. Led a path straight from one version to the next, they would now and then
+    send the bytes of the new one under the ETag of the old one. So whatever was told
+    of a version is old, and in the kernel's cache too old, when the next one comes.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._ended: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
+
+    def ended(self, path: bytes, inode: int) -> None:
+        """The version *inode* of the archive at *path* isn't there any more."""
+        now = time.monotonic()
+        self._ended[path] = inode, now + self._seconds
+        self._ended.move_to_end(path)
+        while next(iter(self._ended.values()))[1] <= now:
+            self._ended.popitem(last=False)
+
+    def left(self, path: bytes, inode: int) -> float:
+        """Seconds until *inode* may be there; none for the version that was there last."""
+        last, until = self._ended.get(path, (inode, 0.0))
+        return 0.0 if last == inode else max(0.0, until - time.monotonic())

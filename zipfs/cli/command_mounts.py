@@ -1,0 +1,167 @@
+"""``zipfs unmount``, ``prepare`` and ``tune``: commands about a mount that aren't its daemon.
+
+The mount of a service is made by one process of root, and unmounted by another, maybe after its
+config has changed or was removed, or when something else is mounted there. So the first writes a
+note of its mount to a file that only root may write, and the second uses only that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+import click
+
+from zipfs.cli.terminal import check_answers, load_settings, log_to_stderr, mountpoint_of
+from zipfs.config import Settings
+from zipfs.errors import ConfigError, FuseError, MountpointError
+from zipfs.mount import mountpoint as mp
+from zipfs.mount.sd_notify import FUSE, Notifier
+from zipfs.sealing.sealers import make_library, romm_rules
+from zipfs.system import mounts
+
+_CONFIG = click.option(
+    "--config", metavar="FILE", help="TOML file that names the mount point, as that of `mount`."
+)
+
+
+@click.command(short_help="Unmount, also a mount whose daemon has died.")
+@click.argument("mountpoint", required=False)
+@_CONFIG
+@click.option(
+    "--lazy",
+    is_flag=True,
+    help="Unmount even if it is in use: downloads under way are completed, and then the daemon"
+    " ends.",
+)
+@click.option(
+    "--if-mounted", is_flag=True, help="Do nothing, with status 0, if nothing is mounted."
+)
+@click.option(
+    "--noted", metavar="FILE", help="Unmount only what `prepare --note FILE` has mounted."
+)
+def unmount(
+    mountpoint: str | None, config: str | None, lazy: bool, if_mounted: bool, noted: str | None
+) -> None:
+    """Unmount MOUNTPOINT, also one whose daemon has died."""
+    if noted is not None:
+        if mountpoint is not None or config is not None:
+            raise click.UsageError("--noted names the mount; leave MOUNTPOINT and --config out")
+        if not _unmount_noted(noted, lazy=lazy) and not if_mounted:
+            raise MountpointError(f"nothing is mounted by the note {noted}")
+        return
+    named = mountpoint_of(mountpoint, config)
+    try:
+        path = mp.zipfs_mount(named).path
+    except MountpointError:
+        if if_mounted:
+            return
+        raise
+    mp.unmount(path, lazy=lazy or mounts.is_dead(path))
+
+
+def _unmount_noted(file: str, *, lazy: bool) -> bool:
+    """Unmount the mount that the note *file* names, and remove *file*; False if there is none."""
+    try:
+        with open(file, encoding="utf-8", errors="surrogateescape") as stream:
+            note = json.load(stream)
+        device, path = str(note["device"]), str(note["path"])
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MountpointError(
+            f"the note {file} can't be read ({error}); unmount by hand, and remove it"
+        ) from None
+    mounted = mounts.mounted_at(path)
+    # Another mount may be there by now.
+    ours = mounted is not None and (mounted.device, mounted.kind) == (device, mp.KIND)
+    if ours:
+        mp.unmount(path, lazy=lazy or mounts.is_dead(path))
+    os.unlink(file)
+    return ours
+
+
+@click.command(
+    short_help="Mount as root for a service without privileges; see systemd/zipfs@.service."
+)
+@click.option("--config", metavar="FILE", required=True, help="TOML file, as that of `mount`.")
+@click.option("--note", metavar="FILE", help="File for a note of the mount, for `unmount --noted`.")
+def prepare(config: str, note: str | None) -> None:
+    """Mount, and have the service manager keep the descriptor for `zipfs mount`.
+
+    For the unit's ExecStartPre=, as root, so that the daemon itself needs no privilege. A mount
+    whose daemon has died is unmounted first. Only root may be able to write the config, as it
+    decides what root mounts.
+    """
+    from zipfs.mount import privileged  # noqa: PLC0415 - on some systems nobody can
+
+    _check_config(config)
+    settings = load_settings(config)
+    log_to_stderr(settings.log_level)
+    notifier = Notifier()
+    if not notifier.is_heard:
+        raise FuseError("nobody takes the mount over; this is for ExecStartPre= of a systemd unit")
+    mountpoint = mountpoint_of(settings.mountpoint, None)
+    for key, path in (("library", settings.library), ("mountpoint", mountpoint)):
+        if not os.path.isabs(path):
+            raise ConfigError(f"{key!r} in {config} isn't an absolute path, which a service needs")
+    check_answers(settings)
+    make_library(settings)  # before anything is made or cleared away
+    romm_rules(settings)
+    if note is not None:
+        _unmount_noted(note, lazy=True)  # left behind by one that was never stopped
+    path = mp.prepare(mountpoint, settings.library)
+    options = mp.mount_options(settings)
+    device = privileged.mount(path, options, uid=os.getuid(), gid=os.getgid())
+    try:
+        if note is not None:
+            _write_note(note, path)
+        if not notifier.keep(device, FUSE):
+            raise FuseError("the service manager doesn't take the mount over; see its log")
+    except BaseException:
+        mp.unmount(path)
+        raise
+
+
+def _check_config(file: str) -> None:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return  # reported when it is read
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(f"the config file {file} isn't a file")
+    if os.geteuid() == 0 and (status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+        raise ConfigError(
+            f"others than root may write the config file {file}, by which root mounts: chown root"
+            f" {file} && chmod go-w {file}"
+        )
+
+
+def _write_note(file: str, path: str) -> None:
+    mounted = mounts.mounted_at(path)
+    if mounted is None:
+        raise FuseError(f"the mount on {path} isn't there")
+    try:
+        with open(file, "w", encoding="utf-8", errors="surrogateescape") as stream:
+            json.dump({"device": mounted.device, "path": path}, stream)
+    except OSError as error:
+        raise FuseError(f"can't note down the mount in {file}: {error.strerror}") from None
+
+
+@click.command(short_help="Set the kernel's read-ahead for a mount without privileges.")
+@click.argument("mountpoint", required=False)
+@_CONFIG
+@click.option("--read-ahead", type=int, metavar="KIB", help="As that of `mount`.  [default: 1024]")
+def tune(mountpoint: str | None, config: str | None, read_ahead: int | None) -> None:
+    """Set the limits of the mount on MOUNTPOINT that only root can set.
+
+    They are its read-ahead, and how many read-ahead requests may be under way. `zipfs mount`
+    sets them itself if it runs as root; otherwise this makes the first download faster. For the
+    unit's ExecStartPost=: what is set before the daemon's first answer is lost.
+    """
+    named = mountpoint_of(mountpoint, config)
+    settings = Settings.load(config, {"library": "/"} if config is None else {})
+    kib = settings.read_ahead if read_ahead is None else read_ahead
+    if why := mp.tune(mp.zipfs_mount(named).path, kib):
+        raise FuseError(why)

@@ -1,0 +1,254 @@
+"""``mount.zipfs``: what mount(8) runs for ``mount -t zipfs`` and for lines of fstab(5).
+
+    mount.zipfs SOURCE TARGET [-sfnv] [-N namespace] [-o options] [-t type.subtype]
+
+(mount(8), "External helpers".) It returns when the mount can be used; the daemon stays in the
+background. The exit status is mount(8)'s: 1 is wrong usage, 32 a mount that failed.
+
+Each option of ``zipfs mount`` can be given as ``-o name=value``, or ``-o name`` if it has no
+value; ``_`` stands for ``-`` too. A value with a comma is quoted, ``name="a,b"``, or has a
+backslash before the comma. Options that mount(8) and systemd use themselves are ignored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import pwd
+import re
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple, NoReturn
+
+import click
+
+from zipfs import logs
+from zipfs.cli.cli import mount as mount_command
+from zipfs.cli.terminal import check_answers, load_settings
+from zipfs.config import Settings
+from zipfs.errors import ZipfsError
+from zipfs.mount import mountpoint as mp
+from zipfs.mount import privileged, runtime
+from zipfs.sealing.sealers import make_library, romm_rules
+from zipfs.system import mounts
+
+USAGE: Final = 1
+FAILED: Final = 32
+
+_NOTHING_TO_US: Final = frozenset(
+    """
+    defaults ro rw auto noauto user nouser users nousers owner noowner group nogroup _netdev nofail
+    suid nosuid dev nodev relatime norelatime noatime atime diratime nodiratime strictatime
+    nostrictatime lazytime nolazytime sync async dirsync silent loud mand nomand iversion noiversion
+    """.split()  # noqa: SIM905 - forty lines otherwise
+)
+"""Options of mount(8) without effect: a mount of zipfs is read-only, has no devices and no setuid
+programs, and keeps no access times."""
+_OF_OTHERS: Final = re.compile(r"(x-|X-|comment=|user=|uhelper=|helper=)")
+_FUSE: Final = re.compile(
+    r"(exec|noexec|nosymfollow|auto_unmount|fsname=.*|subtype=.*|((fs|def|root)?context)=.*)"
+)
+_NEVER: Final = frozenset(("remount", "bind", "rbind", "move"))
+
+
+class Plan(NamedTuple):
+    """What to mount, and how."""
+
+    settings: Settings
+    user: str | None
+    """The user of the daemon; None keeps this one."""
+
+
+def split(options: str) -> Iterator[str]:
+    """The single options of *options*, without quotes and backslashes."""
+    if re.fullmatch(r'(?:[^"\\]|\\.|"[^"]*")*', options, re.DOTALL) is None:
+        raise click.UsageError(f"a quote isn't closed in the mount options {options!r}")
+    for option in re.findall(r'(?:[^,"\\]|\\.|"[^"]*")+', options, re.DOTALL):
+        yield re.sub(
+            r'\\(.)|"([^"]*)"', lambda found: found[1] or found[2] or "", option, flags=re.DOTALL
+        )
+
+
+def arguments_of(options: Iterable[str], *, sloppy: bool = False) -> tuple[list[str], str | None]:
+    """The arguments of ``zipfs mount`` for *options*, and the user of ``setuid=``.
+
+    Raises :exc:`click.UsageError` for one that isn't known, unless *sloppy*.
+    """
+    known = {
+        name.removeprefix("--"): parameter
+        for parameter in mount_command.params
+        if isinstance(parameter, click.Option)
+        for name in parameter.opts
+        if name.startswith("--")
+    }
+    arguments: list[str] = []
+    user = None
+    for option in options:
+        name, equals, value = option.partition("=")
+        parameter = known.get(name.replace("_", "-"))
+        if parameter is not None:
+            if parameter.is_flag and not equals:
+                arguments.append(f"--{name.replace('_', '-')}")
+            elif equals and not parameter.is_flag:
+                arguments.append(f"--{name.replace('_', '-')}={value}")
+            else:
+                needs = "takes no value" if parameter.is_flag else f"needs a value, {name}=..."
+                raise click.UsageError(f"the mount option {option!r} {needs}")
+        elif name == "setuid" and value:
+            user = value
+        elif _FUSE.fullmatch(option):
+            arguments += ["-o", option]
+        elif option in _NEVER:
+            raise click.UsageError(f"can't {option}; unmount, and mount anew")
+        elif not (option in _NOTHING_TO_US or _OF_OTHERS.match(option) or sloppy):
+            raise click.UsageError(
+                f"unknown mount option {option!r}; `zipfs mount --help` lists those of zipfs"
+            )
+    return arguments, user
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("source")
+@click.argument("target")
+@click.option("-o", "options", multiple=True, metavar="OPTIONS", help="Separated by commas.")
+@click.option("-s", "sloppy", is_flag=True, help="Ignore unknown options.")
+@click.option("-f", "fake", is_flag=True, help="Do everything but mount.")
+@click.option("-n", "_no_mtab", is_flag=True, help="Ignored: there is no mtab.")
+@click.option("-v", "verbose", is_flag=True, help="Print what is mounted.")
+@click.option("-N", "namespace", metavar="NAMESPACE", help="Not supported; use nsenter(1).")
+@click.option("-t", "_kind", metavar="TYPE", help="Ignored: there is only one.")
+def helper(
+    source: str,
+    target: str,
+    options: tuple[str, ...],
+    sloppy: bool,
+    fake: bool,
+    _no_mtab: bool,
+    verbose: bool,
+    namespace: str | None,
+    _kind: str | None,
+) -> None:
+    """Mount the library SOURCE on TARGET, for mount(8); the daemon goes on in the background."""
+    if namespace:
+        raise click.UsageError("-N isn't supported; run mount in that namespace, by nsenter(1)")
+    arguments, user = arguments_of(split(",".join(options)), sloppy=sloppy)
+    if not any(argument.startswith("fsname=") for argument in arguments) and not (
+        set(source) & set(",\\")
+    ):
+        # So that `mount -a` sees that the line of fstab is mounted, and df(1) shows the library.
+        arguments += ["-o", f"fsname={source}"]
+    context = mount_command.make_context("zipfs mount", [*arguments, "--", source, target])
+    plan = Plan(_absolute(load_settings(**context.params)), user)
+    if fake:
+        return
+    status = _in_background(plan)
+    if status:
+        raise SystemExit(FAILED)
+    if verbose:
+        click.echo(f"zipfs: {source} mounted on {target}")
+
+
+def _absolute(settings: Settings) -> Settings:
+    """*settings* with absolute paths."""
+    paths = ("library", "mountpoint", "index", "romm_config", "lists")
+    given = {name: getattr(settings, name) for name in paths}
+    return settings.model_copy(
+        update={name: path and os.path.abspath(path) for name, path in given.items()}
+    )
+
+
+def _in_background(plan: Plan) -> int:
+    """Start the daemon; 0 once it has mounted, or its exit status if it ends before."""
+    ours, its = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(ours)
+        os._exit(_child(plan, its))
+    os.close(its)
+    with os.fdopen(ours, "rb") as pipe:
+        if pipe.read(1):
+            if plan.user is not None and plan.settings.mountpoint is not None:
+                # Not before the daemon's first answer, which would reset it.
+                mp.tune(mp.absolute(plan.settings.mountpoint), plan.settings.read_ahead)
+            return 0
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if plan.user is not None and plan.settings.mountpoint is not None:
+        # The daemon, another user by then, may not unmount.
+        path = mp.absolute(plan.settings.mountpoint)
+        mounted = mounts.mounted_at(path)
+        if mounted and mounted.kind == mp.KIND and mounts.is_dead(path):
+            mp.unmount(path)
+    return status or FAILED
+
+
+def _child(plan: Plan, pipe: int) -> int:
+    """Run the daemon; its exit status. Errors before it has mounted go to stderr."""
+    try:
+        logs.to_stderr("error")
+        _serve(plan, functools.partial(_detach, plan, pipe))
+    except ZipfsError as error:
+        click.echo(f"mount.zipfs: {error}", err=True)
+        return error.exit_code
+    except BaseException:
+        import logging  # noqa: PLC0415
+
+        logging.getLogger(__name__).exception("unexpected error; please report it")
+        return ZipfsError.exit_code
+    return 0
+
+
+def _serve(plan: Plan, mounted: functools.partial[None]) -> None:
+    from zipfs.mount import daemon  # noqa: PLC0415 - only Linux has it
+
+    settings = plan.settings
+    check_answers(settings)
+    if plan.user is None or settings.mountpoint is None:
+        daemon.run(settings, mounted=mounted)
+        return
+    make_library(settings)  # before anything is made or cleared away
+    romm_rules(settings)
+    path = mp.prepare(settings.mountpoint, settings.library)
+    options = mp.mount_options(settings)
+    device = privileged.mount(path, options, uid=os.getuid(), gid=os.getgid())
+    with contextlib.suppress(OSError, KeyError):  # then there is no `zipfs status`
+        entry = pwd.getpwnam(plan.user)
+        os.environ["RUNTIME_DIRECTORY"] = runtime.for_user(entry.pw_uid, entry.pw_gid)
+        # Its home may not be its own, as that of a system's user often isn't.
+        os.environ["STATE_DIRECTORY"] = runtime.state_for_user(entry.pw_uid, entry.pw_gid)
+    privileged.become(plan.user)
+    daemon.run(settings, device, mounted=mounted)
+
+
+def _detach(plan: Plan, pipe: int) -> None:
+    """Detach from mount(8), now that there is a mount; it may return."""
+    # Not before: only systemd's own process group may access the mount point of an automount
+    # without waiting for the mount.
+    os.setsid()
+    logs.to_system(plan.settings.log_level)
+    if plan.settings.mountpoint is not None:
+        logs.about(mp.absolute(plan.settings.mountpoint))
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    os.close(null)
+    os.write(pipe, b"\0")
+    os.close(pipe)
+
+
+def main() -> NoReturn:
+    """The console script ``mount.zipfs``."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        helper.main(standalone_mode=False, prog_name="mount.zipfs")
+    except ZipfsError as error:
+        click.echo(f"mount.zipfs: {error}", err=True)
+        sys.exit(USAGE if error.exit_code == 2 else FAILED)
+    except click.ClickException as error:
+        click.echo(f"mount.zipfs: {error.format_message()}", err=True)
+        sys.exit(USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(FAILED)
+    sys.exit(0)

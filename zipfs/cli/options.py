@@ -1,0 +1,199 @@
+"""The options of the commands, in the order of ``--help``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar, get_args
+
+import click
+
+from zipfs.config import LogLevel, PlaylistMode, SelectionName, Timestamps, Trust, Watch
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_Command = Callable[P, R]
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, for programs instead of people."
+)
+
+_ARCHIVE_OPTIONS = (
+    click.option(
+        "--config",
+        metavar="FILE",
+        help="TOML file with the options of `mount` by name, LIBRARY and MOUNTPOINT included.",
+    ),
+    click.option(
+        "--index",
+        metavar="FILE",
+        help="Where the checksums are kept (SQLite).  [default: a file of its own for each"
+        " library, in $STATE_DIRECTORY or else in your state folder, ~/.local/state/zipfs]",
+    ),
+    click.option(
+        "--games",
+        metavar="GLOB",
+        multiple=True,
+        help="Which folders are games, relative to the library, such as 'roms/*/*' or"
+        " '{platform}/roms/{game}'; can be given several times.  [default: roms/*/* if there is"
+        " a folder roms, else */roms/* if there are such, else */*]",
+    ),
+    click.option(
+        "--selection",
+        type=click.Choice(get_args(SelectionName)),
+        help="Whose rules: `general`, all files but those that operating systems leave behind, or"
+        " those of `romm`.  [default: general]",
+    ),
+    click.option(
+        "--romm-config",
+        metavar="FILE",
+        help="RomM's config.yml, for what it excludes and where its games are.  [default: RomM's"
+        " own defaults]",
+    ),
+    click.option(
+        "--exclude",
+        metavar="PATTERN",
+        multiple=True,
+        help="Files and folders to exclude from archives, by name, such as '*.nfo', or by path in"
+        " the library, such as 'roms/*/*/extras'; can be given several times.",
+    ),
+    click.option(
+        "--include",
+        metavar="PATTERN",
+        multiple=True,
+        help="Files and folders to include that would be excluded; can be given several times.",
+    ),
+    click.option(
+        "--portable-names",
+        is_flag=True,
+        help="Change names in archives so that Windows can create each of them, and macOS all"
+        " of them in one folder.",
+    ),
+    click.option(
+        "--timestamps",
+        type=click.Choice(get_args(Timestamps)),
+        help="The dates of members: those of their `files`, or one for all, `fixed`, for"
+        " libraries whose copies have other dates.  [default: files]",
+    ),
+    click.option(
+        "--playlists",
+        type=click.Choice(get_args(PlaylistMode)),
+        help="Add an .m3u to archives: `off`, to none; `romm`, to all, as RomM does; `discs`, to"
+        " games of two or more discs, on platforms whose emulators take it.  [default: discs]",
+    ),
+    click.option(
+        "--playlist-platforms",
+        metavar="NAME,...",
+        multiple=True,
+        help="Folders of these platforms, instead of the list in `zipfs help playlists`; `default`"
+        " among them stands for that list; can be given several times.  [default: default]",
+    ),
+    click.option(
+        "--lists",
+        metavar="FOLDER",
+        help="Show each X.list in FOLDER, a list of members in the format of nginx's ZIP module, as"
+        " the archive X.zip.",
+    ),
+    click.option(
+        "--lists-folder",
+        metavar="NAME",
+        help="The folder of the mount that shows the archives of lists.  [default: .lists]",
+    ),
+    click.option(
+        "--lists-prefix",
+        metavar="PATH",
+        help="The path that stands for the library in the locations of lists.  [default:"
+        " /library/]",
+    ),
+)
+
+
+def archive_options(command: _Command[P, R]) -> _Command[P, R]:
+    """The options that decide on archives, which are the same for all commands."""
+    for option in reversed(_ARCHIVE_OPTIONS):
+        command = option(command)
+    return command
+
+
+_MOUNT_OPTIONS = (
+    click.option(
+        "--allow-other",
+        is_flag=True,
+        help="Let other users, such as a web server's, into the mount. Each file still has the"
+        " permissions of its source.",
+    ),
+    click.option(
+        "--settle",
+        type=float,
+        metavar="SECONDS",
+        help="How long a game's folder has to be unchanged before its archive is shown."
+        "  [default: 2]",
+    ),
+    click.option(
+        "--read-ahead",
+        type=int,
+        metavar="KIB",
+        help="The kernel's read-ahead for the mount, in KiB; only root can set it; 0 leaves it as"
+        " it is.  [default: 1024]",
+    ),
+    click.option(
+        "--watch",
+        type=click.Choice(get_args(Watch)),
+        help="How changes are noticed: by `events` from the kernel, or by `poll`, which scans the"
+        " library every few seconds.  [default: auto, which polls where the"
+        " file system sends no events: NFS, SMB, FUSE]",
+    ),
+    click.option(
+        "--trust",
+        type=click.Choice(get_args(Trust)),
+        help="What shows that a file is unchanged: its whole `state`, or `mtime` and size alone, so"
+        " that archives stay while files are hashed again after a chmod.  [default: state]",
+    ),
+    click.option(
+        "--read-timeout",
+        type=float,
+        metavar="SECONDS",
+        help="Seconds after which a read fails if the disk or the share doesn't answer; 0: never."
+        "  [default: 30]",
+    ),
+    click.option(
+        "--hash-rate",
+        type=float,
+        metavar="MIB",
+        help="Most MiB per second that are read to compute checksums; 0: no limit.  [default: 0]",
+    ),
+    click.option(
+        "--uid",
+        metavar="USER",
+        help="Owner of all files and folders, by number or name.  [default: the source's]",
+    ),
+    click.option(
+        "--gid",
+        metavar="GROUP",
+        help="Group of all files and folders, by number or name.  [default: the source's]",
+    ),
+    click.option(
+        "--umask",
+        metavar="OCTAL",
+        help="Octal umask, such as 022; replaces the source's permission bits.  [default: the"
+        " source's bits]",
+    ),
+    click.option(
+        "-o",
+        "options",
+        metavar="OPTION",
+        multiple=True,
+        help="A mount option of FUSE, passed on unchanged.",
+    ),
+    click.option(
+        "--log-level",
+        type=click.Choice(get_args(LogLevel)),
+        help="Level of the log on stderr.  [default: info]",
+    ),
+)
+
+
+def mount_options(command: _Command[P, R]) -> _Command[P, R]:
+    """The options of a mount alone."""
+    for option in reversed(_MOUNT_OPTIONS):
+        command = option(command)
+    return command

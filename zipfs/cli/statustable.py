@@ -1,0 +1,151 @@
+"""The status of a mount for people: the document of :mod:`zipfs.mount.status` as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from zipfs import text
+
+_SHARES: Final = {"0.5": "median", "0.9": "90 %", "0.99": "99 %", "0.999": "99.9 %"}
+
+Document = Mapping[str, Any]
+
+
+def table(document: Document, before: Document | None = None, newest: int = 20) -> Group:
+    """*document* as tables, with the *newest* skipped paths.
+
+    With *before*, an earlier document of the same mount, rates are shown too.
+    """
+    seconds = _between(document, before)
+    lines = Table.grid(padding=(0, 2))
+    lines.add_column(style="bold", no_wrap=True)
+    lines.add_column(overflow="fold")
+    for name, value in _lines(document, before, seconds):
+        lines.add_row(name, Text(text.clean(value)))
+    return Group(lines, _requests(document, before, seconds), *_left_out(document, newest))
+
+
+def _between(document: Document, before: Document | None) -> float | None:
+    """Seconds between the two; None if they aren't of the same daemon."""
+    if before is None or document["started"] != before["started"]:
+        return None
+    seconds: float = document["uptime"] - before["uptime"]
+    return seconds if seconds > 0 else None
+
+
+def _lines(
+    document: Document, before: Document | None, seconds: float | None
+) -> Iterator[tuple[str, str]]:
+    options, archives = document["options"], document["archives"]
+    yield "zipfs", f"{document['version']}, up for {text.span(document['uptime'])}"
+    yield "library", document["library"]
+    yield "mounted on", document["mountpoint"]
+    watching = {"events": "hears of changes from the kernel", "poll": "looks for changes"}
+    yield "by", f"selection {options['selection']}; {watching[options['watching']]}"
+    size = text.size(archives["bytes"])
+    yield (
+        "archives",
+        f"{archives['sealed']:,} sealed: {archives['members']:,} members, {size}",
+    )
+    yield "to do", _to_do(document["pending"])
+    opened = document["open"]
+    files = f"{opened['files']:,} of at most {opened['most_files']:,}"
+    yield (
+        "open",
+        f"{opened['handles']:,} handles; {files} files of the library",
+    )
+    if any(document["stuck"].values()):
+        stuck = (f"{count:,} {doing}" for doing, count in document["stuck"].items() if count)
+        yield "stuck", f"in a disk that doesn't answer: {', '.join(stuck)}"
+    yield "reads", _reads(document, before, seconds)
+    errors = (
+        f"{error['count']:,} {error['operation']} {error['errno']}" for error in document["errors"]
+    )
+    yield "errors", ", ".join(errors) or "none"
+    yield "index", _index(document["index"])
+
+
+def _to_do(pending: Document) -> str:
+    if not pending["surveyed"]:
+        found = "still looking through the library; "
+    elif not pending["games"] and not pending["bytes"]:
+        return "nothing"
+    else:
+        found = ""
+    found += f"{pending['games']:,} games, {text.size(pending['bytes'])} to hash"
+    if pending["bytes_per_second"]:
+        found += f" at {text.size(pending['bytes_per_second'])}/s"
+    if pending["seconds_left"]:
+        found += f", {text.span(pending['seconds_left'])} left"
+    return found
+
+
+def _reads(document: Document, before: Document | None, seconds: float | None) -> str:
+    reads = document["reads"]
+    count = reads["cached"] + reads["waited"]
+    found = f"{count:,}, {text.size(reads['bytes'])}"
+    if count:
+        found += f"; {100 * reads['cached'] / count:.1f} % from the page cache"
+    if before and seconds:
+        rate = (reads["bytes"] - before["reads"]["bytes"]) / seconds
+        found += f"; {text.size(rate)}/s now"
+    return found
+
+
+def _index(index: Document | None) -> str:
+    if index is None:
+        return "it doesn't answer"
+    found = f"{index['file']}, {text.size(index['size'])}"
+    if not index["saving"]:
+        found += ", NOT saved to: the disk may be full"
+    found += f"; {index['rows_checked']:,} rows read, {index['rows_dropped']:,} of them damaged"
+    if index["set_aside"]:
+        found += f"; made anew {index['set_aside']:,} times"
+    return found
+
+
+def _requests(document: Document, before: Document | None, seconds: float | None) -> Table:
+    rated = before is not None and seconds is not None
+    found = Table(box=SIMPLE_HEAD, pad_edge=False)
+    found.add_column("answered")
+    for name in ("count", *(["a second"] if rated else []), *_SHARES.values(), "longest"):
+        found.add_column(name, justify="right")
+    for operation, durations in document["requests"].items():
+        if not durations["count"]:
+            continue
+        cells = [text.clean(operation), f"{durations['count']:,}"]
+        if before is not None and seconds is not None:
+            earlier = before["requests"].get(operation, {"count": 0})["count"]
+            cells.append(f"{(durations['count'] - earlier) / seconds:,.1f}")
+        cells += [text.duration(durations["quantiles"][share]) for share in _SHARES]
+        found.add_row(*map(Text, cells), text.duration(durations["longest"]))
+    return found
+
+
+def _left_out(document: Document, newest: int) -> Iterator[Text | Table]:
+    left_out = document["left_out"]
+    if not left_out["count"]:
+        yield Text("Nothing is left out.")
+        return
+    reasons = (f"{count:,} {reason}" for reason, count in left_out["reasons"].items())
+    yield Text(text.clean(f"Left out, {left_out['count']:,} in all: {'; '.join(reasons)}"))
+    shown = left_out["newest"][:newest]
+    if not shown:
+        return
+    found = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("since (UTC)", "path in the library", "reason"):
+        found.add_column(name, overflow="fold")
+    for omission in shown:
+        since = text.date(omission["since"])
+        found.add_row(
+            since, Text(text.clean(omission["path"])), Text(text.clean(omission["reason"]))
+        )
+    yield found
+    if more := left_out["count"] - len(shown):
+        yield Text(f"... and {more:,} more.")

@@ -1,0 +1,206 @@
+"""The daemon's end of the process that hashes files: :mod:`zipfs.index.hash_process`."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import trio
+
+from zipfs.index import hash_process
+from zipfs.index.hash_process import Answer, At, Done, End, Failed, Job, Ready, Unexpected
+from zipfs.library.scan import SourceFile
+from zipfs.system.lanes import timed_out
+
+_INTERVAL: Final = 0.25
+"""Seconds between two answers of a process at work, at most."""
+_GATHER: Final = 0.005
+"""Seconds for which answers are gathered: with small files, a wake-up for each costs too much."""
+
+
+class LostError(Exception):
+    """The process has ended by itself."""
+
+
+class Child(Protocol):
+    """A process that was started."""
+
+    requests: int
+    """Descriptor of the pipe that it reads."""
+    answers: int
+    """Descriptor of the pipe that it writes."""
+
+    def kill(self) -> None:
+        """Kill it. It ends when it doesn't hang in a dead disk any more."""
+
+    def reap(self) -> str | None:
+        """How it has ended; None if it hasn't."""
+
+    def abandon(self) -> None:
+        """Leave it to init to reap, as the daemon ends."""
+
+
+class Process:
+    """The child process of the daemon."""
+
+    def __init__(self) -> None:
+        with contextlib.ExitStack() as stack:
+            theirs, self.requests = _pipe(stack)
+            self.answers, ours = _pipe(stack)
+            # Started by trio's thread: the kernel ends it with the thread that started it. In a
+            # session of its own, so that it gets no signals of a terminal, and its share of the
+            # CPU isn't the daemon's (sched(7), autogroup).
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", hash_process.COMMAND, *sys.path],
+                stdin=theirs,
+                stdout=ours,
+                start_new_session=True,
+            )
+            stack.pop_all()
+        os.close(theirs)
+        os.close(ours)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def reap(self) -> str | None:
+        status = self._process.poll()
+        if status is None:
+            return None
+        if status < 0:
+            with contextlib.suppress(ValueError):
+                return f"been killed by {signal.Signals(-status).name}"
+        return f"ended with status {status}"
+
+    def abandon(self) -> None:
+        if self._process.poll() is None:
+            self._process.returncode = -signal.SIGKILL  # or Python warns of it
+
+
+def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
+    """The two ends of a pipe, closed by *stack*."""
+    ends = os.pipe2(os.O_CLOEXEC)
+    for end in ends:
+        stack.callback(os.close, end)
+    return ends
+
+
+start: Callable[[], Child] = Process
+"""Starts the process; raises :exc:`OSError`. Tests replace it."""
+
+
+class Worker:
+    """A process that hashes files, from its start to its end.
+
+    One job at a time: after :meth:`ask`, call :meth:`answer` until it returns None.
+    """
+
+    def __init__(self) -> None:
+        """Raises :exc:`OSError`."""
+        self._child = start()
+        os.set_blocking(self._child.answers, False)
+        self._requests = trio.lowlevel.FdStream(self._child.requests)
+        self._buffer = bytearray()
+        self._answers: deque[Answer] = deque()
+        self._started = False
+        self._is_first = True
+
+    async def ask(
+        self,
+        files: Sequence[tuple[int, bytes, SourceFile]],
+        limit: int,
+        rate: float,
+        patience: float | None,
+    ) -> None:
+        """Have it hash *limit* bytes of *files*, each a number, an absolute path, and the file.
+
+        *rate* is in bytes per second, 0 for no limit. Raises :exc:`LostError`.
+        """
+        job = Job(
+            # Only plain tuples can be marshalled.
+            [(number, path, (*file.state,)) for number, path, file in files],
+            limit,
+            rate,
+            min(_INTERVAL, (patience or math.inf) / 4),
+        )
+        self._is_first = True
+        try:
+            await self._requests.send_all(hash_process.packed(job))
+        except trio.BrokenResourceError:
+            raise LostError from None
+
+    async def answer(self, patience: float | None) -> At | Done | Failed | Unexpected | None:
+        """The next answer, None at the end of the job.
+
+        Raises :exc:`LostError`, and :exc:`TimeoutError` after *patience* seconds without one.
+        """
+        await trio.lowlevel.checkpoint()
+        while True:
+            while not self._answers:
+                # On a busy machine Python may take long to start.
+                await self._receive(patience if self._started else None)
+            answer = self._answers.popleft()
+            if isinstance(answer, Ready):
+                self._started = True
+            else:
+                return None if isinstance(answer, End) else answer
+
+    async def _receive(self, patience: float | None) -> None:
+        if not self._is_first:
+            await trio.sleep(_GATHER)
+        self._is_first = False
+        with trio.move_on_after(patience or math.inf) as scope:
+            await trio.lowlevel.wait_readable(self._child.answers)
+        try:
+            # An answer that came just when the time was up is in time.
+            data = os.read(self._child.answers, 1 << 16)
+        except BlockingIOError:
+            if scope.cancelled_caught:
+                raise timed_out() from None
+            return
+        if not data:
+            raise LostError
+        self._buffer += data
+        for message in hash_process.messages_in(self._buffer):
+            if not isinstance(message, Job):
+                self._answers.append(message)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether it has ever said that it is ready."""
+        return self._started
+
+    def dismiss(self) -> None:
+        """Let it end, as there are no jobs for now."""
+        self._requests.close()
+
+    def kill(self) -> None:
+        """Kill it; a dead disk can delay its end."""
+        self._child.kill()
+        self.dismiss()
+
+    async def gone(self) -> str:
+        """Wait for its end after :meth:`dismiss` or :meth:`kill`; how it has ended.
+
+        To be called once, and not while :meth:`answer` waits.
+        """
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(self._child.answers)
+                with contextlib.suppress(BlockingIOError):
+                    if not os.read(self._child.answers, 1 << 16):
+                        break
+            while (how := self._child.reap()) is None:  # noqa: ASYNC110 - it has no event
+                await trio.sleep(0.01)
+            return how
+        finally:
+            self._requests.close()
+            os.close(self._child.answers)
+            self._child.abandon()

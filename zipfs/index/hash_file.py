@@ -1,0 +1,157 @@
+"""The checksums of one file, in one pass.
+
+They count only if the file was in the expected state before and after all of it was read
+(DESIGN S1). Pages that hashing brought into the page cache are dropped again; others stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import sys
+from collections.abc import Callable
+from typing import Final
+
+import xxhash
+from isal import isal_zlib
+
+from zipfs.errors import ChangedError
+from zipfs.library.filestate import BLOCK, Checksums, FileState
+from zipfs.system.page_cache import CacheWindows, fill
+from zipfs.system.paths import open_path
+from zipfs.system.syscalls import READ_FILE
+
+SLICE: Final = 64 << 20
+"""Bytes of a file hashed at once: 5 ms from the page cache, half a second from a slow disk."""
+_WINDOW: Final = 8 << 20
+"""Bytes that are probed in the page cache, and dropped from it, at once."""
+
+_WRITE_AND_WAIT: Final = 7
+"""sync_file_range(2): WAIT_BEFORE | WRITE | WAIT_AFTER."""
+
+_libc: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+class RunningChecksums:
+    """The checksums of bytes fed in order: whole blocks, but for the file's last."""
+
+    def __init__(self) -> None:
+        self.crc32 = 0
+        self._digest = xxhash.xxh3_128()
+        self.blocks = bytearray()
+        """XXH3-64 of each block so far, 8 bytes each."""
+
+    def feed(self, data: memoryview) -> None:
+        self.crc32 = isal_zlib.crc32(data, self.crc32)
+        self._digest.update(data)
+        for start in range(0, len(data), BLOCK):
+            self.blocks += xxhash.xxh3_64_digest(data[start : start + BLOCK])
+
+    @property
+    def digest(self) -> bytes:
+        return self._digest.digest()
+
+
+class FileHasher:
+    """Hashes one file, in as many calls of :meth:`advance` as it takes.
+
+    *path* is absolute. *offset* is how many bytes are hashed; *progress* is called with the
+    length of each further stretch, and may sleep. Raises :exc:`ChangedError` or :exc:`OSError`.
+    """
+
+    def __init__(
+        self, path: bytes, state: FileState, progress: Callable[[int], None] | None = None
+    ) -> None:
+        self._state = state
+        self._progress = progress
+        self.offset = 0
+        self._checksums = RunningChecksums()
+        self._buffer = memoryview(bytearray(min(BLOCK, max(state.size, 1))))
+        self._windows = CacheWindows(state.size, _WINDOW)
+        self._path = path
+        self._descriptor = -1
+        self._open()
+
+    def _open(self) -> None:
+        try:
+            self._descriptor = open_path(self._path, READ_FILE)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+                raise ChangedError from None
+            raise
+        try:
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; :meth:`advance` opens it again."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            with contextlib.suppress(OSError):  # close(2): it is closed whatever it says
+                os.close(descriptor)
+
+    def advance(self, limit: int) -> Checksums | None:
+        """Hash about *limit* bytes more; the checksums, once the whole file is hashed."""
+        if self._descriptor < 0:
+            self._open()
+        size = self._state.size
+        until = min(self.offset + limit, size)
+        while self.offset < until:
+            start = self.offset - self.offset % _WINDOW
+            end = min(start + _WINDOW, size)
+            if self.offset == start:
+                _write_back(self._descriptor, start, end - start)
+                self._windows.probe(self._descriptor, start)
+            self._block(self._buffer[: min(BLOCK, end - self.offset)])
+            if self.offset == end:
+                self._windows.release(self._descriptor, start, end - start)
+        if self.offset < size:
+            return None
+        self._check()
+        found = self._checksums
+        return Checksums(found.crc32, found.digest, bytes(found.blocks) if size > BLOCK else b"")
+
+    def _block(self, buffer: memoryview) -> None:
+        fill(self._descriptor, buffer, self.offset, len(buffer))
+        self._checksums.feed(buffer)
+        self.offset += len(buffer)
+        if self._progress:
+            self._progress(len(buffer))
+
+    def _check(self) -> None:
+        if FileState.of(os.fstat(self._descriptor)) != self._state:
+            raise ChangedError
+
+
+def _write_back(descriptor: int, offset: int, length: int) -> None:
+    """Write the dirty pages of this stretch of a file to the disk.
+
+    A program that maps a file (BitTorrent clients do) changes its times by the first store
+    into a clean page; later stores change nothing until the page is clean again, which takes
+    half a minute. What is hashed has to be clean, so that the next store is seen. Nothing
+    happens on tmpfs and overlayfs, which write no page here, and outside Linux.
+    """
+    if _libc is None:
+        return
+    # os has no sync_file_range. Errors are reported to the writer.
+    with contextlib.suppress(AttributeError):
+        _libc.sync_file_range(
+            descriptor, ctypes.c_int64(offset), ctypes.c_int64(length), _WRITE_AND_WAIT
+        )
+
+
+def hash_file(
+    path: bytes, state: FileState, progress: Callable[[int], None] | None = None
+) -> Checksums:
+    """The checksums of a whole file; blocks until they are known."""
+    hasher = FileHasher(path, state, progress)
+    try:
+        while (checksums := hasher.advance(SLICE)) is None:
+            pass
+        return checksums
+    finally:
+        hasher.close()

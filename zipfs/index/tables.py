@@ -1,0 +1,299 @@
+"""The index's tables in a SQLite database, and what its errors mean.
+
+Three tables: ``files`` (path and state -> CRC-32 and XXH3-128), ``blocks``
+(XXH3-128 -> checksums of blocks) and ``issued`` (which content of an archive was
+given which modification time, DESIGN V3). Each row carries a checksum of its own:
+SQLite notices damage to its structure, not to a value, and a damaged value
+would be served (DESIGN S3). A row that doesn't verify isn't there.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+from urllib.parse import quote
+
+import xxhash
+
+from zipfs.library.filestate import Checksums, FileState
+
+SCHEMA_VERSION: Final = 1
+_APPLICATION_ID: Final = 0x7A697066  # "zipf"
+_BUSY_TIMEOUT: Final = 10.0
+"""Seconds to wait for another process that writes to the same index."""
+_BATCH: Final = 500
+"""Paths asked for in one query; SQLite allows 999 in its oldest versions."""
+
+_SCHEMA: Final = """
+CREATE TABLE files (
+    path BLOB PRIMARY KEY, inode INTEGER NOT NULL, size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+    crc32 INTEGER NOT NULL, digest BLOB NOT NULL, seal INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE blocks (
+    digest BLOB PRIMARY KEY, hashes BLOB NOT NULL, seal INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE issued (
+    path BLOB, content BLOB, seconds INTEGER NOT NULL, seal INTEGER NOT NULL,
+    PRIMARY KEY (path, content)
+) WITHOUT ROWID;
+"""
+
+
+_TABLES: Final = {(b"table", name, 1) for name in (b"files", b"blocks", b"issued")}
+_COLUMNS: Final = "path, inode, size, mtime_ns, ctime_ns, crc32, digest, seal"
+"""Of ``files``, in the order in which they are sealed."""
+
+Record = tuple[FileState, Checksums]
+_Bind = bytes | int
+
+FAILURES: Final = (sqlite3.Error, OSError, UnicodeDecodeError)
+"""What a damaged, full or vanished file may cause; the last where sqlite3 puts damaged
+bytes into its message."""
+
+
+def code_of(error: Exception) -> int | None:
+    """SQLite's error code, https://www.sqlite.org/rescode.html, without its extension."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return code if code is None else code & 0xFF
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether only a new file helps."""
+    if isinstance(error, sqlite3.OperationalError):
+        # ERROR: the schema or the format isn't ours. READONLY without an extension: not the
+        # system but the file's own header forbids writing.
+        extended = getattr(error, "sqlite_errorcode", None)
+        return extended in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY)
+    if isinstance(error, sqlite3.ProgrammingError):
+        return False  # a mistake of ours
+    return isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError)
+
+
+def _seal(*values: _Bind) -> int:
+    """Checksum of a row, as a signed 64-bit integer."""
+    hasher = xxhash.xxh3_64()
+    for value in values:
+        if isinstance(value, int):
+            hasher.update(struct.pack("<q", value))
+        else:
+            hasher.update(struct.pack("<Q", len(value)) + value)
+    return _signed(hasher.intdigest())
+
+
+def _verifies(row: tuple[_Bind, ...]) -> bool:
+    *values, seal = row
+    try:
+        return _seal(*values) == seal
+    except (TypeError, struct.error):
+        return False  # not even of the right type
+
+
+def _record(row: tuple[Any, ...]) -> tuple[bytes, Record]:
+    """A row, which verifies, of the :data:`_COLUMNS`."""
+    path, inode, size, mtime_ns, ctime_ns, crc32, digest, _ = row
+    return path, (FileState(inode % (1 << 64), size, mtime_ns, ctime_ns), Checksums(crc32, digest))
+
+
+def _signed(number: int) -> int:
+    """SQLite's integers have 64 bits and a sign; inodes have none."""
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+@dataclass(slots=True)
+class Checks:
+    """How many rows were read, and how many of them weren't taken, as they didn't verify."""
+
+    read: int = 0
+    dropped: int = 0
+
+    def verifies(self, row: tuple[_Bind, ...]) -> bool:
+        """Whether *row* is as it was written; counted."""
+        self.read += 1
+        if _verifies(row):
+            return True
+        self.dropped += 1
+        return False
+
+
+class Store:
+    """The tables in one SQLite database; raises what sqlite3 raises.
+
+    *checks* are counted on. *reading*: one that is there already, to which nothing is written.
+    """
+
+    def __init__(self, file: str, checks: Checks | None = None, *, reading: bool = False) -> None:
+        self._checks = checks or Checks()
+        if reading:
+            # https://www.sqlite.org/uri.html: rw doesn't create. Not ro, which would leave the
+            # files of a write-ahead log behind.
+            file = f"file:{quote(os.fsencode(os.path.abspath(file)))}?mode=rw"
+        self._db = sqlite3.connect(
+            file, timeout=_BUSY_TIMEOUT, check_same_thread=False, isolation_level=None, uri=reading
+        )
+        try:
+            self._db.text_factory = bytes  # a damaged row may hold text, of no encoding
+            # https://www.sqlite.org/security.html: of a file that somebody else may have made.
+            self._db.execute("PRAGMA trusted_schema = OFF")
+            if reading:
+                self._db.execute("PRAGMA query_only = ON")
+                self._check(*self._identity())
+                self._check_schema()
+                return
+            self._db.execute("PRAGMA journal_mode = WAL")
+            # In WAL mode NORMAL can lose the last commits in a power cut, and
+            # never the file's consistency: exactly what an index may lose.
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _prepare(self) -> None:
+        with self.transaction():
+            version, application = self._identity()
+            tables = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+            if (version, application, tables) == (0, 0, 0):
+                for statement in filter(str.strip, _SCHEMA.split(";")):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            else:
+                self._check(version, application)
+        self._check_schema()
+
+    def _check_schema(self) -> None:
+        # What is called like a table of ours may be a view, which never ends, and a trigger does
+        # what it likes when something is kept. (A virtual table has no page of its own.)
+        schema = self._db.execute("SELECT type, name, rootpage > 0 FROM sqlite_schema")
+        if set(schema) != _TABLES:
+            raise sqlite3.DatabaseError("its tables aren't those of an index")
+
+    def _identity(self) -> tuple[int, int]:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        application = self._db.execute("PRAGMA application_id").fetchone()[0]
+        return version, application
+
+    def _check(self, version: int, application: int) -> None:
+        if (version, application) != (SCHEMA_VERSION, _APPLICATION_ID):
+            raise sqlite3.DatabaseError(
+                f"not an index of this version of zipfs (version {version})"
+            )
+
+    def transaction(self) -> _Transaction:
+        return _Transaction(self._db)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def files(self, paths: Iterable[bytes]) -> Iterator[tuple[bytes, Record]]:
+        iterator = iter(paths)
+        while batch := list(islice(iterator, _BATCH)):
+            marks = ",".join("?" * len(batch))
+            for row in self._db.execute(
+                f"SELECT {_COLUMNS} FROM files WHERE path IN ({marks})",  # noqa: S608 - only question marks are put in
+                batch,
+            ):
+                if self._checks.verifies(row):
+                    yield _record(row)
+
+    def files_after(self, path: bytes) -> tuple[list[tuple[bytes, Record]], bytes | None]:
+        """Some of all files, those that come next behind *path*, in the order of paths.
+
+        With them where to go on; None if these were the last. All have a path, not ``b""``.
+        """
+        # Few at a time, and all at once: a reader that stays keeps SQLite's log from ending.
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM files WHERE path > ? ORDER BY path LIMIT {_BATCH}",  # noqa: S608 - constants
+            (path,),
+        ).fetchall()
+        found = [_record(row) for row in rows if _verifies(row)]
+        return found, rows[-1][0] if len(rows) == _BATCH else None
+
+    def totals(self) -> tuple[int, int]:
+        """How many files are known, and how many bytes they are; damaged rows count as well."""
+        count, size = self._db.execute("SELECT count(*), total(max(size, 0)) FROM files").fetchone()
+        return count, int(size)
+
+    def put_files(self, records: Mapping[bytes, Record]) -> None:
+        for path, (state, checksums) in records.items():
+            row = (path, _signed(state.inode), *state[1:], checksums.crc32, checksums.digest)
+            self._db.execute(
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, _seal(*row))
+            )
+            if checksums.blocks:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)",
+                    (
+                        checksums.digest,
+                        checksums.blocks,
+                        _seal(checksums.digest, checksums.blocks),
+                    ),
+                )
+        found = dict(self.files(records))
+        for path, (state, checksums) in records.items():
+            if found.get(path) != (state, checksums._replace(blocks=b"")):
+                # A tree out of order takes rows and doesn't find them: to be hashed for ever.
+                raise sqlite3.DatabaseError("what was just written isn't found")
+
+    def blocks(self, digest: bytes) -> bytes | None:
+        for hashes, seal in self._db.execute(
+            "SELECT hashes, seal FROM blocks WHERE digest = ?", (digest,)
+        ):
+            if self._checks.verifies((digest, hashes, seal)):
+                return bytes(hashes)
+        return None
+
+    def issued(self, path: bytes) -> dict[int, int]:
+        return {
+            int.from_bytes(content): seconds
+            for content, seconds, seal in self._db.execute(
+                "SELECT content, seconds, seal FROM issued WHERE path = ?", (path,)
+            )
+            if self._checks.verifies((path, content, seconds, seal))
+        }
+
+    def put_issued(self, path: bytes, content: int, seconds: int) -> None:
+        key = content.to_bytes(16)
+        self._db.execute(
+            "INSERT OR REPLACE INTO issued VALUES (?, ?, ?, ?)",
+            (path, key, seconds, _seal(path, key, seconds)),
+        )
+
+    def copy_to(self, other: Store) -> None:
+        for table, columns in (("files", 8), ("blocks", 3), ("issued", 4)):
+            marks = ",".join("?" * columns)
+            other._db.executemany(
+                f"INSERT OR REPLACE INTO {table} VALUES ({marks})",  # noqa: S608 - constants
+                self._db.execute(f"SELECT * FROM {table}"),  # noqa: S608 - constants
+            )
+
+
+class _Transaction:
+    """``BEGIN IMMEDIATE``, so that two processes never wait for each other's end."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            try:
+                self._db.execute("COMMIT")
+                return
+            except sqlite3.Error:
+                self._rollback()
+                raise
+        self._rollback()
+
+    def _rollback(self) -> None:
+        # SQLite may have rolled back by itself already (a full disk).
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")

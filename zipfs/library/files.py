@@ -1,0 +1,150 @@
+"""Bytes of a file in its recorded state, or an error; blocking.
+
+What is read is read into a buffer of ours first. Then the file's state is compared with
+the one that its checksums belong to; a write moves ``mtime`` and ``ctime`` before it
+changes data, so bytes that were read before the states were found equal are the right
+ones (DESIGN R1).
+
+If only ``ctime`` differs, the file was renamed, deleted, linked or given other
+permissions - or rewritten by something that put its ``mtime`` back. Nothing in
+``stat`` tells which. So from then on the bytes are proven by the checksums of
+their blocks, and go on being served if they are right (R2).
+
+Windows has no ``ctime`` of that kind (it is when the file was made). There the state
+vouches for nothing, and all bytes are proven.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterable, Sequence
+
+import xxhash
+
+from zipfs.errors import ChangedError
+from zipfs.library.filestate import BLOCK, FileState
+from zipfs.library.scan import SourceFile
+from zipfs.system.paths import open_path
+from zipfs.system.syscalls import READ_FILE, pread
+
+Key = tuple[bytes, FileState]
+Blocks = Callable[[bytes], bytes | None]
+"""Gives the checksums of the blocks of the file with an XXH3-128, if they are known."""
+
+STATE_VOUCHES: bool = os.name != "nt"
+"""Whether equal states have equal bytes, however the file was written."""
+
+
+def key_of(source: SourceFile) -> Key:
+    return source.source, source.state
+
+
+def open_file(
+    absolute: Callable[[bytes], bytes], source: SourceFile, *, provable: bool = True
+) -> int:
+    """Open *source*, if it is in its recorded state.
+
+    If it is *provable* (there are checksums of it), ctime alone may tell otherwise.
+    """
+    try:
+        descriptor = open_path(absolute(source.source), READ_FILE)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+            raise ChangedError from None
+        raise
+    try:
+        state = FileState.of(os.fstat(descriptor))
+        if state != source.state and not (provable and state.differs_in_ctime_only(source.state)):
+            raise ChangedError
+    except BaseException:
+        close_all([descriptor])
+        raise
+    return descriptor
+
+
+def open_files(
+    absolute: Callable[[bytes], bytes], sources: Sequence[SourceFile], *, provable: bool = True
+) -> dict[Key, int]:
+    """Descriptors of all *sources*, or none and an exception (see :func:`open_file`)."""
+    opened: dict[Key, int] = {}
+    try:
+        for source in sources:
+            if key_of(source) not in opened:
+                opened[key_of(source)] = open_file(absolute, source, provable=provable)
+    except BaseException:
+        close_all(opened.values())
+        raise
+    return opened
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Close *descriptors*; in a worker thread."""
+    for descriptor in descriptors:
+        # Closed it is in any case, and nothing was written that could be lost. A source
+        # that has died (FUSE, NFS) says so here, too.
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+def read_source(
+    descriptor: int,
+    source: SourceFile,
+    digest: bytes | None,
+    blocks: Blocks,
+    offset: int,
+    view: memoryview,
+) -> None:
+    """Fill *view* from *offset* of *source*, open as *descriptor*, in its recorded state.
+
+    *digest* is its XXH3-128, None if there is none. Raises :exc:`ChangedError`, whatever
+    is in *view* then, or :exc:`OSError`.
+    """
+    _read_all(descriptor, view, offset)
+    status = os.fstat(descriptor)
+    state = FileState.of(status)
+    if state == source.state:
+        if STATE_VOUCHES or digest is None:
+            return
+    elif not state.differs_in_ctime_only(source.state):
+        raise ChangedError
+    if digest is not None:
+        _prove(descriptor, source.state.size, digest, blocks, offset, view)
+    elif status.st_nlink:
+        raise ChangedError
+    # A file passed through has no checksums; that it was deleted changes
+    # its ctime, and not its content.
+
+
+def _prove(
+    descriptor: int, size: int, digest: bytes, blocks: Blocks, offset: int, view: memoryview
+) -> None:
+    """Read the blocks around *view* again, and fill it with what is proven."""
+    hashes = blocks(digest) if size > BLOCK else None
+    if size > BLOCK and (hashes is None or len(hashes) != 8 * -(-size // BLOCK)):
+        raise ChangedError
+    block = memoryview(bytearray(min(BLOCK, size)))
+    for start in range(offset // BLOCK * BLOCK, offset + len(view), BLOCK):
+        part = block[: min(BLOCK, size - start)]
+        _read_all(descriptor, part, start)
+        if hashes is None:
+            proven = xxhash.xxh3_128_digest(part) == digest
+        else:
+            number = start // BLOCK
+            proven = xxhash.xxh3_64_digest(part) == hashes[8 * number : 8 * number + 8]
+        if not proven:
+            raise ChangedError
+        first = max(start, offset)
+        until = min(start + len(part), offset + len(view))
+        view[first - offset : until - offset] = part[first - start : until - start]
+
+
+def _read_all(descriptor: int, view: memoryview, offset: int) -> None:
+    """Fill all of *view* from *offset*; raises :exc:`ChangedError` if the file ends before."""
+    filled = 0
+    while filled < len(view):
+        count = pread(descriptor, view[filled:], offset + filled)
+        if count == 0:
+            raise ChangedError
+        filled += count

@@ -1,0 +1,283 @@
+"""The library on disk: entries of folders and files of games. File content isn't read.
+
+Rules:
+
+- No link leads out of the library (DESIGN H2). A symbolic link counts as its target if that
+  is inside the library; otherwise it is left out.
+- Devices, sockets, FIFOs and unreadable files are left out. Each is returned as a
+  :class:`LeftOut`; the caller logs it.
+- A link to a folder is followed unless that folder contains a folder already on the path, or
+  :data:`MAX_LINKED_FOLDERS` links have been followed from different folders. So every path ends.
+
+:mod:`zipfs.library.view` describes the methods. Every one may touch a disk: call it from a
+worker thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from zipfs.errors import LibraryError
+from zipfs.library.filestate import FileState
+from zipfs.library.rules.general import Policy
+from zipfs.library.scan import (
+    NO_LINKS,
+    Entry,
+    FolderScan,
+    GameScan,
+    LeftOut,
+    Origins,
+    SourceFile,
+)
+from zipfs.library.view import PathMap
+from zipfs.system.paths import entries, is_link, is_within, join, lstat, may_read, open_path, real
+from zipfs.system.permissions import behind, common_access, grants_us
+from zipfs.system.syscalls import READ_FOLDER
+
+MAX_LINKED_FOLDERS: Final = 8
+"""Maximum number of different folders from which links are followed on one path."""
+
+
+class Library:
+    """The view of the folder *root* alone. Raises :exc:`LibraryError` if it can't be listed."""
+
+    def __init__(self, root: str | bytes) -> None:
+        shown = os.fsdecode(root)
+        try:
+            self.root = real(os.fsencode(root))
+            with os.scandir(self.root):
+                pass
+        except NotADirectoryError:
+            raise LibraryError(f"the library {shown} isn't a folder") from None
+        except OSError as error:
+            raise LibraryError(f"can't read the library {shown}: {error.strerror}") from None
+        self._prefix = self.root.rstrip(b"/") + b"/"
+
+    def absolute(self, source: bytes) -> bytes:
+        return self._prefix + source
+
+    def holds(self, path: str | bytes) -> bool:
+        return is_within(real(os.fsencode(path), strict=False), self.root)
+
+    def statvfs(self) -> os.statvfs_result:
+        return os.statvfs(self.root)
+
+    def watched(self) -> Mapping[bytes, PathMap]:
+        return {self.root: lambda paths: paths}
+
+    def entry(self, source: bytes, origins: Origins = NO_LINKS) -> Entry | LeftOut | None:
+        try:
+            status = lstat(self.absolute(source))
+            return self._entry(source, origins, status)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def entry_at(
+        self, path: bytes, source: bytes, origins: Origins = NO_LINKS
+    ) -> Entry | LeftOut | None:
+        entry = self.entry(source, origins)
+        if not isinstance(entry, Entry) or path == source:
+            return entry
+        try:
+            return entry._replace(status=behind(entry.status, self._way_to(source)))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def state(self, source: bytes) -> FileState:
+        return FileState.of(lstat(self.absolute(source)))
+
+    def names(self, source: bytes) -> list[bytes]:
+        descriptor = open_path(self.absolute(source), READ_FOLDER)
+        try:
+            return sorted(map(os.fsencode, os.listdir(descriptor)))
+        finally:
+            os.close(descriptor)
+
+    def folder(
+        self, source: bytes, origins: Origins = NO_LINKS
+    ) -> list[tuple[bytes, Entry | LeftOut]]:
+        children = []
+        for name, status in entries(self.absolute(source)):
+            try:
+                children.append((name, self._entry(join(source, name), origins, status)))
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # went away meanwhile, or what a link leads to
+        children.sort(key=lambda child: child[0])
+        return children
+
+    def has_folder(self, source: bytes) -> bool:
+        try:
+            entry = self.entry(source)
+        except OSError:  # in a folder that may not be entered, for one
+            return False
+        return isinstance(entry, Entry) and entry.is_folder
+
+    def exists(self, source: bytes) -> bool:
+        try:
+            lstat(self.absolute(source))
+        except OSError:
+            return False
+        return True
+
+    def scan(
+        self,
+        source: bytes,
+        policy: Policy,
+        origins: Origins = NO_LINKS,
+        *,
+        path: bytes | None = None,
+    ) -> GameScan:
+        game = source if path is None else path
+        walk = _Walk(self, policy, game)
+        walk.run(source, origins)
+        walk.files.sort(key=lambda file: file.path)
+        status = walk.access[0]
+        if game != source:  # a link is on the way
+            status = behind(status, self._way_to(source))
+            walk.access.append(status)
+        return FolderScan(
+            game=game,
+            files=tuple(walk.files),
+            access=common_access(walk.access),
+            changed_ns=walk.changed_ns,
+            written_ns=walk.written_ns,
+            left_out=tuple(walk.left_out),
+            status=status,
+        )
+
+    # -- Games that only a decorator adds ---------------------------------------
+
+    def extended(self, policy: Policy) -> Policy:
+        return policy
+
+    def list_of(self, path: bytes) -> bytes | None:
+        return None
+
+    def variants_of(self, game: bytes) -> Sequence[bytes]:
+        return ()
+
+    def beside(
+        self, folder: bytes, games: Iterable[bytes], taken: Iterable[bytes]
+    ) -> Sequence[bytes]:
+        return ()
+
+    # -- Links --------------------------------------------------------------------
+
+    def _entry(self, path: bytes, origins: Origins, status: os.stat_result) -> Entry | LeftOut:
+        if is_link(status):
+            return self._follow(path, origins)
+        return self._judge(path, Entry(path, status, origins))
+
+    def _follow(self, path: bytes, origins: Origins) -> Entry | LeftOut:
+        """The target of the symbolic link at *path*."""
+        try:
+            target = real(self.absolute(path))
+            if not is_within(target, self.root):
+                return LeftOut(path, "a symbolic link that leaves the library")
+            status = lstat(target)
+            if is_link(status):  # by now
+                raise FileNotFoundError
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return LeftOut(path, "a symbolic link that leads to itself")
+            return LeftOut(path, "a symbolic link to nothing that can be reached")
+        source = target[len(self._prefix) :]
+        if stat.S_ISDIR(status.st_mode):
+            origins |= {path.rpartition(b"/")[0]}
+            if any(_is_inside(origin, source) for origin in origins):
+                return LeftOut(path, "a symbolic link that leads back to a folder above it")
+            if len(origins) > MAX_LINKED_FOLDERS:
+                return LeftOut(path, "a symbolic link behind too many others")
+        entry = self._judge(path, Entry(source, status, origins))
+        if isinstance(entry, Entry):
+            entry = entry._replace(status=behind(status, self._way_to(source)))
+        return entry
+
+    def _way_to(self, source: bytes) -> Iterator[os.stat_result]:
+        """The stat results of the folders above *source*, without the library itself."""
+        end = source.find(b"/")
+        while end >= 0:
+            status = lstat(self.absolute(source[:end]))
+            if is_link(status):  # by now
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            yield status
+            end = source.find(b"/", end + 1)
+
+    def _judge(self, path: bytes, entry: Entry) -> Entry | LeftOut:
+        """*entry* if it is a folder or a readable regular file; else why it is left out."""
+        if entry.is_folder:
+            return entry
+        if not stat.S_ISREG(entry.status.st_mode):
+            return LeftOut(path, "not a file or folder but a device, socket or FIFO")
+        # access(2) takes time, so only where the bits deny: an access control list may grant.
+        if not grants_us(entry.status) and not may_read(self.absolute(entry.source)):
+            return LeftOut(path, "a file that can't be read")
+        return entry
+
+
+class _Walk:
+    """Collects the files of a game's folder, with a stack: paths may be thousands deep."""
+
+    def __init__(self, library: Library, policy: Policy, game: bytes) -> None:
+        self.library = library
+        self.policy = policy
+        self._prefix = game + b"/" if game else b""
+        self.files: list[SourceFile] = []
+        self.left_out: list[LeftOut] = []
+        self.access: list[os.stat_result] = []
+        self.changed_ns = 0
+        self.written_ns = 0
+
+    def run(self, source: bytes, origins: Origins) -> None:
+        todo = [(source, b"", origins)]
+        while todo:
+            source, path, origins = todo.pop()
+            try:
+                children = self.library.folder(source, origins)
+                # After the listing, so that its times tell of all that went before.
+                status = lstat(self.library.absolute(source))
+            except PermissionError:
+                if not path:
+                    raise  # nothing of the game is left to show
+                self.left_out.append(LeftOut(source, "a folder that can't be read"))
+                continue
+            except (FileNotFoundError, NotADirectoryError):
+                if path:
+                    continue  # went away meanwhile
+                raise
+            self._note(status, FileState.of(status))
+            for name, entry in children:
+                within = join(path, name)
+                shown_at = self._prefix + within
+                if isinstance(entry, LeftOut):
+                    if self.policy.takes_file(shown_at):
+                        self.left_out.append(entry)
+                elif not entry.is_folder:
+                    if self.policy.takes_file(shown_at):
+                        state = FileState.of(entry.status)
+                        self._note(entry.status, state)
+                        self.files.append(SourceFile(within, entry.source, state))
+                elif self.policy.takes_folder(shown_at):
+                    # What is no link is found where it is.
+                    linked = entry.source != join(source, name)
+                    if self.policy.follows_folder_links or not linked:
+                        if linked:  # with the folders that lead there
+                            self.access.append(entry.status)
+                        todo.append((entry.source, within, entry.origins))
+                    else:
+                        self.left_out.append(
+                            LeftOut(join(source, name), "a symbolic link to a folder")
+                        )
+
+    def _note(self, status: os.stat_result, state: FileState) -> None:
+        self.access.append(status)
+        self.changed_ns = max(self.changed_ns, state.changed_ns)
+        self.written_ns = max(self.written_ns, state.mtime_ns)
+
+
+def _is_inside(path: bytes, folder: bytes) -> bool:
+    return not folder or path == folder or path.startswith(folder + b"/")

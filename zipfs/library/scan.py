@@ -1,0 +1,173 @@
+"""What is found in the library: files, folders and whole games. Immutable values.
+
+Paths are bytes relative to the library, ``b""`` is the library itself. A *source* is a path
+without links; *origins* are the sources of the folders from which links were followed to reach
+it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import os
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Self
+
+import xxhash
+
+from zipfs.library.filestate import FileState
+from zipfs.library.rules.playlists import Mode
+from zipfs.system.permissions import Access
+
+
+class LeftOut(NamedTuple):
+    """Something that isn't shown, and why."""
+
+    path: bytes
+    reason: str
+
+
+Origins = frozenset[bytes]
+NO_LINKS: Final[Origins] = frozenset()
+
+
+class Place(NamedTuple):
+    """Where a path of the library leads to, links followed."""
+
+    source: bytes
+    origins: Origins = NO_LINKS
+
+
+class Kind(enum.Enum):
+    """What an :class:`Entry` stands for."""
+
+    REAL = enum.auto()
+    """A file or folder of the library."""
+    LIST = enum.auto()
+    """A list (:mod:`zipfs.library.lists`), in place of a game's folder."""
+    VARIANT = enum.auto()
+    """A variant (:mod:`zipfs.library.variants`), in place of a game's folder."""
+
+
+class Entry(NamedTuple):
+    """What a path of the library leads to, links followed.
+
+    *status* is the stat result of the file or folder; that of the list's file for a list, and
+    that of the game's folder for a variant.
+    """
+
+    source: bytes
+    status: os.stat_result
+    origins: Origins = NO_LINKS
+    kind: Kind = Kind.REAL
+
+    @property
+    def place(self) -> Place:
+        return Place(self.source, self.origins)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder, or stands in place of one."""
+        return stat.S_ISDIR(self.status.st_mode) or self.kind is Kind.LIST
+
+    @property
+    def is_real(self) -> bool:
+        """Whether something exists at the source itself; not so for a variant."""
+        return self.kind is not Kind.VARIANT
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file of a game: *path* within the game's folder, *source* in the library."""
+
+    path: bytes
+    source: bytes
+    state: FileState
+
+
+class Inline(NamedTuple):
+    """A member whose content is in no file of the library."""
+
+    name: bytes
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GameScan(ABC):
+    """A game as it was found, and how its archive is made of that."""
+
+    game: bytes
+    """The path of the game: its playlist is named after it, its platform found by it."""
+    files: tuple[SourceFile, ...]
+    access: Access
+    changed_ns: int
+    """Latest change of its files and folders by ctime or mtime, ns since the epoch."""
+    written_ns: int
+    """The same by mtime alone."""
+    left_out: tuple[LeftOut, ...] = ()
+    status: os.stat_result
+    """Stat result of its folder, or of what stands in place of one."""
+    problem: str = ""
+    """Why it can have no archive."""
+    inline: Mapping[int, Inline] = field(default_factory=dict)
+    """Members that are in no file, by their number among all members."""
+    keeps_order: bool = False
+    """Whether members are in the order of :attr:`files`, instead of sorted by name."""
+    depth: int = 0
+    """How many leading folders of each path aren't the game's own."""
+    playlists: Mode | None = None
+    """Which playlists its archive gets; None: those of the mount."""
+    owns_folder: bool = True
+    """Whether :attr:`status` is of a folder of its own: that is shown where there is no
+    archive, and what is left out of it is reported once, for this game."""
+
+    def is_archive(self, fewest: int) -> bool:
+        """Whether its files make an archive, if a game has at least *fewest* files."""
+        return not self.objection(fewest)
+
+    @abstractmethod
+    def objection(self, fewest: int) -> str:
+        """Why :meth:`is_archive` says no; empty if it says yes."""
+
+    @abstractmethod
+    def without(self, refused: Callable[[SourceFile], bool]) -> Self:
+        """The same without the files that can't be opened: for which *refused* is true."""
+
+    @abstractmethod
+    def fingerprint(self) -> bytes:
+        """XXH3-128 of all that was found; a change of it means that something changed."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.state.size for file in self.files)
+
+    def files_digest(self) -> bytes:
+        """XXH3-128 of paths and states of all files, and of the access to them."""
+        hasher = xxhash.xxh3_128(repr(self.access).encode())
+        for file in self.files:
+            hasher.update(b"%d %d %d %d " % file.state)
+            hasher.update(
+                b"%d %d %s%s" % (len(file.path), len(file.source), file.path, file.source)
+            )
+        return hasher.digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderScan(GameScan):
+    """The folder of a game, walked: :attr:`files` are all that belong, sorted by path."""
+
+    def objection(self, fewest: int) -> str:
+        return "" if len(self.files) >= fewest else f"it has less than {fewest} files"
+
+    def without(self, refused: Callable[[SourceFile], bool]) -> Self:
+        if not any(map(refused, self.files)):
+            return self
+        files = tuple(file for file in self.files if not refused(file))
+        return dataclasses.replace(self, files=files)
+
+    def fingerprint(self) -> bytes:
+        return self.files_digest()

@@ -1,0 +1,351 @@
+"""The mount's life: start, signals, end.
+
+What is checked before the mount raises :exc:`zipfs.errors.ZipfsError` and is one
+line on the terminal; after it the daemon answers everything by errno and log, and
+ends by a signal or by being unmounted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import functools
+import logging
+import os
+import resource
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import pyfuse3
+import trio
+
+from zipfs import logs
+from zipfs.catalog.tree import Catalog
+from zipfs.config import Settings
+from zipfs.errors import ConfigError, FuseError, ZipfsError
+from zipfs.library.view import LibraryView
+from zipfs.mount import mountpoint as mp
+from zipfs.mount import pyfuse3_loop, status_server
+from zipfs.mount.fs import Operations
+from zipfs.mount.reader import Reader
+from zipfs.mount.romm_follower import RommConfig
+from zipfs.mount.sd_notify import FUSE, Notifier, handed_over, watchdog_seconds
+from zipfs.mount.status import Status
+from zipfs.mount.watcher import watch
+from zipfs.sealing.sealer import Sealer
+from zipfs.sealing.sealers import make_library, make_sealer, romm_rules
+from zipfs.system.filesystems import needs_polling
+from zipfs.system.process import Limits, share_heap
+from zipfs.text import shown
+
+log = logging.getLogger(__name__)
+
+MAX_REQUESTS = 1000
+"""Requests of the kernel worked on at once. Each that waits for a slow disk is one."""
+_STATUS_INTERVAL = 1.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_DUMP = signal.SIGUSR1
+
+
+def run(
+    settings: Settings, device: int | None = None, *, mounted: Callable[[], None] = lambda: None
+) -> None:
+    """Mount and serve until told to stop. Raises :exc:`zipfs.errors.ZipfsError`.
+
+    If the mount is there already, made by somebody with the right to, *device* is its
+    descriptor of ``/dev/fuse`` (:mod:`zipfs.mount.privileged`), unless the service manager has it.
+    *mounted* is called when the mount can be used.
+    """
+    notifier = Notifier()
+    if (kept := handed_over(FUSE)) is not None:
+        device = kept
+        # Else it outlived us, and after a crash whoever waits for us would wait for ever.
+        notifier.let_go(FUSE)
+    if settings.mountpoint is None:
+        raise ConfigError("no mountpoint given; name it on the command line or in a config file")
+    share_heap()  # before there are threads
+    if device is None:
+        mp.check_fuse(allow_other=settings.allow_other)
+    make_library(settings)  # before anything is made or cleared away
+    romm_rules(settings)
+    if device is None:
+        path = mp.prepare(settings.mountpoint, settings.library)
+    else:
+        path = mp.absolute(settings.mountpoint)
+    logs.about(path)
+    sealer = make_sealer(settings)
+    if _has_descriptor(sys.stderr):
+        faulthandler.enable()  # the watchdog ends by SIGABRT who is stuck; and where, this tells
+    # What the receiver in _serve puts back when it is done: somebody who presses
+    # Ctrl-C a second time, or closes the terminal, must not interrupt the unmounting.
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {_DUMP})  # _dump waits for it
+    try:
+        # Found out here: it asks the library's disk, which isn't for the loop to do.
+        mount = _Mount(path, device, mp.mount_options(settings), notifier, mounted)
+        trio.run(_serve, settings, mount, sealer)
+    finally:
+        sealer.index.close()
+
+
+class _Mount(NamedTuple):
+    """Where to mount; or where it is mounted, if there is a *device*. How, and whom to tell."""
+
+    path: str
+    device: int | None
+    options: set[str]
+    notifier: Notifier
+    mounted: Callable[[], None]
+
+
+async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
+    patience = settings.read_timeout or None
+    limits = Limits.within(_raise_limit())
+    catalog = Catalog(sealer, limits, patience, settings.hash_rate * (1 << 20))
+    reader = Reader(sealer.library.absolute, sealer.index.blocks, limits, patience)
+    notifier = mount.notifier
+    # Listening before there is a mount: a signal in between would leave it behind.
+    with trio.open_signal_receiver(*_SIGNALS) as signals:
+        threading.Thread(
+            target=_dump, args=[trio.lowlevel.current_trio_token()], daemon=True
+        ).start()
+        async with _ending_nursery() as nursery:
+            romm = RommConfig(settings.romm_config, sealer.rules, catalog.reselect)
+            nursery.start_soon(_obey, signals, nursery.cancel_scope, catalog, romm)
+            operations = Operations(
+                catalog, reader, await catalog.root(), settings.settle, settings.ownership
+            )
+            catalog.invalidate = operations.invalidate
+            _mount(operations, mount, settings)
+            try:
+                async with trio.open_nursery() as serving:
+                    serving.start_soon(_serve_requests, nursery.cancel_scope)
+                    await operations.mounted.wait()
+                    if mount.device is None:
+                        tune = functools.partial(mp.tune, mount.path, settings.read_ahead)
+                        await trio.to_thread.run_sync(tune, abandon_on_cancel=True)
+                    status = Status(settings, mount.path, sealer.index, catalog, reader, operations)
+                    await serving.start(status_server.run, status.document, mount.path)
+                    log.info("mounted %s on %s", _shown(settings.library), _shown(mount.path))
+                    notifier.ready()
+                    mount.mounted()
+                    serving.start_soon(_keep_alive, notifier)
+                    serving.start_soon(catalog.run)
+                    serving.start_soon(romm.follow)
+                    serving.start_soon(_watch, settings, sealer.library, catalog)
+                    serving.start_soon(reader.tidy)
+                    serving.start_soon(_report, catalog, notifier)
+            finally:
+                notifier.stopping()
+                await _save(catalog)
+                pyfuse3.terminate()
+                # Lazily, if somebody is in there: downloads under way are cut off.
+                pyfuse3.close(unmount=True)
+                log.info("unmounted %s", _shown(mount.path))
+
+
+@contextlib.asynccontextmanager
+async def _ending_nursery() -> AsyncIterator[trio.Nursery]:
+    """A nursery whose body may raise one of our own errors: it comes out as it is."""
+    mine: ZipfsError | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            yield nursery
+        except ZipfsError as error:
+            mine = error
+            nursery.cancel_scope.cancel()
+    if mine:
+        raise mine
+
+
+async def _save(catalog: Catalog) -> None:
+    with trio.move_on_after(5) as scope:
+        scope.shield = True
+        await catalog.save()
+
+
+async def _serve_requests(scope: trio.CancelScope) -> None:
+    """Answer the kernel; when it has no more questions we were unmounted."""
+    pyfuse3_loop.install()
+    await pyfuse3.main(max_tasks=MAX_REQUESTS)
+    scope.cancel()
+
+
+async def _obey(
+    signals: AsyncIterator[int], scope: trio.CancelScope, catalog: Catalog, romm: RommConfig
+) -> None:
+    async for number in signals:
+        if number == signal.SIGHUP:
+            log.info("looking through the library again")
+            catalog.rescan()
+            romm.reread()
+        else:
+            log.info("ending: %s", signal.Signals(number).name)
+            scope.cancel()
+            # Once is enough: somebody impatient must not keep us busy with being told.
+            for ending in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(ending, signal.SIG_IGN)
+
+
+def _dump(token: trio.lowlevel.TrioToken) -> None:
+    """Dump all stacks at each SIGUSR1, for ever: a thread, so that a stuck loop is no hindrance.
+
+    Not ``faulthandler.register``: that looks at the frames of other threads while they run, and
+    on a busy mount one dump in a hundred ended in a segmentation fault. Here we hold the GIL.
+    """
+    while True:
+        signal.sigwait({_DUMP})
+        if _has_descriptor(sys.stderr):
+            faulthandler.dump_traceback(all_threads=True)
+        with contextlib.suppress(trio.RunFinishedError):
+            token.run_sync_soon(_dump_tasks)
+
+
+def _has_descriptor(stream: object) -> bool:
+    try:
+        stream.fileno()  # type: ignore[attr-defined]  # what is asked here
+    except (AttributeError, OSError, ValueError):
+        return False
+    return True
+
+
+async def _watch(settings: Settings, library: LibraryView, catalog: Catalog) -> None:
+    """Hear of changes as *settings* say; see to it that they are looked for otherwise."""
+    folders = library.watched()
+    silent = set(folders)
+    """Those of which nobody tells what changes."""
+    eventless = {folder: await trio.to_thread.run_sync(needs_polling, folder) for folder in folders}
+    if settings.watch == "poll" or (settings.watch == "auto" and any(eventless.values())):
+        kinds = ", ".join(sorted({kind for found in eventless.values() for kind in found}))
+        log.info(
+            "looking for changes every few seconds%s", f": no events from {kinds}" if kinds else ""
+        )
+
+    def ready(folder: bytes) -> None:
+        if not eventless[folder]:
+            silent.discard(folder)
+        catalog.polling = bool(silent)
+
+    def changed(folder: bytes, paths: Iterable[bytes]) -> None:
+        try:
+            catalog.changed(folders[folder](paths))
+        except Exception:
+            # H4: called by the loop itself, which would end with it.
+            log.exception("unexpected error about changes in the library")
+
+    async def listen(folder: bytes) -> None:
+        await watch(
+            folder,
+            functools.partial(changed, folder),
+            functools.partial(ready, folder),
+            deep=folder == library.root,
+        )
+        silent.add(folder)
+        catalog.polling = True
+
+    if settings.watch != "poll":
+        async with trio.open_nursery() as nursery:
+            for folder in folders:
+                nursery.start_soon(listen, folder)
+
+
+async def _report(catalog: Catalog, notifier: Notifier) -> None:
+    """Keep the service manager's status line true."""
+    while True:
+        totals = catalog.totals()
+        if totals.unsealed:
+            notifier.status(
+                f"{totals.archives} archives sealed, {totals.unsealed} to go,"
+                f" {totals.pending_bytes / 1e9:.1f} GB to hash"
+            )
+        else:
+            notifier.status(f"{totals.archives} archives sealed")
+        await trio.sleep(_STATUS_INTERVAL)
+
+
+def _shown(path: str) -> str:
+    return shown(os.fsencode(path))
+
+
+async def _keep_alive(notifier: Notifier) -> None:
+    """Tell the service manager, as often as it wants to hear it, that the loop isn't stuck."""
+    if seconds := watchdog_seconds():
+        while True:
+            notifier.alive()
+            await trio.sleep(seconds / 4)
+
+
+def _raise_limit() -> int:
+    """Raise the soft limit on open files to the hard one; the limit then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return soft if soft != resource.RLIM_INFINITY else 1 << 20
+
+
+def _mount(operations: Operations, mount: _Mount, settings: Settings) -> None:
+    # libfuse's name for a mount that is there already; fuse_session_mount in fuse_lowlevel.h.
+    path = mount.path if mount.device is None else f"/dev/fd/{mount.device}"
+    with _captured_stderr() as said, _undisturbed():
+        try:
+            pyfuse3.init(operations, path, mount.options)
+        except RuntimeError as error:
+            # What went wrong libfuse says on stderr only.
+            lines = [line for line in said() if line]
+            reason = lines[-1] if lines else str(error)
+            raise FuseError(f"can't mount on {settings.mountpoint}: {reason}") from None
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals wait, or reach other threads: libfuse 3.17 takes an interrupted waitpid(2) for a
+    mount that failed."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _captured_stderr() -> Iterator[Callable[[], list[str]]]:
+    """File descriptor 2 into a file, while C code may write to it."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+
+        def said() -> list[str]:
+            file.seek(0)
+            return file.read().decode("utf-8", "replace").splitlines()
+
+        try:
+            yield said
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _dump_tasks() -> None:
+    """The stacks of all trio tasks, to stderr."""
+    lines = ["Tasks:\n"]
+    root = trio.lowlevel.current_root_task()
+    todo = [root] if root else []
+    while todo:
+        task = todo.pop()
+        lines.append(f"  {task.name}\n")
+        for frame, line in task.iter_await_frames():
+            summary = traceback.StackSummary.extract(iter([(frame, line)]))
+            lines += [f"  {text}" for text in summary.format()]
+        for nursery in task.child_nurseries:
+            todo += nursery.child_tasks
+    sys.stderr.write("".join(lines))
+    sys.stderr.flush()

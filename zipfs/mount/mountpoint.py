@@ -1,0 +1,216 @@
+"""Mount points: checks before a mount, the mount's options, unmounting, tuning."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+
+from zipfs.config import Settings
+from zipfs.errors import FuseError, MountpointError
+from zipfs.system import mounts
+
+DEVICE = "/dev/fuse"
+FUSE_CONF = "/etc/fuse.conf"
+SUBTYPE = "zipfs"
+KIND = f"fuse.{SUBTYPE}"
+"""Kind of a zipfs mount in ``/proc/self/mountinfo``."""
+CONNECTIONS = "/sys/fs/fuse/connections"
+MAX_BACKGROUND = 512
+"""Read-ahead requests that the kernel may have under way."""
+_INSTALL = "install the package fuse3"
+
+log = logging.getLogger(__name__)
+
+
+def check_fuse(*, allow_other: bool) -> None:
+    """Raise :exc:`FuseError` if this user can't mount; it names what is missing."""
+    if not os.path.exists(DEVICE):
+        raise FuseError(
+            f"there is no {DEVICE}: load the kernel module (modprobe fuse);"
+            " in a container, pass the device in (--device /dev/fuse)"
+        )
+    if not os.access(DEVICE, os.R_OK | os.W_OK):
+        raise FuseError(f"no permission to open {DEVICE}; distributions ship it with mode 0666")
+    if os.geteuid() == 0:
+        return
+    if shutil.which("fusermount3") is None:
+        raise FuseError(f"fusermount3 isn't there, and only root can mount without: {_INSTALL}")
+    if allow_other and not user_allow_other(FUSE_CONF):
+        raise FuseError(
+            f"--allow-other is forbidden to users: an administrator has to add the line"
+            f" 'user_allow_other' to {FUSE_CONF}"
+        )
+
+
+def user_allow_other(file: str = FUSE_CONF) -> bool:
+    """Whether fuse.conf(5) allows users the mount option allow_other."""
+    try:
+        with open(file, encoding="utf-8", errors="replace") as lines:
+            return any(line.strip() == "user_allow_other" for line in lines)
+    except OSError:
+        return False
+
+
+def mount_options(settings: Settings) -> set[str]:
+    """The options of fuse(4) and mount(8) for a mount with *settings*."""
+    given = {option for text in settings.options for option in text.split(",") if option}
+    options = {"ro", "nosuid", "nodev", "noatime", "default_permissions", f"subtype={SUBTYPE}"}
+    if not any(option.startswith("fsname=") for option in given):
+        options.add(f"fsname={SUBTYPE}")
+    if settings.allow_other:
+        options.add("allow_other")
+    # A program that can't be run in the library can't be run in the mount either, by default.
+    if "exec" not in given and os.statvfs(settings.library).f_flag & os.ST_NOEXEC:
+        options.add("noexec")
+    return options | given
+
+
+def absolute(mountpoint: str) -> str:
+    """The absolute path of *mountpoint*, without links but for itself, as mountinfo has it."""
+    # Not realpath of the whole, which asks the mount: that may be dead.
+    parent, name = os.path.split(os.path.abspath(mountpoint))
+    return os.path.join(os.path.realpath(parent), name)
+
+
+def zipfs_mount(mountpoint: str) -> mounts.Mount:
+    """The zipfs mounted on *mountpoint*. Raises :exc:`MountpointError` if there is none."""
+    mount = mounts.mounted_at(absolute(mountpoint))
+    if mount is None or mount.kind != KIND:
+        raise MountpointError(f"no zipfs is mounted on {mountpoint}")
+    return mount
+
+
+def prepare(mountpoint: str, library: str) -> str:
+    """The absolute path of *mountpoint*, checked that *library* can be mounted there.
+
+    A dead mount of zipfs is unmounted first. Raises :exc:`MountpointError`.
+    """
+    path = absolute(mountpoint)
+    if os.path.islink(path):
+        path = os.path.realpath(path)
+    mount = mounts.mounted_at(path)
+    # An autofs, of systemd.automount(5), waits to be mounted over.
+    if mount and mount.kind != "autofs":
+        if mount.kind != KIND or not mounts.is_dead(path):
+            raise MountpointError(
+                f"something is mounted on {mountpoint} already; take it away first:"
+                f" zipfs unmount {mountpoint}"
+            )
+        unmount(path)
+    try:
+        if os.listdir(path):
+            raise MountpointError(
+                f"the mount point {mountpoint} isn't empty; choose an empty folder"
+            )
+    except FileNotFoundError:
+        raise MountpointError(
+            f"there is no folder {mountpoint} to mount on; make it: mkdir -p {mountpoint}"
+        ) from None
+    except NotADirectoryError:
+        raise MountpointError(f"the mount point {mountpoint} isn't a folder") from None
+    except OSError as error:
+        raise MountpointError(f"can't use the mount point {mountpoint}: {error.strerror}") from None
+    library = os.path.realpath(library)
+    # Else the file system would wait for itself.
+    if os.path.commonpath([path, library]) in (path, library):
+        raise MountpointError(
+            f"the mount point {mountpoint} and the library lie one in the other;"
+            " choose a folder elsewhere"
+        )
+    return path
+
+
+def unmount(mountpoint: str, *, lazy: bool = True) -> None:
+    """Unmount; if *lazy*, even if it is in use. Raises :exc:`MountpointError`, :exc:`FuseError`."""
+    helper = shutil.which("fusermount3")
+    if helper:
+        command = [helper, "-u", *(["-z"] if lazy else []), "--", mountpoint]
+    elif os.geteuid() == 0:
+        command = ["umount", *(["-l"] if lazy else []), "--", mountpoint]
+    else:
+        raise FuseError(f"fusermount3 isn't there, and only root can unmount without: {_INSTALL}")
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()
+        raise MountpointError(
+            f"can't unmount {mountpoint}: {reason[-1] if reason else f'status {done.returncode}'}"
+        )
+
+
+def tune(path: str, read_ahead: int) -> str | None:
+    """Set the kernel's limits for the mount at *path*; the reason if one can't be set.
+
+    *read_ahead* is in KiB; 0 leaves it. Blocks, and looks at mounts: the daemon calls it in a
+    worker thread.
+    """
+    failed = None
+    if read_ahead and (why := set_read_ahead(path, read_ahead)):
+        failed = f"the kernel's read-ahead stays as it is: {why}"
+        log.debug("%s", failed)
+    if why := set_max_background(path, MAX_BACKGROUND):
+        failed = failed or f"the kernel's limit on reads ahead stays as it is: {why}"
+        log.debug("%s", failed)
+    return failed
+
+
+def set_read_ahead(path: str, kib: int) -> str | None:
+    """Set the kernel's read-ahead for the mount at *path*; the reason if it can't be set.
+
+    ``/sys/class/bdi/MAJOR:MINOR/read_ahead_kb``, which root may write.
+    """
+    mount = mounts.mounted_at(path)
+    if mount is None:
+        return "the mount isn't there"
+    try:
+        with open(f"/sys/class/bdi/{mount.device}/read_ahead_kb", "w", encoding="ascii") as file:
+            file.write(str(kib))
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def set_max_background(path: str, requests: int) -> str | None:
+    """Limit the kernel's read-ahead requests under way; the reason if that can't be set.
+
+    fuse(4): /sys/fs/fuse/connections/MINOR. The default of 12 is for one disk: a
+    dozen reads of one that doesn't answer would hold up all others.
+    """
+    mount = mounts.mounted_at(path)
+    if mount is None:
+        return "the mount isn't there"
+    folder = f"{CONNECTIONS}/{mount.device.partition(':')[2]}"
+    limits = {"max_background": requests, "congestion_threshold": requests * 3 // 4}
+    if not os.path.isdir(folder) and os.geteuid() == 0 and os.path.isdir(CONNECTIONS):
+        return _set_in_private(folder, limits)
+    try:
+        for name, value in limits.items():
+            with open(f"{folder}/{name}", "w", encoding="ascii") as file:
+                file.write(str(value))
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _set_in_private(folder: str, limits: dict[str, int]) -> str | None:
+    """Write *limits* where fusectl isn't mounted, as in most containers.
+
+    It is mounted in a mount namespace of its own, which ends with the command.
+    """
+    script = "; ".join(f"echo {value} > {folder}/{name}" for name, value in limits.items())
+    mount = f"mount -t fusectl fusectl {CONNECTIONS}"
+    try:
+        done = subprocess.run(
+            ["unshare", "--mount", "--", "sh", "-e", "-c", f"{mount}; {script}"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:
+        return error.strerror or str(error)
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+    return None

@@ -1,0 +1,105 @@
+"""Mounting with privilege, so that the daemon needs none.
+
+mount(2) needs CAP_SYS_ADMIN; answering the kernel needs only an open descriptor of ``/dev/fuse``
+(fuse(4)). So a privileged process makes the mount and passes the descriptor on. The daemon, which
+has another user, no capability, and not even a ``/dev/fuse``, names it to libfuse as the mount
+point ``/dev/fd/N``.
+
+``fusermount3`` could pass a descriptor too. It is setuid, and useless where no process may gain
+privileges (``NoNewPrivileges=`` of systemd.exec(5)).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import pwd
+from collections.abc import Iterable
+from typing import Final
+
+from zipfs.errors import ConfigError, FuseError
+from zipfs.mount import mountpoint as mp
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+# <sys/mount.h>, mount(2)
+_RDONLY: Final = 0x1
+_NOSUID: Final = 0x2
+_NODEV: Final = 0x4
+_NOATIME: Final = 0x400
+_FLAGS: Final = {
+    # Set by zipfs in any case.
+    "ro": _RDONLY,
+    "nosuid": _NOSUID,
+    "nodev": _NODEV,
+    "noatime": _NOATIME,
+    "noexec": 0x8,
+    "nosymfollow": 0x100,
+}
+_ROOT_MODE: Final = 0o40000
+"""Mode of the mount's root until the daemon answers: a folder."""
+
+
+def mount(path: str, options: Iterable[str], *, uid: int, gid: int) -> int:
+    """Mount a zipfs on *path* for *uid* and *gid*; returns the descriptor of ``/dev/fuse``.
+
+    *options* are those of :func:`zipfs.mount.mountpoint.mount_options`.
+    Accesses to *path* wait until a daemon answers on the descriptor; when it is closed, the
+    mount is dead. Raises :exc:`FuseError`, :exc:`ConfigError`.
+    """
+    flags = _RDONLY | _NOSUID | _NODEV | _NOATIME
+    source = mp.SUBTYPE
+    data = []
+    for option in options:
+        name, _, value = option.partition("=")
+        if option in _FLAGS:
+            flags |= _FLAGS[option]
+        elif name == "fsname" and value:
+            source = value
+        elif name in ("context", "fscontext", "defcontext", "rootcontext") and value:
+            data.append(option)  # SELinux's, mount(8)
+        elif option in ("default_permissions", "allow_other"):
+            data.append(option)
+        elif option not in ("exec", f"subtype={mp.SUBTYPE}"):
+            raise ConfigError(f"the mount option {option!r} can't be had here; leave it out")
+    try:
+        device = os.open(mp.DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise FuseError(f"can't open {mp.DEVICE}: {error.strerror}") from None
+    data += [f"fd={device}", f"rootmode={_ROOT_MODE:o}", f"user_id={uid}", f"group_id={gid}"]
+    failed = _libc.mount(
+        os.fsencode(source),
+        os.fsencode(path),
+        mp.KIND.encode(),
+        ctypes.c_ulong(flags),
+        os.fsencode(",".join(data)),
+    )
+    if failed:
+        number = ctypes.get_errno()
+        os.close(device)
+        if number == errno.EPERM:
+            raise FuseError(f"can't mount on {path}: only root may; run this as root")
+        raise FuseError(f"can't mount on {path}: {os.strerror(number)}")
+    return device
+
+
+def become(user: str) -> None:
+    """Become *user*, with its groups, for good; credentials(7).
+
+    Raises :exc:`ConfigError` if there is none, :exc:`FuseError` without the right to.
+    """
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise ConfigError(f"there is no user {user!r} on this system") from None
+    try:
+        os.initgroups(entry.pw_name, entry.pw_gid)
+        os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
+        os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+    except OSError as error:
+        raise FuseError(f"can't become the user {user!r}: {error.strerror}") from None
+    # State and index belong below the user's own home.
+    for name in [name for name in os.environ if name.startswith("XDG_")]:
+        del os.environ[name]
+    os.environ |= {"HOME": entry.pw_dir, "USER": user, "LOGNAME": user}

@@ -1,0 +1,139 @@
+"""How pyfuse3 waits for the kernel's next request: without trio, if there is one already.
+
+pyfuse3 takes one request after another from ``/dev/fuse``, and waits before each in
+trio: a lock among its tasks, then ``wait_readable``. Each is a pass through trio's
+scheduler and an epoll_wait(2), which together cost more than answering a small read
+from the page cache. A busy mount has the next request waiting: one poll(2) shows it.
+
+pyfuse3 looks its event loop up in a name of its module, so that another can be put in
+its place (as ``pyfuse3.asyncio`` does). :func:`install` puts in trio with two functions
+replaced. The lock goes to a waiting task only when the one that had it has come to rest:
+mostly that one answers at once, and is the next to take it. And the waiting ends at once
+if there is something to read - but for every so many requests, so that all other tasks
+get their turn.
+
+None of this is pyfuse3's interface. So :func:`install` checks what it replaces, and a
+pyfuse3 that is made otherwise waits in its own way, with more time for each request.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import select
+from collections import deque
+from types import ModuleType, SimpleNamespace, TracebackType
+from typing import Any, Final
+
+import pyfuse3
+import trio
+
+log = logging.getLogger(__name__)
+
+IN_A_ROW: Final = 32
+"""Requests that are taken before other tasks have a turn: one or two milliseconds."""
+
+
+class _Lock(trio.abc.Instrument):
+    """As ``trio.Lock``, but a task that has it back before it rests keeps it.
+
+    An instrument, to be told when a task comes to rest.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: deque[trio.lowlevel.Task] = deque()
+        self._held = False
+        trio.lowlevel.add_instrument(self)
+
+    async def __aenter__(self) -> None:
+        while self._held:
+            task = trio.lowlevel.current_task()
+            self.waiting.append(task)
+
+            def abort(
+                _raise_cancel: object, task: trio.lowlevel.Task = task
+            ) -> trio.lowlevel.Abort:
+                self.waiting.remove(task)
+                return trio.lowlevel.Abort.SUCCEEDED
+
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        self._held = True
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._held = False
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if self.waiting and not self._held:
+            trio.lowlevel.reschedule(self.waiting.popleft())
+
+
+class _Loop:
+    """The two replaced functions; for one session."""
+
+    def __init__(self) -> None:
+        self._lock: _Lock | None = None
+        self._poll = select.poll()
+        self._descriptor: int | None = None
+        self._in_a_row = 0
+
+    def make_lock(self) -> _Lock:
+        self._lock = _Lock()
+        return self._lock
+
+    async def wait_readable(self, descriptor: int) -> None:
+        if descriptor != self._descriptor:
+            self._poll = select.poll()
+            self._poll.register(descriptor, select.POLLIN)
+            self._descriptor = descriptor
+        # If no task waits to be the next, pyfuse3 has just started one: let it come here.
+        if self._lock and self._lock.waiting and self._in_a_row < IN_A_ROW and self._poll.poll(0):
+            self._in_a_row += 1
+            return
+        self._in_a_row = 0
+        await trio.lowlevel.wait_readable(descriptor)
+
+
+class _Instead(SimpleNamespace):
+    """A module with some of its names replaced; all others are the module's own."""
+
+    def __init__(self, module: ModuleType, **names: object) -> None:
+        super().__init__(**names)
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+def install() -> bool:
+    """Have pyfuse3 wait as described; to be called before ``pyfuse3.main``.
+
+    False if pyfuse3 isn't made as expected. It is left as it is then.
+    """
+    if (difference := _difference()) is not None:
+        log.info("pyfuse3 waits for requests in its own way, which is slower: %s", difference)
+        return False
+    loop = _Loop()
+    pyfuse3.trio = _Instead(  # type: ignore[attr-defined]  # not in its stubs
+        trio,
+        Lock=loop.make_lock,
+        lowlevel=_Instead(trio.lowlevel, wait_readable=loop.wait_readable),
+    )
+    return True
+
+
+def _difference() -> str | None:
+    """Where pyfuse3 differs from what is expected of it; None if it doesn't."""
+    found = getattr(pyfuse3, "trio", None)
+    if found is not trio and not isinstance(found, _Instead):
+        return "pyfuse3.trio isn't trio"
+    # It takes the lock and waits, for the one session that its module knows.
+    try:
+        arguments = inspect.signature(pyfuse3._wait_fuse_readable).parameters  # type: ignore[attr-defined]  # not in its stubs
+    except (AttributeError, TypeError, ValueError):
+        return "it has no function _wait_fuse_readable"
+    return "_wait_fuse_readable has arguments" if arguments else None

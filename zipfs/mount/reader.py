@@ -1,0 +1,330 @@
+"""Reads the bytes of versions: carries out their plans with ``pread``.
+
+What a read returns are the bytes of the version that was opened, or it raises
+(DESIGN R1); :mod:`zipfs.library.files` has how that is checked.
+
+Data in the page cache are read at once, with ``RWF_NOWAIT``; anything else is a
+:class:`PendingRead`, finished in a thread, so that a slow source delays its own readers
+only (R3). Network file systems don't know that flag, so trio's thread never waits for them.
+
+Open files are kept in a pool of limited size (R4).
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, Protocol
+
+import trio
+
+from zipfs.archive.layout import Data, Piece, fill
+from zipfs.library.files import Blocks, Key, close_all, key_of, open_file, open_files, read_source
+from zipfs.library.scan import SourceFile
+from zipfs.mount.fd_pool import CLOSED, FdPool, OpenFile
+from zipfs.system.lanes import Threads
+from zipfs.system.process import Limits
+
+log = logging.getLogger(__name__)
+
+BUFFER: Final = 1 << 20
+"""Bytes of a read buffer; the kernel asks for at most so many at once (256 pages)."""
+LINGER: Final = 5.0
+"""Seconds for which files stay open after the last release: a web server opens and closes
+an archive for each request."""
+_SPARE_BUFFERS: Final = 16
+_FILES_KNOWN: Final = 1024
+"""Files that a handle finds without asking the pool."""
+
+
+class Content(Protocol):
+    """What can be read: a version of an archive, or a mirrored file in one state."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def files(self) -> Sequence[SourceFile]: ...
+    @property
+    def digests(self) -> Sequence[bytes]: ...
+    def plan(self, offset: int, length: int) -> Iterator[Piece]: ...
+    def locate(self, offset: int, length: int) -> tuple[int, int] | None: ...
+
+
+class Handle:
+    """An open content; shared by all who have it open at the same time.
+
+    *node* is its inode, *opened* how often it is open now. *pinned* are files that stay open
+    with it; *files* are those last found in the pool, by source, some maybe closed since.
+    """
+
+    __slots__ = ("content", "files", "node", "opened", "pinned")
+
+    def __init__(self, node: int, content: Content, pinned: Sequence[OpenFile]) -> None:
+        self.node = node
+        self.content = content
+        self.files: dict[int, OpenFile] = {}
+        self.opened = 0
+        self.pinned = pinned
+
+
+class Reader:
+    """Opens and reads contents; used by trio's thread only.
+
+    *absolute* gives a source's absolute path, *blocks* the checksums of the blocks of the
+    file with a given XXH3-128, None if they aren't known. An open or a read that waits for
+    more than *patience* seconds raises :exc:`TimeoutError`.
+    """
+
+    def __init__(
+        self,
+        absolute: Callable[[bytes], bytes],
+        blocks: Blocks,
+        limits: Limits,
+        patience: float | None = None,
+    ) -> None:
+        self._absolute = absolute
+        self._blocks = blocks
+        self._threads = Threads(limits.threads, patience, spare=limits.spare)
+        self._in_thread = self._threads.run
+        self._pool = FdPool(limits.files)
+        self._handles: dict[int, Handle] = {}
+        self._opening: dict[int, trio.Event] = {}
+        self._lingering: OrderedDict[Handle, float] = OrderedDict()
+        self._buffer = memoryview(bytearray(BUFFER))
+        self._spare: list[memoryview] = []
+
+    # -- Handles ---------------------------------------------------------------
+
+    async def open(self, node: int, content: Content) -> Handle:
+        """A handle on *content*, whose inode is *node*.
+
+        The largest of its files are opened now, as many as its share of the pool holds.
+        Raises :exc:`ChangedError` if one of them isn't in its recorded state,
+        :exc:`OSError` if it can't be opened.
+        """
+        while (handle := self._shared(node, content)) is None:
+            if (opening := self._opening.get(node)) is not None:
+                await opening.wait()  # three hundred clients open its files once
+                continue
+            self._opening[node] = opened = trio.Event()
+            try:
+                pinned = await self._pin(node, content)
+            finally:
+                del self._opening[node]
+                opened.set()
+            handle = self._handles[node] = Handle(node, content, pinned)
+        handle.opened += 1
+        self._lingering.pop(handle, None)
+        return handle
+
+    async def _pin(self, node: int, content: Content) -> list[OpenFile]:
+        """The files of *content* that are to stay open, open and pinned."""
+        sources = self._to_pin(content.files)
+        loan = self._pool.lend(map(key_of, sources), len(sources))
+        missing = [source for source, file in zip(sources, loan.files, strict=True) if not file]
+        open_them = functools.partial(open_files, provable=bool(content.digests))
+        opened = await self._in_thread(
+            open_them,
+            self._absolute,
+            missing[: loan.room],
+            lane=node,
+            discard=lambda late: close_all(late.values()),
+            ended=loan.end,
+        )
+        pinned = [file for file in loan.files if file]
+        pinned += [self._pool.adopt(key, descriptor) for key, descriptor in opened.items()]
+        for file in pinned:
+            file.pins += 1
+        return pinned
+
+    def _shared(self, node: int, content: Content) -> Handle | None:
+        """The handle that is open already, None if there is none with files in these states.
+
+        After a ``chmod`` the same archive has files in other states.
+        """
+        handle = self._handles.get(node)
+        if handle and handle.content is not content:
+            if tuple(handle.content.files) != tuple(content.files):
+                return None
+            handle.content = content  # equal, and recognised by identity the next time
+        return handle
+
+    def _to_pin(self, files: Sequence[SourceFile]) -> Sequence[SourceFile]:
+        if len(files) <= self._pool.share:
+            return files
+        return heapq.nlargest(self._pool.share, files, key=lambda file: file.state.size)
+
+    def release(self, handle: Handle) -> None:
+        """Undo one :meth:`open`; after the last, files stay open for :data:`LINGER` seconds."""
+        handle.opened -= 1
+        if not handle.opened:
+            self._lingering[handle] = time.monotonic() + LINGER
+
+    async def tidy(self) -> None:
+        """Close what hasn't been used for :data:`LINGER` seconds; runs until it is cancelled."""
+        while True:
+            await trio.sleep(LINGER / 5)
+            now = time.monotonic()
+            while self._lingering and next(iter(self._lingering.values())) <= now:
+                handle, _ = self._lingering.popitem(last=False)
+                for file in handle.pinned:
+                    file.pins -= 1
+                if self._handles.get(handle.node) is handle:
+                    del self._handles[handle.node]
+            self._pool.close_idle(LINGER)
+
+    @property
+    def open_files(self) -> int:
+        """Number of files in the pool."""
+        return len(self._pool)
+
+    @property
+    def most_files(self) -> int:
+        """Number of files that the pool may hold."""
+        return self._pool.limit
+
+    @property
+    def stuck(self) -> int:
+        """Number of threads that wait for a disk that doesn't answer."""
+        return self._threads.stuck
+
+    # -- Reading ---------------------------------------------------------------
+
+    def read_now(self, handle: Handle, offset: int, length: int) -> memoryview | PendingRead:
+        """Bytes *offset* to *offset + length* of the content, less only at its end.
+
+        They are there at once if all are in the page cache; else the read is to be finished.
+        The view is valid until the next call, so until the caller's next await. No coroutine,
+        and mostly no plan: each takes a good part of answering a small read.
+        """
+        content = handle.content
+        length = max(0, min(length, content.size - offset))
+        if length > BUFFER:
+            return PendingRead(self, handle, offset, memoryview(bytearray(length)), 0)
+        view = self._buffer[:length]
+        if length and (found := content.locate(offset, length)) is not None:
+            done = self._read_cached(handle, *found, view)
+        else:
+            read = functools.partial(self._read_cached, handle)
+            done = fill(content.plan(offset, length), view, read)
+        if done == length:
+            return view
+        # Its buffer goes with it: nothing can overwrite what is there already.
+        self._buffer = self._take_buffer()
+        return PendingRead(self, handle, offset, view, done)
+
+    def _read_cached(self, handle: Handle, number: int, offset: int, view: memoryview) -> int:
+        """Fill the beginning of *view* without waiting for a disk; the number of bytes.
+
+        *number* is the source's. The file's state is checked, so the bytes are the version's.
+        """
+        source = handle.content.files[number]
+        file = handle.files.get(number)
+        if file is None or file.descriptor == CLOSED:
+            file = self._pool.get(key_of(source))
+            if file is None:
+                return 0
+            if len(handle.files) >= _FILES_KNOWN:
+                handle.files.clear()
+            handle.files[number] = file
+        try:
+            count = os.preadv(file.descriptor, [view], offset, os.RWF_NOWAIT)
+            # A file system that knows RWF_NOWAIT keeps inodes in memory: no wait here.
+            if not source.state.is_of(os.fstat(file.descriptor)):
+                return 0
+        except OSError:
+            return 0  # the thread meets the same error, or waits
+        self._pool.touch(file)
+        return count
+
+    # -- Buffers ---------------------------------------------------------------
+
+    def _take_buffer(self) -> memoryview:
+        return self._spare.pop() if self._spare else memoryview(bytearray(BUFFER))
+
+    def _give_buffer(self, view: memoryview) -> None:
+        """Take back the buffer that *view* is the beginning of."""
+        buffer = memoryview(view.obj)
+        if len(buffer) == BUFFER and len(self._spare) < _SPARE_BUFFERS:
+            self._spare.append(buffer)
+
+
+class PendingRead:
+    """A read that has to wait for a disk, or may have to; it owns its buffer.
+
+    *view* is what it fills; the first *done* bytes of it, from the page cache, are right.
+    """
+
+    __slots__ = ("_content", "_done", "_lane", "_offset", "_reader", "_view")
+
+    def __init__(
+        self, reader: Reader, handle: Handle, offset: int, view: memoryview, done: int
+    ) -> None:
+        self._reader = reader
+        self._content = handle.content
+        self._lane = handle.node
+        self._offset = offset
+        self._view = view
+        self._done = done
+
+    async def finish(self) -> memoryview:
+        """The whole read, of which a thread reads the rest; to be called once.
+
+        The view is valid until the caller's next await. Raises :exc:`ChangedError`, or
+        :exc:`OSError`: :exc:`TimeoutError` if the disk doesn't answer in time.
+        """
+        reader, content, done = self._reader, self._content, self._done
+        pieces = list(content.plan(self._offset + done, len(self._view) - done))
+        numbers = list(dict.fromkeys(piece.source for piece in pieces if isinstance(piece, Data)))
+        # Room for one: of the files that the thread opens, it keeps the last.
+        loan = reader._pool.lend([key_of(content.files[number]) for number in numbers], 1)
+        opened = await reader._in_thread(
+            self._read_rest,
+            pieces,
+            dict(zip(numbers, loan.files, strict=True)),
+            bool(loan.room),
+            lane=self._lane,
+            discard=lambda late: close_all([late[1]] if late else []),
+            ended=loan.end,
+        )
+        if opened:
+            reader._pool.adopt(*opened)
+        # Not after an error: a thread that was given up still writes to it.
+        reader._give_buffer(self._view)
+        return self._view
+
+    def _read_rest(
+        self, pieces: Sequence[Piece], files: Mapping[int, OpenFile | None], keep: bool
+    ) -> tuple[Key, int] | None:
+        """Fill the rest of the view with *pieces*, in a worker thread.
+
+        *files* has the file of each source, None if it has to be opened; so they are, one at a
+        time. If it is to *keep* one, the last of them is returned, for the pool: the next read
+        probably continues in it.
+        """
+        reader, content = self._reader, self._content
+        opened: list[tuple[Key, int]] = []  # one at most
+
+        def read(number: int, offset: int, part: memoryview) -> int:
+            source = content.files[number]
+            digest = content.digests[number] if content.digests else None
+            if file := files[number]:
+                descriptor = file.descriptor
+            else:
+                if opened:
+                    close_all([opened.pop()[1]])
+                descriptor = open_file(reader._absolute, source, provable=digest is not None)
+                opened.append((key_of(source), descriptor))
+            read_source(descriptor, source, digest, reader._blocks, offset, part)
+            return len(part)
+
+        try:
+            fill(pieces, self._view[self._done :], read)
+            return opened.pop() if keep and opened else None
+        finally:
+            close_all([descriptor for _, descriptor in opened])

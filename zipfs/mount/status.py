@@ -1,0 +1,181 @@
+"""How a mount is: one document with all of it, made in the daemon.
+
+It is JSON. Paths are shown as in the log, so that whatever bytes they have, it is text; sizes
+are bytes, durations seconds, and dates seconds since the epoch. ``null`` stands for what isn't
+known. :data:`DOCUMENT` is raised when something in it changes its meaning or goes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any, Final
+
+import trio
+
+from zipfs import __version__
+from zipfs.archive.records import FORMAT_VERSION
+from zipfs.catalog.tree import Catalog
+from zipfs.config import Settings
+from zipfs.index.index import Facts, Index
+from zipfs.mount.fs import Operations
+from zipfs.mount.metrics import BOUNDS, QUANTILES, Histogram, errno_name
+from zipfs.mount.reader import Reader
+from zipfs.system.mounts import mounted_at
+from zipfs.text import shown
+
+DOCUMENT: Final = 1
+NEWEST: Final = 100
+"""How many of the things left out are told by name."""
+_SECOND: Final = 1_000_000_000
+_INDEX_PATIENCE: Final = 1.0
+"""Seconds to wait for the index, which may be waiting for its disk."""
+
+
+class Status:
+    """What there is to say of the mount of *settings* at *path*."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        path: str,
+        index: Index,
+        catalog: Catalog,
+        reader: Reader,
+        operations: Operations,
+    ) -> None:
+        self._settings = settings
+        self._path = path
+        self._index = index
+        self._catalog = catalog
+        self._reader = reader
+        self._operations = operations
+        self._asking = trio.CapacityLimiter(1)
+        self._device: str | None = None
+
+    async def document(self) -> bytes:
+        """All of it, as JSON in UTF-8."""
+        if self._device is None and (mount := mounted_at(self._path)):
+            self._device = mount.device
+        index = await self._index_facts()
+        found = {
+            **self._about(),
+            "archives": self._archives(),
+            "pending": self._pending(),
+            "left_out": self._left_out(),
+            "open": {
+                "handles": self._operations.open_handles,
+                "files": self._reader.open_files,
+                "most_files": self._reader.most_files,
+            },
+            "stuck": {
+                "looking": self._catalog.stuck,
+                "reading": self._reader.stuck,
+                "hashing": self._catalog.hasher.stuck,
+            },
+            **self._requests(),
+            "index": _as_json(index) if index else None,
+        }
+        return json.dumps(found).encode()
+
+    def _about(self) -> dict[str, Any]:
+        settings = self._settings
+        started = self._operations.metrics.started
+        return {
+            "document": DOCUMENT,
+            "version": __version__,
+            "format_version": FORMAT_VERSION,
+            "pid": os.getpid(),
+            "device": self._device,
+            "library": shown(os.fsencode(os.path.abspath(settings.library))),
+            "mountpoint": shown(os.fsencode(self._path)),
+            "started": started,
+            "uptime": max(0.0, time.time() - started),
+            "options": {
+                "selection": settings.selection,
+                "watch": settings.watch,
+                "watching": "poll" if self._catalog.polling else "events",
+                "trust": settings.trust,
+                "settle": settings.settle,
+                "read_timeout": settings.read_timeout,
+                "hash_rate": settings.hash_rate,
+                "allow_other": settings.allow_other,
+            },
+        }
+
+    def _archives(self) -> dict[str, Any]:
+        totals = self._catalog.totals()
+        return {"sealed": totals.archives, "members": totals.members, "bytes": totals.size}
+
+    def _pending(self) -> dict[str, Any]:
+        totals = self._catalog.totals()
+        speed = self._catalog.hasher.speed
+        rate = speed.now(time.monotonic())
+        left: float | None = None
+        if self._catalog.is_surveyed:  # else there may be more than is known
+            if not totals.pending_bytes:
+                left = 0.0
+            elif rate:
+                left = totals.pending_bytes / rate
+        return {
+            "surveyed": self._catalog.is_surveyed,
+            "games": totals.unsealed,
+            "bytes": totals.pending_bytes,
+            "bytes_per_second": rate,
+            "seconds_left": left,
+            "hashed_bytes": speed.total,
+        }
+
+    def _left_out(self) -> dict[str, Any]:
+        omissions = self._catalog.omissions
+        return {
+            "count": len(omissions),
+            "reasons": omissions.kinds,
+            "newest": [
+                {"path": shown(path), "reason": reason, "since": since}
+                for path, reason, since in omissions.newest(NEWEST)
+            ],
+        }
+
+    def _requests(self) -> dict[str, Any]:
+        metrics = self._operations.metrics
+        errors = sorted(metrics.errors.items())
+        return {
+            "reads": {
+                "bytes": metrics.bytes_read,
+                "cached": metrics.cached.count,
+                "waited": metrics.waited.count,
+            },
+            "requests": {name: _durations(found) for name, found in metrics.operations()},
+            "errors": [
+                {"operation": operation, "errno": errno_name(number), "count": count}
+                for (operation, number), count in errors
+            ],
+        }
+
+    async def _index_facts(self) -> Facts | None:
+        """How the index is; None if it doesn't answer, as it may be on a disk that doesn't."""
+        with trio.move_on_after(_INDEX_PATIENCE):
+            return await trio.to_thread.run_sync(
+                self._index.facts, limiter=self._asking, abandon_on_cancel=True
+            )
+        return None
+
+
+def _as_json(index: Facts) -> dict[str, Any]:
+    return {**index._asdict(), "file": shown(os.fsencode(index.file))}
+
+
+def _durations(histogram: Histogram) -> dict[str, Any]:
+    """*histogram* in seconds: *below* has how many took less than a bound, for each bound."""
+    quantiles = {str(share): histogram.quantile(share) for share in QUANTILES}
+    return {
+        "count": histogram.count,
+        "seconds": histogram.total / _SECOND,
+        "longest": histogram.highest / _SECOND,
+        "quantiles": {
+            share: None if value is None else value / _SECOND for share, value in quantiles.items()
+        },
+        "below": [[bound / _SECOND, histogram.below(bound)] for bound in BOUNDS],
+    }

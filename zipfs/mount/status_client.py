@@ -1,0 +1,174 @@
+"""Asks the daemon of a mount for its status: the client of :mod:`zipfs.mount.status_server`.
+
+What is mounted is read from mountinfo, and the daemon is asked over its socket. Only if no
+daemon answers there is the mount itself accessed, with a time limit, to tell a dead one from one
+that can't be asked. The server has to be root, the user who mounted it, this user, or the one
+that root has made the folder for (SO_PEERCRED, unix(7)), and its answer is checked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from zipfs.errors import MountpointError
+from zipfs.mount import mountpoint, runtime
+from zipfs.system import mounts
+
+PATIENCE: Final = 5.0
+"""Seconds to wait for an answer."""
+_MOST: Final = 32 << 20
+"""Bytes of an answer."""
+_DOCUMENT: Final = 1
+_PIECE: Final = 1 << 16
+_AGAIN: Final = 0.02
+"""Seconds between two tries to connect while the queue is full."""
+
+
+class SilentError(Exception):
+    """The socket is served, and there is no answer."""
+
+
+def ask(path: str, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """The status of the zipfs mounted at *path*, as in :mod:`zipfs.mount.status`.
+
+    Raises :exc:`MountpointError` if none is mounted there, if its daemon has died, doesn't
+    answer within :data:`PATIENCE` seconds, or may not be asked by this user.
+    """
+    mount = mountpoint.zipfs_mount(path)
+    try:
+        answer, why = _ask_all(mount, environment)
+    except SilentError:
+        raise MountpointError(
+            f"the daemon of {path} is alive but has not answered for {PATIENCE:.0f} s; if that"
+            f" lasts, look at its log, and end it with: zipfs unmount --lazy {path}"
+        ) from None
+    if answer is None:
+        if _is_dead(mount.path):
+            raise MountpointError(
+                f"the daemon of {path} has died; mount it again, which clears it away, or take"
+                f" it away: zipfs unmount {path}"
+            )
+        raise MountpointError(f"can't ask the daemon of {path}: {why}")
+    return _checked(answer, path)
+
+
+def _ask_all(mount: mounts.Mount, environment: Mapping[str, str]) -> tuple[bytes | None, str]:
+    """The answer of the first socket of *mount* that is served; None and the reason if none is."""
+    users = {0, os.geteuid()}
+    user = next(
+        (int(option[8:]) for option in mount.options if re.fullmatch(r"user_id=[0-9]+", option)),
+        None,
+    )
+    if user is not None:
+        users.add(user)
+    name = runtime.socket_name(mount.device)
+    deadline = time.monotonic() + PATIENCE
+    why = (
+        "it has no socket; it is an older version, or it was started without a runtime folder"
+        " ($RUNTIME_DIRECTORY, or $XDG_RUNTIME_DIR for users), or in a container"
+    )
+    try:
+        for folder in runtime.candidates(environment, user):
+            try:
+                if (answer := _ask_one(folder, name, users, deadline)) is not None:
+                    return answer, ""
+            except PermissionError:
+                why = _REFUSED
+            except OSError:
+                continue  # there is none, or it isn't served
+    except PermissionError:
+        why = _REFUSED
+    return None, why
+
+
+_REFUSED: Final = (
+    "no permission; ask as root, as the user who mounted it, or, if systemd runs it, as a member"
+    " of its group"
+)
+
+
+def _ask_one(folder: str, name: str, users: set[int], deadline: float) -> bytes | None:
+    """The answer of the socket *name* in *folder*; None if none of *users* serves it."""
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+            # By the descriptor, as unix(7) allows paths of 107 bytes.
+            _connect(channel, f"/proc/self/fd/{descriptor}/{name}", deadline)
+            peer = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            if struct.unpack("3i", peer)[1] not in users | runtime.users_of(folder, descriptor):
+                return None
+            answer = bytearray()
+            while len(answer) <= _MOST:
+                channel.settimeout(_left(deadline))
+                try:
+                    piece = channel.recv(_PIECE)
+                except TimeoutError:
+                    raise SilentError from None
+                if not piece:
+                    return bytes(answer)
+                answer += piece
+            return bytes(answer)  # too long, so no document
+    finally:
+        os.close(descriptor)
+
+
+def _connect(channel: socket.socket, address: str, deadline: float) -> None:
+    while True:
+        channel.settimeout(_left(deadline))
+        try:
+            channel.connect(address)
+        except TimeoutError:
+            raise SilentError from None
+        except BlockingIOError:  # connect(2): many others wait to be accepted
+            time.sleep(_AGAIN)
+        else:
+            return
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise SilentError
+    return left
+
+
+def _is_dead(path: str) -> bool:
+    """:func:`zipfs.system.mounts.is_dead`; False for a mount that doesn't answer."""
+    dead = threading.Event()
+
+    def look() -> None:
+        if mounts.is_dead(path):
+            dead.set()
+
+    # A thread that hangs there ends with the process, as FUSE's waits can be killed.
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    looking.join(PATIENCE)
+    return dead.is_set()
+
+
+def _checked(answer: bytes, path: str) -> dict[str, Any]:
+    """The document in *answer*. Raises :exc:`MountpointError` if it is none."""
+    try:
+        found = json.loads(answer)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise MountpointError(
+            f"the daemon of {path} has broken off its answer; ask again, or look at its log"
+        )
+    if found.get("document") != _DOCUMENT:
+        version = str(found.get("version"))
+        raise MountpointError(
+            f"the daemon of {path} is another version of zipfs ({version!a}); mount it anew, or"
+            " ask with the zipfs that it was mounted with"
+        )
+    return found

@@ -1,0 +1,66 @@
+"""Which archives a file is in. No file is read, but the games' folders are listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from zipfs.library.scan import Entry
+from zipfs.library.view import find_games
+from zipfs.sealing.sealer import Sealer
+
+
+class Belonging:
+    """Finds the archives of *sealer*'s library that files are in."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+        self._library = sealer.library
+
+    def by_place(self, path: bytes) -> tuple[bytes, ...]:
+        """The archive of the game in whose folder the file at *path* lies, if there is one.
+
+        Fast. Archives by way of links, lists and variants take :meth:`look_through`.
+        """
+        policy = self._sealer.policy
+        folder = path
+        while folder := folder.rpartition(b"/")[0]:
+            if not policy.is_game(folder):
+                continue
+            try:
+                entry = self._library.entry(folder)
+                if isinstance(entry, Entry) and entry.is_folder:
+                    sources, archive = self._game(folder, entry)
+                    return (archive,) if path in sources else ()
+            except OSError:
+                break
+        return ()
+
+    def look_through(
+        self, paths: Collection[bytes], known: Callable[[Sequence[bytes]], Collection[bytes]] | None
+    ) -> tuple[dict[bytes, tuple[bytes, ...]], int]:
+        """All archives of the files at *paths*, by path, without those that are in none.
+
+        And the number of files of games that aren't *known*; 0 without *known*.
+        """
+        archives: dict[bytes, list[bytes]] = {path: [] for path in paths}
+        unknown: set[bytes] = set()  # a file of several archives counts once
+        for game, entry in find_games(self._library, self._sealer.policy):
+            try:
+                sources, archive = self._game(game, entry)
+            except OSError:
+                continue  # it can't be listed, which a mount logs
+            for source in archives.keys() & sources:
+                archives[source].append(archive)
+            if known is not None:
+                unknown.update(set(sources).difference(known(sources)))
+        return {path: tuple(sorted(names)) for path, names in archives.items() if names}, len(
+            unknown
+        )
+
+    def _game(self, path: bytes, entry: Entry) -> tuple[list[bytes], bytes]:
+        """The files in the archive of a game, and its path; none if it has no archive."""
+        scan = self._library.scan(entry.source, self._sealer.policy, entry.origins, path=path)
+        if scan.problem or not scan.is_archive(self._sealer.fewest):
+            return [], b""
+        sources = [file.source for file in scan.files]
+        return sources, self._sealer.archive_path(path, entry.source)

@@ -1,0 +1,161 @@
+"""Sealing games without a mount, for ``zipfs index``, ``zipfs inspect`` and ``open_archive``.
+
+Blocking, in the caller's thread. Checksums are saved while it runs, so that the next run
+continues one that was interrupted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from zipfs.errors import ChangedError
+from zipfs.index.hash_file import hash_file
+from zipfs.index.tables import Record
+from zipfs.library.filestate import FileState
+from zipfs.library.scan import Entry, SourceFile
+from zipfs.sealing.outcomes import (
+    Absent,
+    Examination,
+    Impossible,
+    Sealed,
+    Unhashed,
+    Unsettled,
+    Version,
+)
+from zipfs.sealing.sealer import Sealer
+from zipfs.text import shown
+
+_SAVE_COUNT: Final = 500
+_SAVE_SECONDS: Final = 2.0
+_TRIES: Final = 5
+"""How many times a game that keeps changing is examined."""
+
+FoundGame = tuple[bytes, Entry]
+"""A game's path and its folder, as :func:`zipfs.library.view.find_games` gives them."""
+
+
+class Progress(Protocol):
+    """Receives the progress of hashing, in bytes."""
+
+    def total(self, size: int) -> None:
+        """*size* bytes are to be hashed in total."""
+
+    def advance(self, size: int) -> None:
+        """*size* more bytes are hashed, or don't have to be."""
+
+
+@dataclass
+class Summary:
+    """The result of :func:`seal_all`; *problems* are lines for the user. Sizes in bytes."""
+
+    archives: int = 0
+    members: int = 0
+    size: int = 0
+    hashed: int = 0
+    """Bytes that had to be read."""
+    changing: list[bytes] = field(default_factory=list)
+    """Paths of the games that kept changing."""
+    problems: list[str] = field(default_factory=list)
+
+
+class Silent:
+    """Ignores progress."""
+
+    def total(self, size: int) -> None:
+        pass
+
+    def advance(self, size: int) -> None:
+        pass
+
+
+def seal_all(
+    sealer: Sealer,
+    games: Iterable[FoundGame],
+    progress: Progress | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Summary:
+    """Hash the files of *games* that aren't hashed yet, the smallest first."""
+    progress = progress or Silent()
+    summary = Summary()
+    folders = dict(games)
+    before: dict[bytes, Examination] = {}
+    given_up: set[tuple[bytes, FileState]] = set()
+    for _ in range(_TRIES):
+        wait = 0.0
+        missing: dict[bytes, SourceFile] = {}
+        for path, entry in folders.items():
+            before[path], _version = _examine(sealer, path, entry, before.get(path))
+            outcome = before[path].outcome
+            if isinstance(outcome, Unsettled):
+                wait = max(wait, outcome.seconds)
+            elif isinstance(outcome, Unhashed):
+                missing.update(
+                    (file.source, file)
+                    for file in outcome.missing
+                    if (file.source, file.state) not in given_up
+                )
+        progress.total(summary.hashed + sum(file.state.size for file in missing.values()))
+        given_up |= _hash(sealer, missing.values(), progress, summary)
+        if not missing and not wait:
+            break
+        if wait:
+            sleep(wait)
+    for path, examination in before.items():
+        outcome = examination.outcome
+        if isinstance(outcome, Sealed):
+            summary.archives += 1
+            summary.members += outcome.count
+            summary.size += outcome.size
+        elif isinstance(outcome, Unsettled | Unhashed):
+            summary.changing.append(path)
+        elif isinstance(outcome, Impossible | Absent) and outcome.reason:
+            summary.problems.append(f"{shown(path)}: {outcome.reason}")
+    return summary
+
+
+def seal_one(
+    sealer: Sealer, game: FoundGame, progress: Progress | None = None
+) -> tuple[Examination, Version | None]:
+    """Hash *game* and examine it, with its version if it is sealed."""
+    seal_all(sealer, [game], progress)
+    return _examine(sealer, *game, None, whole=True)
+
+
+def _examine(
+    sealer: Sealer, path: bytes, entry: Entry, before: Examination | None, *, whole: bool = False
+) -> tuple[Examination, Version | None]:
+    return sealer.examine(path, entry.source, before, origins=entry.origins, whole=whole)
+
+
+def _hash(
+    sealer: Sealer, files: Iterable[SourceFile], progress: Progress, summary: Summary
+) -> set[tuple[bytes, FileState]]:
+    """Hash *files*; source and state of those that can't be read are returned."""
+    failed = set()
+    records: dict[bytes, Record] = {}
+    saved = time.monotonic()
+    try:
+        for file in sorted(files, key=lambda file: file.state.size):
+            path = sealer.library.absolute(file.source)
+            try:
+                records[file.source] = file.state, hash_file(path, file.state, progress.advance)
+            except ChangedError:
+                continue  # the next examination tells how it is now
+            except PermissionError:
+                sealer.mark_unreadable(file)
+                summary.problems.append(f"{shown(file.source)} is left out: it can't be read")
+            except OSError as error:
+                failed.add((file.source, file.state))
+                summary.problems.append(f"can't read {shown(file.source)}: {error.strerror}")
+            else:
+                summary.hashed += file.state.size
+            if len(records) >= _SAVE_COUNT or time.monotonic() - saved > _SAVE_SECONDS:
+                sealer.index.put_files(records)
+                records = {}
+                saved = time.monotonic()
+    finally:
+        sealer.index.put_files(records)
+    return failed

@@ -1,0 +1,120 @@
+"""The outcomes of examining a game, and a version of its archive. Immutable values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from zipfs.archive.layout import Layout, Piece
+from zipfs.library.scan import LeftOut, SourceFile
+from zipfs.system.permissions import Access
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sealed:
+    """Attributes of a game's current archive, without what only reading it needs."""
+
+    path: bytes
+    """Where the archive is in the mount."""
+    content: int
+    """The 128-bit content id."""
+    inode: int
+    size: int
+    mtime_ns: int
+    access: Access
+    count: int
+    """Number of members."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of an archive, with all that is needed to read it.
+
+    *files* and *digests* (XXH3-128) are in the order of the layout's sources.
+    """
+
+    sealed: Sealed
+    layout: Layout
+    files: tuple[SourceFile, ...]
+    digests: tuple[bytes, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    """What is in the folder and not in the archive, paths relative to the library."""
+
+    @property
+    def size(self) -> int:
+        return self.layout.size
+
+    def plan(self, offset: int, length: int) -> Iterator[Piece]:
+        return self.layout.plan(offset, length)
+
+    def locate(self, offset: int, length: int) -> tuple[int, int] | None:
+        return self.layout.locate(offset, length)
+
+    @property
+    def memory(self) -> int:
+        """Approximate memory use, in bytes."""
+        return self.layout.metadata_size + 1000 * len(self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """There is no such game, or its folder can't be listed (*reason*)."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """It has too few files, or its archive's name would be too long: shown as a folder."""
+
+    status: os.stat_result = field(compare=False)
+    """Stat result of the folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """It changed within the settle time; examine it again in *seconds*."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unhashed:
+    """These files have to be hashed first."""
+
+    missing: tuple[SourceFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Impossible:
+    """No ZIP can hold it, or its list is wrong."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unneeded:
+    """A variant that has no files, or no difference from its game: it isn't shown."""
+
+    reason: str
+
+
+Outcome = Absent | Plain | Unsettled | Unhashed | Impossible | Unneeded | Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """The result of examining a game at one moment. Times are those of ``time.monotonic``."""
+
+    started: float
+    fingerprint: bytes
+    first_seen: float
+    """When the fingerprint was first seen, of those in a row that are the same."""
+    outcome: Outcome
+    took: float = 0.0
+    """Duration in seconds."""
+    unsure: tuple[SourceFile, ...] = ()
+    """Files whose checksums are used, and which have to be hashed again (``--trust mtime``)."""
+    left_out: tuple[LeftOut, ...] = field(default=(), compare=False)
+    """What of it isn't shown, and why; for the receiver of this result, not kept."""

@@ -1,0 +1,188 @@
+"""What zipfs can rely on, by the kind of file system that a library is on: one table. Pure.
+
+zipfs takes a file for unchanged as long as its inode, size, mtime and ctime are the same
+(DESIGN S1), hears of changes by inotify where there are events, and reads cached data without
+a thread where the kernel knows ``RWF_NOWAIT``. A row of the table says what of that a file
+system lacks, and the remedy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from typing import Final, NamedTuple
+
+from zipfs.errors import Level
+from zipfs.system.mounts import mounts, mounts_below
+
+
+class FileSystem(NamedTuple):
+    """File systems that are alike: a row of the table."""
+
+    kinds: tuple[str, ...]
+    """As ``/proc/self/mountinfo`` has them: ``ext4``, ``fuse.sshfs``."""
+    level: Level
+    note: str
+    """What there is to know, for people: a predicate without a full stop."""
+    remedy: str = ""
+    events: bool = True
+    """Whether inotify reports all changes; not those made on other machines, or by a program."""
+    granularity: float = 0.0
+    """Seconds between two dates that it can tell apart; 0: fine enough."""
+    refine: Callable[[FileSystem, Collection[str]], FileSystem] | None = None
+    """Makes the row for a mount with certain options."""
+
+
+_POLLED: Final = "sends no events: it is scanned every ten seconds, and at each access"
+_HASHED_AGAIN: Final = (
+    "gives its files new inode numbers after a while: they are taken for changed, and hashed again"
+)
+_MAPS: Final = (
+    "what a program changes later in files that it maps (some BitTorrent clients) leaves no trace"
+)
+_COPY: Final = "copy the library to ext4, btrfs or xfs"
+
+
+def _cached_for(row: FileSystem, seconds: int, most: str = "") -> FileSystem:
+    """*row* of a share whose client caches attributes for *seconds*."""
+    if seconds <= 1:
+        note = f"{_POLLED}; attributes are cached for a second at most"
+        return row._replace(level="ok", note=note, remedy="")
+    return row._replace(
+        note=f"{_POLLED}; it caches attributes for {most}{seconds} seconds, so changes made on"
+        " other machines may show that much later"
+    )
+
+
+def _seconds(options: Collection[str], name: str, default: int) -> int:
+    found = [option.removeprefix(name) for option in options if option.startswith(name)]
+    return int(found[0]) if found and found[0].isdigit() else default
+
+
+def _nfs(row: FileSystem, options: Collection[str]) -> FileSystem:
+    # nfs(5): an option that isn't shown has its default, 60 seconds at most for both.
+    longest = max(_seconds(options, name, 60) for name in ("acregmax=", "acdirmax="))
+    return _cached_for(row, 1 if "noac" in options else longest, "up to ")
+
+
+def _cifs(row: FileSystem, options: Collection[str]) -> FileSystem:
+    return _cached_for(row, _seconds(options, "actimeo=", 1))
+
+
+def _fat(row: FileSystem, options: Collection[str]) -> FileSystem:
+    if "tz=UTC" in options:
+        return row
+    return row._replace(note=f"{row.note}; its dates are in local time, and change with the zone")
+
+
+_TABLE: Final = (
+    FileSystem(
+        ("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2", "reiserfs", "xfs",
+         "zfs"),
+        "ok",
+        "has all that zipfs relies on",
+    ),
+    FileSystem(("cramfs", "erofs", "iso9660", "romfs", "squashfs"), "ok", "never changes"),
+    FileSystem(
+        ("nfs", "nfs4"),
+        "note",
+        _POLLED,
+        "add actimeo=1 to its mount options, unmount it, and mount it again",
+        events=False,
+        refine=_nfs,
+    ),
+    FileSystem(
+        ("cifs", "smb3"), "note", _POLLED, "mount it with actimeo=1", events=False, refine=_cifs
+    ),
+    FileSystem(
+        ("9p", "afs", "ceph", "glusterfs", "ncpfs", "prl_fs", "smbfs", "vboxsf", "virtiofs"),
+        "note",
+        f"{_POLLED}; changes made elsewhere show when it reports them",
+        events=False,
+    ),
+    FileSystem(
+        ("fuse", "fuseblk"),
+        "note",
+        f"{_POLLED}; dates, inodes and caches are as that program has them",
+        events=False,
+    ),
+    FileSystem(
+        ("fuse.sshfs",),
+        "note",
+        f"{_POLLED}; it caches attributes for twenty seconds by default, and has dates in whole"
+        " seconds",
+        "mount it with -o dcache_timeout=1",
+        events=False,
+        granularity=1.0,
+    ),
+    FileSystem(
+        ("fuse.rclone",),
+        "note",
+        f"{_POLLED}; it caches folders for five minutes by default",
+        "mount it with --dir-cache-time 10s",
+        events=False,
+    ),
+    FileSystem(
+        ("fuse.zipfs",),
+        "warning",
+        "is itself a mount of zipfs: its archives would be taken for files",
+        "name the library that it was mounted from",
+        events=False,
+    ),
+    FileSystem(
+        ("vfat", "msdos"),
+        "warning",
+        "keeps dates to two seconds and has no ctime of its own, so that a file rewritten with its"
+        f" old size and date goes unnoticed; it {_HASHED_AGAIN}",
+        _COPY,
+        granularity=2.0,
+        refine=_fat,
+    ),
+    FileSystem(
+        ("exfat",),
+        "warning",
+        "has no ctime of its own, so that a file rewritten with its old size and date goes"
+        f" unnoticed; it {_HASHED_AGAIN}",
+        _COPY,
+        granularity=0.01,
+    ),
+    FileSystem(("ntfs", "ntfs3"), "note", "keeps dates to 100 ns", granularity=1e-7),
+    FileSystem(("overlay",), "note", _MAPS),
+    FileSystem(("tmpfs", "ramfs"), "note", f"is memory, and empty after a reboot; {_MAPS}"),
+    FileSystem(("autofs",), "note", "is mounted at the first access, which waits for it"),
+    FileSystem(
+        ("binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs",
+         "efivarfs", "fusectl", "mqueue", "nsfs", "proc", "pstore", "rpc_pipefs", "securityfs",
+         "selinuxfs", "sysfs", "tracefs"),
+        "problem",
+        "holds no files: it is a view of the kernel",
+        "name the folder that holds the games",
+    ),
+)  # fmt: skip
+_BY_KIND: Final = {kind: row for row in _TABLE for kind in row.kinds}
+_UNKNOWN: Final = FileSystem((), "note", "is of a kind that nothing is known of here")
+
+
+def rows() -> tuple[FileSystem, ...]:
+    """The table, each row as for a mount without options."""
+    return tuple(row.refine(row, ()) if row.refine else row for row in _TABLE)
+
+
+def file_system(kind: str, options: Collection[str] = ()) -> FileSystem:
+    """The row for a file system of *kind*, like ``fuse.sshfs``, mounted with *options*."""
+    row = _BY_KIND.get(kind) or _BY_KIND.get(kind.partition(".")[0]) or _UNKNOWN
+    return row.refine(row, options) if row.refine else row
+
+
+def settle_wanted(granularity: float, settle: float) -> float | None:
+    """A settle time longer than *granularity*, both in seconds; None if *settle* is longer.
+
+    A second write within the granularity leaves the dates as they are (DESIGN S1).
+    """
+    return None if settle > granularity else granularity * 2 + 1
+
+
+def needs_polling(library: bytes) -> list[str]:
+    """The kinds of file systems in *library*, an absolute path, that send no events."""
+    below = mounts_below(os.fsdecode(library), mounts())
+    return sorted({mount.kind for mount in below if not file_system(mount.kind).events})

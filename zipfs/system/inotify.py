@@ -1,0 +1,178 @@
+"""inotify(7): what the kernel tells of changes below a folder.
+
+Through ctypes, which lets go of the interpreter's lock while the kernel works: to
+watch a folder is to look it up, and that takes as long as its disk does. Of the
+libraries for it, watchfiles 1.3 keeps that lock, so that one folder that hangs stops
+the whole mount, and watchdog 7.1 confuses folders that it may not read.
+
+A class of its own thread: all methods but :meth:`Inotify.stop` belong to one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import select
+import struct
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from zipfs.system.paths import named
+from zipfs.system.syscalls import READ_FOLDER
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+# <sys/inotify.h>
+_MODIFY: Final = 0x2
+_ATTRIB: Final = 0x4
+_CLOSE_WRITE: Final = 0x8
+_MOVED_FROM: Final = 0x40
+_MOVED_TO: Final = 0x80
+_CREATE: Final = 0x100
+_DELETE: Final = 0x200
+_DELETE_SELF: Final = 0x400
+_Q_OVERFLOW: Final = 0x4000
+_IGNORED: Final = 0x8000
+_ONLYDIR: Final = 0x1000000
+_EXCL_UNLINK: Final = 0x4000000
+_ISDIR: Final = 0x40000000
+
+_CHANGES: Final = (
+    _MODIFY | _ATTRIB | _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF
+)
+_MASK: Final = _CHANGES | _ONLYDIR | _EXCL_UNLINK  # no _DONT_FOLLOW: see `named`
+_EVENT: Final = struct.Struct("iIII")
+_BUFFER: Final = 1 << 16
+_GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
+
+
+class Inotify:
+    """Watches *root*, an absolute path, and all folders in it if *deep*; links aren't followed.
+
+    Raises :exc:`OSError`, with ``ENOSPC`` if the user may not watch so many.
+    """
+
+    def __init__(self, root: bytes, *, deep: bool = True) -> None:
+        self._root = root
+        self._deep = deep
+        self._folders: dict[int, bytes] = {}
+        """Relative paths by watch."""
+        self._stop = os.eventfd(0, os.EFD_CLOEXEC)
+        self._descriptor = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+        if self._descriptor < 0:
+            os.close(self._stop)
+            raise _error()
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+        os.close(self._stop)
+
+    def stop(self) -> None:
+        """Have :meth:`changes` end; from any thread, before :meth:`close`."""
+        os.eventfd_write(self._stop, 1)
+
+    def add(self, folder: bytes = b"") -> None:
+        """Watch *folder*, relative to the root, and all in it."""
+        for _ in self._added(folder):
+            pass
+
+    def _added(self, folder: bytes) -> Iterator[bytes]:
+        """Watch *folder* and all in it, and tell of the paths that are there.
+
+        One after the other: a list of a million takes as much memory as all else, and
+        leaves it in shreds.
+        """
+        todo = [folder]
+        while todo:
+            path = todo.pop()
+            absolute = os.path.join(self._root, path)
+            try:
+                with named(absolute, READ_FOLDER) as short:
+                    self._folders[self._watch(short)] = path
+                    # After it is watched: what comes into it from now on is told.
+                    with contextlib.suppress(OSError), os.scandir(short) as entries:
+                        for entry in entries:
+                            child = os.path.join(path, entry.name)
+                            yield child
+                            if self._deep and entry.is_dir(follow_symlinks=False):
+                                todo.append(child)
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
+
+    def _watch(self, folder: bytes) -> int:
+        watch: int = _libc.inotify_add_watch(self._descriptor, folder, _MASK)
+        if watch < 0:
+            raise _error()
+        return watch
+
+    def changes(self, quiet: float, longest: float) -> Iterator[set[bytes]]:
+        """Sets of paths, gathered until none came for *quiet* seconds, or for *longest*.
+
+        ``b""``, the root, stands for anything. Ends after :meth:`stop`.
+        """
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN)
+        poll.register(self._stop, select.POLLIN)
+        paths: set[bytes] = set()
+        until = 0.0
+        while True:
+            left = min(quiet, until - time.monotonic()) if paths else None
+            ready = dict(poll.poll(None if left is None else max(0.0, left) * 1000))
+            if self._stop in ready:
+                return
+            if ready:
+                if not paths:
+                    until = time.monotonic() + longest
+                paths |= self._read()
+            if paths and (not ready or time.monotonic() >= until):
+                yield paths
+                paths = set()
+
+    def _read(self) -> set[bytes]:
+        paths: set[bytes] = set()
+        try:
+            data = os.read(self._descriptor, _BUFFER)
+        except BlockingIOError:
+            return paths
+        at = 0
+        while at < len(data):
+            watch, mask, _, length = _EVENT.unpack_from(data, at)
+            at += _EVENT.size
+            name = data[at : at + length].rstrip(b"\0")
+            at += length
+            paths.update(self._event(watch, mask, name))
+        return paths
+
+    def _event(self, watch: int, mask: int, name: bytes) -> Iterator[bytes]:
+        if mask & _Q_OVERFLOW:
+            yield b""
+            return
+        if mask & _IGNORED:
+            self._folders.pop(watch, None)
+            return
+        folder = self._folders.get(watch)
+        if folder is None:
+            return
+        path = os.path.join(folder, name) if name else folder
+        yield path
+        if mask & _ISDIR and mask & _MOVED_FROM:
+            self._remove(path)
+        elif self._deep and mask & _ISDIR and mask & (_CREATE | _MOVED_TO):
+            # What was in it before it was watched.
+            yield from self._added(path)
+
+    def _remove(self, folder: bytes) -> None:
+        """Watch *folder* no longer: it has another name now, or is elsewhere."""
+        for watch, path in list(self._folders.items()):
+            if path == folder or path.startswith(folder + b"/"):
+                _libc.inotify_rm_watch(self._descriptor, watch)
+                del self._folders[watch]
+
+
+def _error() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))

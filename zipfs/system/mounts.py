@@ -1,0 +1,70 @@
+"""The table of mounts, ``/proc/self/mountinfo``: proc_pid_mountinfo(5).
+
+It is read in place of the paths themselves: a dead FUSE mount returns ``ENOTCONN``, and even
+``stat`` of a live one asks its daemon.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+
+class Mount(NamedTuple):
+    """One line of mountinfo: *device* is ``MAJOR:MINOR``, *kind* like ``fuse.zipfs``."""
+
+    device: str
+    path: str
+    kind: str
+    options: frozenset[str] = frozenset()
+    """Of the mount and of its file system, such as ``ro`` and ``allow_other``."""
+
+
+def mounts(table: str = "/proc/self/mountinfo") -> Iterator[Mount]:
+    """All mounts of this mount namespace, in the order they were made."""
+    with open(table, "rb") as lines:
+        for line in lines:
+            before, _, after = line.partition(b" - ")
+            fields = before.split()
+            path = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), fields[4])
+            kind, *rest = after.split()
+            options = frozenset(map(os.fsdecode, b",".join([fields[5], *rest[1:]]).split(b",")))
+            yield Mount(fields[2].decode(), os.fsdecode(path), kind.decode(), options)
+
+
+def mounted_at(path: str) -> Mount | None:
+    """The topmost mount at the absolute *path*."""
+    found = None
+    for mount in mounts():
+        if mount.path == path:
+            found = mount
+    return found
+
+
+def is_dead(path: str) -> bool:
+    """Whether the daemon of the FUSE mount at *path* has died. Blocks if it doesn't answer."""
+    try:
+        # Not stat: for a second the kernel answers that from its cache.
+        os.statvfs(path)
+    except OSError as error:
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
+
+
+def mounts_below(folder: str, mounted: Iterable[Mount]) -> list[Mount]:
+    """The mounts of *mounted* that hold *folder*, an absolute path: its own, and those in it."""
+    holding = ""
+    topmost: dict[str, Mount] = {}
+    for mount in mounted:
+        topmost[mount.path] = mount
+        if _is_inside(folder, mount.path) and len(mount.path) >= len(holding):
+            holding = mount.path
+    inside = sorted(path for path in topmost if path != holding and _is_inside(path, folder))
+    return [topmost[path] for path in (holding, *inside) if path in topmost]
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -1,0 +1,56 @@
+"""Reading a file in order without changing what the page cache holds of it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from zipfs.errors import ChangedError
+from zipfs.system.syscalls import is_cached, pread, uncache
+
+_AHEAD: Final = 8
+"""Windows that are probed before they are read. More than the kernel reads ahead (8 MiB on some
+disks), so that its read-ahead isn't taken for what others had there."""
+
+
+class CacheWindows:
+    """Which windows of a file, of *window* bytes each, were cached before they were read here.
+
+    *size* is the file's. With *evict*, a window is evicted once it was probed, so that it is
+    read from the disk. The descriptor may be another one at each call.
+    """
+
+    def __init__(self, size: int, window: int, *, evict: bool = False) -> None:
+        self._size = size
+        self._window = window
+        self._evict = evict
+        self._cached: dict[int, bool] = {}
+        """By number of the window."""
+
+    def probe(self, descriptor: int, offset: int) -> None:
+        """Look at the window at *offset* and some after it, unless they were probed before."""
+        first = offset // self._window
+        for number in range(first, first + _AHEAD):
+            start = number * self._window
+            end = min(start + self._window, self._size)
+            if start < end and number not in self._cached:
+                self._cached[number] = is_cached(descriptor, end - 1)
+                if self._evict:
+                    uncache(descriptor, start, end - start)
+
+    def release(self, descriptor: int, offset: int, length: int) -> None:
+        """Evict *length* bytes at *offset*, all in one window, unless that was cached."""
+        if not self._cached.get(offset // self._window):
+            uncache(descriptor, offset, length)
+
+
+def fill(descriptor: int, buffer: memoryview, offset: int, length: int) -> None:
+    """Read *length* bytes at *offset* to the start of *buffer*; it may take more, never fewer.
+
+    Raises :exc:`ChangedError` if the file ends before, and :exc:`OSError`.
+    """
+    filled = 0
+    while filled < length:
+        count = pread(descriptor, buffer[filled:], offset + filled)
+        if count == 0:
+            raise ChangedError
+        filled += count
