@@ -200,13 +200,13 @@ MAX_PLAIN: Final = 1000
 def parse_yaml(data: bytes) -> object:
     """The value of *data*, one YAML document; None if it is empty.
 
-    Whatever *data* is, this makes nothing but plain values (tables, lists, strings, numbers,
-    dates, bytes), which may refer to each other, and takes no more time and memory than
-    *data*'s size times a constant. A safe loader alone doesn't promise that: in a kilobyte, aliases
-    of aliases can ask for a table of a billion keys (``<<``), and in a megabyte, one number to base
+    Whatever *data* is, the result has only plain values (tables, lists, strings, numbers,
+    dates, bytes), which can refer to each other, and time and memory are at most proportional
+    to *data*'s size. A safe loader alone doesn't guarantee that: in a kilobyte, aliases of
+    aliases can define a table of a billion keys (``<<``), and in a megabyte, one number to base
     60 can take a minute. Hence :data:`MAX_ALIASES`, :data:`MAX_MERGED` and :data:`MAX_PLAIN`.
-    Whether a file that merges the same keys over and over is refused depends on the version of
-    PyYAML: some make one key of them at once.
+    Whether a file that merges the same keys repeatedly is refused depends on the version of
+    PyYAML: some merge them into one key at once.
 
     Raises :exc:`ValueError`, whose message is the end of a sentence about the file.
     """
