@@ -1,4 +1,4 @@
-"""Checksums on their way into the index."""
+"""Checksums that aren't in the index yet."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SAVE_SECONDS: Final = 2.0
 
 
 class Unsaved:
-    """Checksums on their way into *index*, saved in batches."""
+    """Checksums to be saved to *index*, in batches."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
-        # Of its own, and patient: what is saved must not wait for the library's disk.
+        # A thread of its own, without a time limit: saving must not wait for the library's disk.
         self._in_thread = Threads(1).run
         self._records: dict[bytes, Record] = {}
         self._saved_at = time.monotonic()
@@ -35,7 +35,7 @@ class Unsaved:
 
     @property
     def due(self) -> bool:
-        """Whether they are many or old enough to be saved now."""
+        """Whether there are enough of them, or they are old enough, to be saved now."""
         old = time.monotonic() - self._saved_at > _SAVE_SECONDS
         return old or len(self._records) >= _SAVE_COUNT
 
@@ -45,7 +45,7 @@ class Unsaved:
         if not records:
             return
         await self._in_thread(self._index.put_files, records)
-        # Only now: whoever looks meanwhile must find them here or there.
+        # Only now, so that every reader finds them here or in the index.
         for source, record in records.items():
             if self._records.get(source) is record:
                 del self._records[source]
