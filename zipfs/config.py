@@ -90,7 +90,7 @@ class VariantSettings(BaseModel):
     @classmethod
     def _is_a_name(cls, value: str) -> str:
         if not value.strip() or value != value.strip():
-            raise ValueError(f"{value!r} is nothing to tell an archive by, like 'no manuals'")
+            raise ValueError(f"{value!r} isn't the name of a variant, like 'no manuals'")
         if set(value) & set("/[]") or not value.isprintable():
             raise ValueError(f"{value!r} has a slash, a bracket or a control character in it")
         return value
@@ -143,10 +143,10 @@ class VariantSettings(BaseModel):
     @model_validator(mode="after")
     def _differs(self) -> Self:
         if self.only and self.without:
-            raise ValueError("'only' and 'without' exclude each other; say one of them")
+            raise ValueError("'only' and 'without' exclude each other; give one of them")
         if not (self.only or self.without or self.exclude or self.prefix):
             raise ValueError(
-                "it would be the same as the whole archive; say 'only', 'without', 'exclude' or"
+                "it would be the same as the whole archive; give 'only', 'without', 'exclude' or"
                 " 'prefix'"
             )
         return self
@@ -257,7 +257,7 @@ class Settings(BaseModel):
         names = [variant.name for variant in value]
         for name in names:
             if sum(other.casefold() == name.casefold() for other in names) > 1:
-                raise ValueError(f"two are called {name!r}")
+                raise ValueError(f"two have the name {name!r}")
         return value
 
     @field_validator("games", "exclude", "include")

@@ -34,14 +34,14 @@ def content_id(layout: Layout, digests: Iterable[bytes]) -> int:
     unless there is one digest of 16 bytes per source.
     """
     hasher = xxhash.xxh3_128(struct.pack("<I", FORMAT_VERSION))
-    for header, digest in zip(layout.headers, _of_members(layout, digests), strict=True):
+    for header, digest in zip(layout.headers, _member_digests(layout, digests), strict=True):
         if len(digest) != 16:
             raise ValueError(f"an XXH3-128 has 16 bytes, not {len(digest)}")
         hasher.update(struct.pack("<I", len(header)) + header + digest)
     return hasher.intdigest()
 
 
-def _of_members(layout: Layout, digests: Iterable[bytes]) -> Iterator[bytes]:
+def _member_digests(layout: Layout, digests: Iterable[bytes]) -> Iterator[bytes]:
     """The digest of each member; *digests* are those of the sources."""
     of_sources = iter(digests)
     for member in range(len(layout.members)):
@@ -112,7 +112,7 @@ def caddy_etag(mtime: int, size: int) -> str:
 
 def _base36(number: int) -> str:
     if number < 0:
-        raise ValueError(f"a time or a size isn't negative, as {number} is")
+        raise ValueError(f"a time or a size is at least 0, not {number}")
     digits = ""
     while True:
         number, digit = divmod(number, 36)

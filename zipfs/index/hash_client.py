@@ -21,7 +21,7 @@ from zipfs.system.lanes import timed_out
 
 _INTERVAL: Final = 0.25
 """Maximum interval between two answers of a busy process, in seconds."""
-_GATHER: Final = 0.005
+_COLLECT: Final = 0.005
 """Seconds for which answers are collected: with small files, a wake-up for each costs too much."""
 
 
@@ -52,20 +52,20 @@ class Process:
 
     def __init__(self) -> None:
         with contextlib.ExitStack() as stack:
-            theirs, self.requests = _pipe(stack)
-            self.answers, ours = _pipe(stack)
+            child_stdin, self.requests = _pipe(stack)
+            self.answers, child_stdout = _pipe(stack)
             # Started by trio's thread, since the kernel kills it when that thread ends
             # (PR_SET_PDEATHSIG). In a session of its own, so that it gets no signals of a
             # terminal and has a share of the CPU of its own (sched(7), autogroup).
             self._process = subprocess.Popen(
                 [sys.executable, "-c", hash_process.COMMAND, *sys.path],
-                stdin=theirs,
-                stdout=ours,
+                stdin=child_stdin,
+                stdout=child_stdout,
                 start_new_session=True,
             )
             stack.pop_all()
-        os.close(theirs)
-        os.close(ours)
+        os.close(child_stdin)
+        os.close(child_stdout)
 
     def kill(self) -> None:
         self._process.kill()
@@ -156,7 +156,7 @@ class Worker:
 
     async def _receive(self, patience: float | None) -> None:
         if not self._is_first:
-            await trio.sleep(_GATHER)
+            await trio.sleep(_COLLECT)
         self._is_first = False
         with trio.move_on_after(patience or math.inf) as scope:
             await trio.lowlevel.wait_readable(self._child.answers)

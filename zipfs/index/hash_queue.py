@@ -203,7 +203,7 @@ class Hasher:
             # H4: an unexpected error doesn't end the mount.
             log.exception("unexpected error while talking to the process that hashes")
             if self._worker:
-                nursery.start_soon(self._leave, self._worker, None)
+                nursery.start_soon(self._await_end, self._worker, None)
                 self._dismiss(self._worker)
             await self._pause()
         finally:
@@ -238,7 +238,7 @@ class Hasher:
             self._dismiss(worker)
             culprit = todo.pop(next(iter(todo))) if todo else None
             source = culprit.file.source if culprit else None
-            nursery.start_soon(self._leave, worker, source)
+            nursery.start_soon(self._await_end, worker, source)
             if culprit is not None:
                 self._stuck.add(culprit.file.source)
                 await self._finish(culprit, error, sink)
@@ -265,7 +265,7 @@ class Hasher:
             self._move(job, 0)
         self._unfinished.clear()
 
-    async def _leave(self, worker: Worker, source: bytes | None) -> None:
+    async def _await_end(self, worker: Worker, source: bytes | None) -> None:
         """Wait for the end of *worker*, which hangs in *source*, a file on a dead disk."""
         await worker.gone()
         if source is not None:

@@ -84,7 +84,7 @@ class Index:
             os.close(descriptor)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                self._do_without(error)
+                self._use_memory(error)
                 return
             raise IndexFileError(
                 f"can't write the index {file}: {error.strerror}; name another with --index FILE"
@@ -95,7 +95,7 @@ class Index:
             self._disk = self._open()
         except (sqlite3.Error, OSError) as error:
             if code_of(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-                self._do_without(error)
+                self._use_memory(error)
                 return
             raise IndexFileError(
                 f"can't open the index {file}: {error}; name another with --index FILE"
@@ -198,7 +198,7 @@ class Index:
             try:
                 yield read(self._disk)
             except FAILURES as error:
-                self._give_up(error)
+                self._recover(error)
         if self._memory:
             yield read(self._memory)
 
@@ -209,13 +209,13 @@ class Index:
             try:
                 self._save(write)
             except FAILURES as error:
-                self._give_up(error)
+                self._recover(error)
                 # Once more if a new file has replaced a damaged one.
                 if self._disk and not self._memory:
                     try:
                         self._save(write)
                     except FAILURES as again:
-                        self._do_without(again)
+                        self._use_memory(again)
         if self._memory:
             write(self._memory)
 
@@ -230,10 +230,10 @@ class Index:
             self._memory = None
             log.info("the index %s is being saved again", self.file)
 
-    def _give_up(self, error: Exception) -> None:
+    def _recover(self, error: Exception) -> None:
         """After a failure: replace a damaged file by a new one, else continue in memory."""
         if not is_damage(error):
-            self._do_without(error)
+            self._use_memory(error)
             return
         if self._disk:
             self._disk.close()
@@ -243,9 +243,9 @@ class Index:
             os.close(_open_or_make(self.file))
             self._disk = Store(self.file, self._checks)
         except FAILURES as again:
-            self._do_without(again)
+            self._use_memory(again)
 
-    def _do_without(self, error: Exception) -> None:
+    def _use_memory(self, error: Exception) -> None:
         """Hold new rows in memory: if they weren't found, files would be hashed for ever."""
         if self._memory is None:
             log.warning(

@@ -247,7 +247,7 @@ class _Walk:
                 continue
             except (FileNotFoundError, NotADirectoryError):
                 if path:
-                    continue  # went away meanwhile
+                    continue  # removed meanwhile
                 raise
             self._note(status, FileState.of(status))
             for name, entry in children:

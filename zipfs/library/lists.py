@@ -134,7 +134,7 @@ class WithLists(Decorator):
             )
         if inner.exists(shown_in):
             raise ConfigError(
-                f"the library has a {os.fsdecode(shown_in)} of its own; have the lists shown"
+                f"the library has a {os.fsdecode(shown_in)} of its own; show the lists"
                 " under another name with --lists-folder"
             )
         self._shown_in = shown_in

@@ -42,7 +42,7 @@ class Folders:
         return found
 
     def private(self) -> list[os.stat_result]:
-        """Stat results of the folders that not everybody may enter.
+        """Stat results of the folders that not everybody can enter.
 
         The others don't restrict access to what they hold.
         """

@@ -162,7 +162,7 @@ def discs(members: Iterable[bytes]) -> list[bytes]:
         *folders, base = member.split(b"/")
         stem, extension = _split(base)
         rank = _RANKS.get(extension)
-        if rank is None or base.startswith(b".") or any(map(_is_aside, folders)):
+        if rank is None or base.startswith(b".") or any(map(_is_excluded, folders)):
             continue
         key = (b"/".join(folders), stem)
         best[key] = min(best.get(key, (rank, member)), (rank, member))
@@ -207,7 +207,7 @@ def _is_free(name: bytes, members: Iterable[bytes]) -> bool:
     return folded(name.decode()) not in {folded(other.decode()) for other in beside}
 
 
-def _is_aside(folder: bytes) -> bool:
+def _is_excluded(folder: bytes) -> bool:
     """Whether a folder named *folder* contains no discs of the game."""
     return folder.startswith(b".") or category_named(folder) not in (None, GAME)
 
