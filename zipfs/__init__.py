@@ -1,13 +1,12 @@
 """zipfs shows every multi-file game of a library as one virtual, seekable .zip file.
 
-``zipfs help`` is the manual, DESIGN.md the contract; each module's docstring tells the theory of
-its part.
-What is named here can be used from other programs, on any platform.
+``zipfs help`` is the manual, DESIGN.md the contract; each module's docstring explains its part.
+The names exported here are the public API for other programs, on any platform.
 """
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # which would take any name for one of ours
+if TYPE_CHECKING:  # with __getattr__, mypy would accept any name
     from zipfs.errors import (
         ConfigError,
         IndexFileError,
@@ -21,7 +20,7 @@ if TYPE_CHECKING:  # which would take any name for one of ours
 
     __version__: str
 else:
-    _PLACES = {
+    _MODULES = {
         "ArchiveFile": "sealing.archivefile",
         "ChangedError": "sealing.archivefile",
         "ConfigError": "errors",
@@ -34,16 +33,16 @@ else:
     }
 
     def __getattr__(name: str) -> object:
-        # Whatever imports a module of zipfs imports this: the process that hashes has no use
-        # for the rest, nor for the 4 MiB of importlib.metadata.
+        # Importing any module of zipfs imports this one. Lazily, since the process that hashes
+        # needs none of these names, nor the 4 MiB of importlib.metadata.
         if name == "__version__":
             from importlib.metadata import version  # noqa: PLC0415
 
             return version("zipfs")
-        if place := _PLACES.get(name):
+        if module := _MODULES.get(name):
             from importlib import import_module  # noqa: PLC0415
 
-            return getattr(import_module(f"zipfs.{place}"), name)
+            return getattr(import_module(f"zipfs.{module}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,7 +1,7 @@
 """Settings: from the command line and a TOML file, validated once, then frozen.
 
-The names are those of the command line's long options, in the file as well
-(``read-ahead = 1024``). What the command line says wins over the file.
+Keys in the file have the names of the command line's long options (``read-ahead = 1024``). The
+command line takes precedence over the file.
 """
 
 from __future__ import annotations
@@ -46,40 +46,40 @@ def _not_empty(value: str) -> str:
     return value
 
 
-# Not `min_length`: it refuses paths that aren't UTF-8, which Python gives as surrogates.
+# Not `min_length`: it refuses paths that aren't UTF-8, which Python represents by surrogates.
 Path = Annotated[str, AfterValidator(_not_empty)]
 
 
 def _strings(value: object) -> object:
-    """A list of TOML as a tuple; a string by itself is a mistake that is easily made."""
+    """A TOML list as a tuple. Raises :exc:`ValueError` for a string, an easy mistake."""
     if isinstance(value, str):
         raise ValueError(f"a list is wanted, like [{value!r}]")
     return tuple(value) if isinstance(value, list) else value
 
 
 class VariantSettings(BaseModel):
-    """One of the `[[variants]]`: further archives of games, without some parts."""
+    """One table of `[[variants]]`: further archives of games, with some of their files."""
 
     model_config = ConfigDict(
         alias_generator=_kebab, extra="forbid", frozen=True, populate_by_name=False, strict=True
     )
 
     name: str
-    """What is shown in brackets behind a game's name."""
+    """Suffix of the game's name, shown in brackets."""
     only: tuple[str, ...] = ()
-    """Categories of what is in it; empty: all but `without`."""
+    """Categories of the files it contains; empty: all except `without`."""
     without: tuple[str, ...] = ()
-    """Categories of what isn't."""
+    """Categories of the files it doesn't contain."""
     exclude: tuple[str, ...] = ()
-    """Patterns, relative to the game's folder, of what is left out."""
+    """Patterns of excluded files, relative to the game's folder."""
     include: tuple[str, ...] = ()
-    """The same of what is taken in all the same."""
+    """Patterns of included files; they take precedence over all other keys."""
     prefix: str = ""
-    """Folders to put before each name."""
+    """Folders to put before each entry name."""
     games: tuple[str, ...] = ()
-    """Which games have it, relative to the library; empty: all."""
+    """Patterns of the games that have it, relative to the library; empty: all games."""
     playlists: PlaylistMode | None = None
-    """Which playlists it gets; None: as all archives."""
+    """Which playlists it gets; None: as the setting `playlists`."""
 
     @field_validator("only", "without", "exclude", "include", "games", mode="before")
     @classmethod
@@ -90,7 +90,7 @@ class VariantSettings(BaseModel):
     @classmethod
     def _is_a_name(cls, value: str) -> str:
         if not value.strip() or value != value.strip():
-            raise ValueError(f"{value!r} is nothing to tell an archive by, like 'no manuals'")
+            raise ValueError(f"{value!r} isn't the name of a variant, like 'no manuals'")
         if set(value) & set("/[]") or not value.isprintable():
             raise ValueError(f"{value!r} has a slash, a bracket or a control character in it")
         return value
@@ -143,17 +143,17 @@ class VariantSettings(BaseModel):
     @model_validator(mode="after")
     def _differs(self) -> Self:
         if self.only and self.without:
-            raise ValueError("'only' and 'without' exclude each other; say one of them")
+            raise ValueError("'only' and 'without' exclude each other; give one of them")
         if not (self.only or self.without or self.exclude or self.prefix):
             raise ValueError(
-                "it would be the same as the whole archive; say 'only', 'without', 'exclude' or"
+                "it would be the same as the whole archive; give 'only', 'without', 'exclude' or"
                 " 'prefix'"
             )
         return self
 
 
 class Settings(BaseModel):
-    """All that `zipfs mount` can be told; the other commands take a part of it."""
+    """All settings of `zipfs mount`; the other commands use some of them."""
 
     model_config = ConfigDict(
         alias_generator=_kebab, extra="forbid", frozen=True, populate_by_name=False, strict=True
@@ -164,54 +164,53 @@ class Settings(BaseModel):
     mountpoint: Path | None = None
     """Empty folder to mount on."""
     index: Path | None = None
-    """SQLite file that keeps the checksums; None: one a library in the state folder."""
+    """SQLite file for the checksums; None: one file per library in the state folder."""
     games: tuple[str, ...] = ()
-    """Which folders are games, relative to the library; empty: found out."""
+    """Patterns of the folders that are games, relative to the library; empty: detected."""
     selection: SelectionName = "general"
-    """Whose rules say what games are, and what belongs to them."""
+    """The rules by which folders are games, and files belong to them."""
     romm_config: Path | None = None
     """RomM's `config.yml`; None: its defaults."""
     exclude: tuple[str, ...] = ()
-    """Patterns of files and folders to leave out of archives."""
+    """Patterns of files and folders that archives don't contain."""
     include: tuple[str, ...] = ()
-    """Patterns of those to take in, whatever else says otherwise."""
+    """Patterns of those that they contain; they take precedence over all other rules."""
     portable_names: bool = False
-    """Whether archives hold only names that Windows can create."""
+    """Whether archives contain only names that Windows can create."""
     timestamps: Timestamps = "files"
-    """Whether archives date their members as the files are, or all the same."""
+    """Whether members have the dates of their files, or all the same date."""
     playlists: PlaylistMode = "discs"
-    """Which games get a playlist: none, all as RomM does, or those of several discs."""
+    """Which games get a playlist: none, all as RomM does, or those with several discs."""
     playlist_platforms: tuple[str, ...] = ("default",)
-    """Folders of the platforms whose games may get one; ``default`` stands for a list."""
+    """Folders of the platforms whose games can get one; ``default`` stands for a list."""
     lists: Path | None = None
     """Folder of lists, each of which is shown as an archive."""
     lists_folder: str = ".lists"
     """Name of the mount's folder where they are shown."""
     lists_prefix: str = "/library/"
-    """Where locations in lists have the library; with a ``/`` at both ends."""
+    """URL path of the library in the locations of lists; with a ``/`` at both ends."""
     variants: tuple[VariantSettings, ...] = ()
     """Further archives of games; in the file only."""
     allow_other: bool = False
-    """Whether other users may look into the mount."""
+    """Whether other users have access to the mount."""
     settle: float = Field(2.0, ge=MIN_SETTLE, le=86400)
-    """Seconds without a change after which a game is taken as complete."""
+    """Settle time: seconds without a change after which a game counts as complete."""
     read_ahead: int = Field(1024, ge=0, le=1 << 20)
-    """The kernel's read-ahead for the mount, KiB; 0 leaves it as it is."""
+    """The kernel's read-ahead for the mount, in KiB; 0 keeps the kernel's default."""
     watch: Watch = "auto"
-    """How changes are heard of before somebody asks: from the kernel, or by looking."""
+    """How changes are detected before an access: by the kernel's events, or by rescans."""
     trust: Trust = "state"
-    """What tells that a file is unchanged: all of its state, or all but its ctime."""
+    """Which part of a file's state shows that it is unchanged: all, or all except its ctime."""
     read_timeout: float = Field(30.0, ge=0, le=86400)
     """Seconds after which a read of a source that doesn't answer fails; 0: never."""
     hash_rate: float = Field(0.0, ge=0, le=1 << 20)
-    """MiB of files hashed in a second, at most; 0: as many as it can."""
+    """Maximum rate of hashing, in MiB per second; 0: unlimited."""
     uid: int | None = None
-    """Whose all files and folders are said to be; None: whose they are. In the file, or
-    anywhere, also by name."""
+    """Owner of all files and folders, as a number or a name; None keeps the source's."""
     gid: int | None = None
-    """The same of the group."""
+    """Group of all files and folders, as a number or a name; None keeps the source's."""
     umask: int | None = None
-    """What nobody may, everybody else may; a string of octal digits. None: what they grant."""
+    """Octal umask, as a string; replaces the source's permission bits. None keeps them."""
     options: tuple[str, ...] = ()
     """FUSE's own mount options."""
     log_level: LogLevel = "info"
@@ -219,7 +218,7 @@ class Settings(BaseModel):
     @field_validator("settle", "read_timeout", "hash_rate", mode="before")
     @classmethod
     def _whole(cls, value: object) -> object:
-        # TOML tells 2 from 2.0, people don't.
+        # TOML distinguishes 2 from 2.0, people don't.
         return float(value) if type(value) is int else value
 
     @field_validator("uid", mode="before")
@@ -235,7 +234,7 @@ class Settings(BaseModel):
     @field_validator("umask", mode="before")
     @classmethod
     def _octal(cls, value: object) -> object:
-        # A number of TOML would be decimal, which nobody means.
+        # A TOML number would be decimal, which nobody means.
         if not isinstance(value, str):
             raise ValueError("octal digits in quotes are wanted, like '022'")
         return umask_of(value)
@@ -258,7 +257,7 @@ class Settings(BaseModel):
         names = [variant.name for variant in value]
         for name in names:
             if sum(other.casefold() == name.casefold() for other in names) > 1:
-                raise ValueError(f"two are called {name!r}")
+                raise ValueError(f"two have the name {name!r}")
         return value
 
     @field_validator("games", "exclude", "include")
@@ -301,7 +300,7 @@ class Settings(BaseModel):
     @classmethod
     def _harmless(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for option in map(str.strip, ",".join(value).split(",")):
-            # `suid` and `dev` would take away what libfuse mounts with; nothing here needs them.
+            # `suid` and `dev` would cancel libfuse's `nosuid` and `nodev`; nothing needs them.
             if option in ("rw", "suid", "dev", "max_read") or option.startswith("max_read="):
                 raise ValueError(
                     f"the mount option {option!r} can't be had with zipfs; leave it out"
@@ -310,14 +309,14 @@ class Settings(BaseModel):
 
     @property
     def ownership(self) -> Ownership:
-        """Whose files are said to be."""
+        """Overrides of owner, group and permissions."""
         return Ownership(self.uid, self.gid, self.umask)
 
     @classmethod
     def load(cls, file: str | None, given: Mapping[str, Any]) -> Self:
         """Settings of the TOML *file*, if any, overridden by *given*.
 
-        *given* has the same names as the file; a value of None says nothing.
+        *given* has the same keys as the file; values of None are ignored.
         Raises :exc:`ConfigError` with one line that names the key.
         """
         values = _read_toml(file) if file else {}
@@ -344,13 +343,13 @@ def _read_toml(file: str) -> dict[str, Any]:
 
 
 def _one_line(error: ValidationError, file: str | None, given: Mapping[str, Any]) -> str:
-    """The first complaint, with the place that the value came from."""
+    """The message for the first error, with the place that the value came from."""
     first = error.errors()[0]
     key, *within = map(str, first["loc"] or "?")
     place = f"in {file}" if file and given.get(key) is None else "on the command line"
     fields = Settings.model_fields
     if key == "variants" and within:
-        # The how manieth it is, for want of a better name: it may have none.
+        # By its number: a wrong table may have no name.
         place = f"of variant {int(within[0]) + 1} {place}"
         fields = VariantSettings.model_fields
         key = within[1] if len(within) > 1 else ""
@@ -366,9 +365,9 @@ def _one_line(error: ValidationError, file: str | None, given: Mapping[str, Any]
 
 
 def state_folder(environment: Mapping[str, str] = os.environ) -> str:
-    """Where indexes live: systemd's ``$STATE_DIRECTORY``, else the user's own.
+    """The folder of indexes: systemd's ``$STATE_DIRECTORY``, else the user's state folder.
 
-    systemd.exec(5): several directories are joined by colons; the first is ours.
+    systemd.exec(5): several directories are separated by colons; the first is used.
     """
     if given := environment.get("STATE_DIRECTORY"):
         return given.split(":")[0]

@@ -1,7 +1,8 @@
-"""Where a daemon of before there were packages, upgraded while it runs, looks for its process.
+"""Compatibility: the former module of the process that hashes.
 
-It starts one whenever there are files to hash, by the name of this module. It speaks the same
-messages until :data:`zipfs.index.hash_process._MESSAGES` is raised: then this can go.
+A running daemon from before the packages, whose files were upgraded, starts that process by this
+module's name. Both use the same messages; once :data:`zipfs.index.hash_process._MESSAGES` is
+raised, this module can be removed.
 """
 
 from zipfs.index.hash_process import main

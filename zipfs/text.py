@@ -11,7 +11,7 @@ _UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def shown(path: bytes) -> str:
-    """*path* as text on one line, whatever bytes are in it; for the log."""
+    """*path*, of any bytes, as text on one line; for the log."""
     return clean(path.decode("utf-8", "backslashreplace"))
 
 
@@ -70,5 +70,5 @@ def quoted(path: str) -> str:
 
 
 def printable(path: str) -> str:
-    """*path*; as a Python literal if it isn't printable."""
+    """*path* itself; as a Python literal if it isn't printable."""
     return path if path.isprintable() else repr(path)

@@ -269,7 +269,7 @@ def test_commands_agree(games: Path, lists: Path, place: Path, mount: Mounts) ->
         (["--lists", ""], "zipfs: bad value for 'lists' on the command line: it is empty"),
         (
             ["--lists", "{lists}", "--lists-folder", "roms"],
-            "zipfs: the library has a roms of its own; have the lists shown under another name",
+            "zipfs: the library has a roms of its own; show the lists under another name",
         ),
         (["--lists-folder", "a/b"], "zipfs: bad value for 'lists-folder' on the command line: "),
         (["--lists-prefix", "x"], "zipfs: bad value for 'lists-prefix' on the command line: "),

@@ -301,7 +301,7 @@ WRONG: list[tuple[str, str]] = [
 ]
 
 
-_BOTH = "it would be the same as the whole archive; say 'only', 'without', 'exclude' or 'prefix'"
+_BOTH = "it would be the same as the whole archive; give 'only', 'without', 'exclude' or 'prefix'"
 WRONG += [
     ('variants = "x"', "bad value for 'variants' in {file}: tables are wanted: write [[variants]]"),
     ("[variants]", "bad value for 'variants' in {file}: tables are wanted: write [[variants]]"),
@@ -319,7 +319,7 @@ WRONG += [
     ),
     (
         '[[variants]]\nname = "a"\nprefix = "x"\n[[variants]]\nname = "A"\nprefix = "y"',
-        "bad value for 'variants' in {file}: two are called 'a'",
+        "bad value for 'variants' in {file}: two have the name 'a'",
     ),
     *(
         (

@@ -1,14 +1,13 @@
 """Where each byte of an archive comes from: one table of segments.
 
-An archive of n members is cut into 2n + 1 segments: header, data, header, data,
-..., and last the central directory with its end records. ``_starts`` holds the
-offset at which each begins and, behind the last one, the archive's size. Both
-the size and the bytes of any range come out of this one table, so they can't
-disagree (DESIGN B3). Finding an offset is a bisection.
+An archive of n members has 2n + 1 segments: header, data, header, data, ..., and last the
+central directory with its end records. ``_starts`` holds the offset at which each begins and,
+after the last one, the archive's size. Both the size and the bytes of any range come from this
+one table, so they can't disagree (DESIGN B3). An offset is found by bisection.
 
-Pure: headers are bytes made up front, data are only named (source, offset,
-length); reading them is the caller's. Members whose content is made up (a playlist) are
-*inline*: their data are bytes of the archive's own, like a header.
+Pure: headers are computed in advance; data are references (source, offset, length), which the
+caller reads. Members with generated content (a playlist) are *inline*: their data are held
+here, like a header.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from zipfs.archive.records import Member, central_header, end_records, local_hea
 from zipfs.errors import LayoutError
 
 _MAX_DATA = 1 << 62
-"""Bytes: off_t(3type) ends at 2**63, and there is room for headers then."""
+"""Limit of all data, in bytes: off_t(3type) ends at 2**63, which leaves room for headers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """A piece of a range that a source holds: *length* bytes at *offset* in it.
+    """A piece of a range that is in a source: *length* bytes at *offset* in it.
 
-    Sources are the members that aren't inline, counted in their order.
+    Sources are the members that aren't inline, numbered from 0 in their order.
     """
 
     source: int
@@ -39,16 +38,16 @@ class Data:
 
 
 Piece = memoryview | Data
-"""A piece of a range: bytes of the archive's own, or a stretch of a source."""
+"""A piece of a range: bytes of headers or inline members, or a stretch of a source."""
 
 
 class Layout:
     """The archive of *members*, in their order; immutable.
 
-    *inline* has the content of those that are in no file, by number. Raises
-    :exc:`LayoutError` if two members have the same name, since readers differ in which of
-    the two they show, or if the archive is larger than a file can be; :exc:`ValueError` if an
-    inline content isn't what its member says.
+    *inline* has the content of the inline members, by member number. Raises
+    :exc:`LayoutError` if two members have the same name (readers differ in which of the two
+    they show), or if the archive is larger than a file can be; :exc:`ValueError` if an inline
+    content doesn't have its member's size and CRC-32.
     """
 
     __slots__ = ("_directory", "_headers", "_sources", "_starts", "inline", "members", "size")
@@ -89,7 +88,7 @@ class Layout:
         self.size = starts[-1]
 
     def _number_sources(self) -> array[int] | None:
-        """The source of each member, -1 for those that have none; None: just its number."""
+        """The source of each member, -1 if inline; None: each member's own number."""
         if not self.inline:
             return None
         numbers = array("q")
@@ -100,7 +99,7 @@ class Layout:
         return numbers
 
     def source_of(self, member: int) -> int | None:
-        """Which source has the data of the member with this number; None if it is inline."""
+        """The source with the data of the member with this number; None if it is inline."""
         if self._sources is None:
             return member
         source = self._sources[member]
@@ -113,7 +112,7 @@ class Layout:
 
     @property
     def metadata_size(self) -> int:
-        """Bytes that this layout keeps in memory for headers and directory, about."""
+        """Approximate memory use of headers, directory and inline data, in bytes."""
         held = (*self._headers, self._directory, *self.inline.values())
         return sum(map(len, held)) + 8 * len(self._starts)
 
@@ -128,8 +127,8 @@ class Layout:
     def plan(self, offset: int, length: int) -> Iterator[Piece]:
         """The pieces that make up ``archive[offset:offset + length]``, in order.
 
-        No piece is empty; a range beyond the end is cut off there, as a slice
-        is. Raises :exc:`ValueError` for a negative offset or length.
+        No piece is empty; a range beyond the end is cut off, as in a slice. Raises
+        :exc:`ValueError` for a negative offset or length.
         """
         if offset < 0 or length < 0:
             raise ValueError(f"no such range: {length} bytes at {offset}")
@@ -156,7 +155,7 @@ class Layout:
     def locate(self, offset: int, length: int) -> tuple[int, int] | None:
         """Source and offset in it of a range that lies in one source's data; else None.
 
-        Most reads do, and have no need of :meth:`plan`.
+        Most ranges that are read do; this is faster than :meth:`plan`.
         """
         segment = bisect_right(self._starts, offset) - 1
         if segment % 2 == 0 or offset + length > self._starts[segment + 1]:
@@ -170,10 +169,10 @@ class Layout:
 def fill(
     plan: Iterable[Piece], view: memoryview, read: Callable[[int, int, memoryview], int]
 ) -> int:
-    """Put the pieces of *plan* into *view*, one after the other; how many bytes that are.
+    """Write the pieces of *plan* into *view*, one after the other; returns the bytes written.
 
     ``read(source, offset, part)`` fills the beginning of *part* from *offset* of a source, and
-    returns how many bytes it has filled. Less than all of *part* ends the filling there.
+    returns how many bytes it has filled; after a short count nothing more is written.
     """
     filled = 0
     for piece in plan:

@@ -1,31 +1,30 @@
-"""Entry names: what a file's path is called inside an archive.
+"""Entry names: from the path of a file to its name in an archive.
 
-A path in a Linux file system is any bytes without NUL; an entry name is UTF-8
-text that every reader must take for the same place. The policy, part of the
-format (DESIGN "The ZIP"), looks at one component of a path at a time:
+A path in a Linux file system is any bytes without NUL; an entry name is UTF-8 text that every
+reader unpacks to the same place. The mapping is part of the format (DESIGN "The ZIP") and
+treats each component of a path by itself:
 
-- Valid UTF-8 keeps its characters as they are, in whatever normal form, save
-  those that are unsafe somewhere: a backslash (a separator to Windows), a colon
-  (a drive or a stream), a control character (U+0000-001F, 007F-009F). Each is
-  written as its UTF-8 bytes in the form ``%XX``.
-- Bytes that aren't UTF-8 are written as ``%XX``, too.
+- Valid UTF-8 is kept, in any normal form, except for characters that are unsafe on some system:
+  a backslash (a separator on Windows), a colon (a drive or a stream), a control character
+  (U+0000-001F, 007F-009F). Each is written as its UTF-8 bytes in the form ``%XX``.
+- Bytes that aren't UTF-8 are written as ``%XX`` as well.
 - The components ``.`` and ``..`` become ``%2E`` and ``%2E%2E``.
-- What has become longer than 255 bytes by that, so that no file could be called
-  so, is cut before its extension and ends in ``~`` and a checksum of its bytes.
-- Where two siblings are called the same after that, one whose name needed no
-  change keeps it, and the others get `` (2)``, `` (3)`` ... in the order of
-  their original bytes, before the extension.
+- A component that these rules make longer than 255 bytes, the limit of a file name, is cut
+  before its extension, with ``~`` and a checksum of its original bytes at the cut.
+- If two siblings have the same name after that, one whose name needed no change keeps it, and
+  the others get `` (2)``, `` (3)`` ... before the extension, in the order of their original
+  bytes.
 
-A *portable* name is one that Windows can create as well, and macOS tell from its
-siblings. There, moreover:
+A *portable* name is also one that Windows can create, and that macOS distinguishes from its
+siblings. Two more rules:
 
 - ``"``, ``*``, ``<``, ``>``, ``?`` and ``|``, a dot or a space at the end, and the
   first letter of a device's name (``CON``, ``nul.txt`` ...) are written as ``%XX``
   (https://learn.microsoft.com/windows/win32/fileio/naming-a-file).
-- Siblings that differ in letter case or normal form only count as called the same.
+- Siblings that differ only in letter case or normal form count as having the same name.
 
 Nothing else is escaped: a ``%`` in a name stays, so ordinary names never change.
-The result depends on the set of paths only, not on the order they come in.
+The result depends only on the set of paths, not on their order.
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ from unicodedata import ucd_3_2_0
 import xxhash
 
 MAX_COMPONENT: Final = 255
-"""Bytes: NAME_MAX of nearly all file systems of Linux. Windows and macOS count UTF-16
-units or characters, which are never more."""
+"""Bytes: NAME_MAX of nearly all Linux file systems. Windows and macOS count UTF-16 units or
+characters, of which there are never more than bytes."""
 
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f:\\]")
 _UNPORTABLE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f:\\"*<>?|]|[. ]\Z')
 _DEVICE: Final = re.compile(r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9¹²³]) *(?:\.|\Z)")
 _MAX_EXTENSION: Final = 16
-"""Bytes, its dot included, that a name which is cut keeps of its end."""
+"""Maximum length of the extension that a cut name keeps, in bytes with its dot."""
 
 
 def safe_component(raw: bytes, *, portable: bool = False) -> str:
@@ -64,7 +63,7 @@ def safe_component(raw: bytes, *, portable: bool = False) -> str:
 
 
 def _pieces(raw: bytes, unsafe: re.Pattern[str]) -> list[str]:
-    """*raw* as text, each character or escape by itself."""
+    """*raw* as text, split into characters and escapes."""
     text = raw.decode("utf-8", "surrogateescape")
     pieces = list(text)
     for match in unsafe.finditer(text):
@@ -81,7 +80,7 @@ def _percent(raw: bytes) -> str:
 
 
 def _shortened(pieces: list[str], mark: str) -> str:
-    """As many of the *pieces* as there is room for, then *mark* and the extension."""
+    """As many *pieces* as fit into :data:`MAX_COMPONENT`, then *mark* and the extension."""
     text = "".join(pieces)
     extension = text[len(_split(text)[0]) :]
     if len(extension.encode()) > _MAX_EXTENSION:
@@ -99,9 +98,8 @@ def _shortened(pieces: list[str], mark: str) -> str:
 def entry_names(paths: Iterable[bytes], *, portable: bool = False) -> dict[bytes, bytes]:
     """The entry name of each of *paths*, which are relative and ``/``-separated.
 
-    Distinct paths get distinct names, and no name is a folder of another one
-    unless its path is. Raises :exc:`ValueError` for a path with an empty component:
-    absolute, or ending in ``/``.
+    Distinct paths get distinct names, and one name is a folder of another only if its path is.
+    Raises :exc:`ValueError` for a path with an empty component: absolute, or ending in ``/``.
     """
     paths = list(paths)
     if not portable and all(_is_plain(path) for path in paths):
@@ -129,12 +127,12 @@ def entry_names(paths: Iterable[bytes], *, portable: bool = False) -> dict[bytes
 
 
 def archive_order(name: bytes) -> tuple[bytes, bytes]:
-    """The key by which members are sorted: base name, then the whole name, bytewise."""
+    """The sort key of members: base name, then the whole name, bytewise."""
     return name.rpartition(b"/")[2], name
 
 
 def _is_plain(path: bytes) -> bool:
-    """Whether *path* needs no mapping; nearly all are this, and told so at once."""
+    """Whether *path* needs no mapping; a fast test, as this is so for nearly all paths."""
     return (
         path.isascii()
         and not _UNSAFE.search(path.decode("ascii"))
@@ -160,14 +158,14 @@ def _map_siblings(components: Iterable[bytes], *, portable: bool) -> dict[bytes,
 
 
 def folded(name: str) -> str:
-    """What names have in common that Windows or macOS may take for the same.
+    """The same text for all names that are equal on Windows or macOS.
 
-    Letter case and normal form (Unicode 15, 5.18 and UAX 15), of the characters that Unicode
-    3.2 had: what newer versions of Python know of newer characters must not change an
-    archive (DESIGN B1). Rather too much is taken for the same than too little.
+    Folds letter case and normal form (Unicode 15, 5.18 and UAX 15), only of characters in
+    Unicode 3.2: the Unicode data of newer versions of Python must not change an archive
+    (DESIGN B1). Where in doubt, names count as equal.
     """
     return "".join(
-        # Where a capital I has no dot, in Turkish, this is its small letter.
+        # U+0131, dotless i: the lower case of I in Turkish.
         character.casefold().replace("\u0131", "i")
         if ucd_3_2_0.category(character) != "Cn"
         else character
@@ -184,6 +182,6 @@ def _numbered(name: str, number: int) -> str:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Stem and extension, with its dot; a name that only begins with one has none."""
+    """Stem and extension with its dot; a dot at the beginning of a name begins no extension."""
     stem, dot, extension = name.rpartition(".")
     return (stem, dot + extension) if stem else (name, "")

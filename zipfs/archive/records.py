@@ -1,4 +1,4 @@
-"""PKZIP records as bytes: pure functions, no file, no clock, no state.
+"""PKZIP records as bytes. Pure.
 
 An archive of zipfs is, in the order of APPNOTE.TXT 6.3.10 section 4.3.6::
 
@@ -9,12 +9,12 @@ An archive of zipfs is, in the order of APPNOTE.TXT 6.3.10 section 4.3.6::
 
 Rules, each of them part of the format version (DESIGN B2, B4):
 
-- Members are STORED; their CRC-32 and sizes stand in the local header, so there
-  is never a data descriptor. Streaming readers can then trust the header.
-- Bit 11 is set where a name isn't ASCII, and only there.
-- The 0x5455 field carries the modification time to the second where 32 bits
-  hold it; DOS time, in UTC, says it to two seconds for everybody else.
-- ZIP64 appears exactly where a field overflows, in each record by itself.
+- Members are STORED; their CRC-32 and sizes are in the local header, so there is never a data
+  descriptor, and streaming readers can rely on the header.
+- Bit 11 is set if and only if the name isn't ASCII.
+- The 0x5455 field has the modification time in seconds if it fits into 32 bits; DOS time, in
+  UTC, has it to two seconds for readers without that field.
+- ZIP64 is used exactly where a field overflows, decided for each record by itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 FORMAT_VERSION: Final = 1
-"""Raised by any change of the bytes that the same members give (DESIGN B4)."""
+"""Incremented with each change of the bytes that the same members give (DESIGN B4)."""
 
 # Signatures, APPNOTE 4.3.7, 4.3.12, 4.3.14, 4.3.15, 4.3.16.
 LOCAL_HEADER_SIGNATURE: Final = 0x04034B50
@@ -34,15 +34,15 @@ ZIP64_END_SIGNATURE: Final = 0x06064B50
 ZIP64_LOCATOR_SIGNATURE: Final = 0x07064B50
 END_SIGNATURE: Final = 0x06054B50
 
-# The value that says "look in the ZIP64 record", 4.4.8, 4.4.9, 4.4.16, 4.4.22:
-# a field may hold at most one less.
+# The values that refer to the ZIP64 record, 4.4.8, 4.4.9, 4.4.16, 4.4.22: a field holds at most
+# one less.
 MAX_32: Final = 0xFFFFFFFF
 MAX_16: Final = 0xFFFF
 
 MAX_NAME: Final = MAX_16
 """Longest name in bytes: its length is a 16-bit field (4.4.10)."""
 
-_VERSION_STORED: Final = 20  # 4.4.3.2: 2.0, what nearly every writer states
+_VERSION_STORED: Final = 20  # 4.4.3.2: 2.0, as nearly every writer has it
 _VERSION_ZIP64: Final = 45  # 4.4.3.2: 4.5, "file uses ZIP64 format extensions"
 _MADE_BY: Final = 3 << 8 | 63  # 4.4.2: host system 3 (UNIX), specification 6.3
 _FLAG_UTF8: Final = 1 << 11  # 4.4.4, bit 11: name and comment are UTF-8
@@ -62,20 +62,20 @@ _TIMESTAMP: Final = struct.Struct("<HHBi")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 DOS_MIN: Final = 315532800
-"""1980-01-01 00:00:00 UTC, the first moment that DOS time can say (Unix seconds)."""
+"""1980-01-01 00:00:00 UTC, the earliest DOS time (Unix seconds)."""
 DOS_MAX: Final = 4354819198
-"""2107-12-31 23:59:58 UTC, the last one (Unix seconds)."""
+"""2107-12-31 23:59:58 UTC, the latest DOS time (Unix seconds)."""
 UNIX32_MIN: Final = -(1 << 31)
 UNIX32_MAX: Final = (1 << 31) - 1
 
 
 def archive_time(mtime: int) -> int:
-    """The moment that an archive can state for a member modified at *mtime*.
+    """The time that an archive states for a member modified at *mtime*; both in Unix seconds.
 
-    Unix seconds in and out. Two times that an archive can't tell apart give the
-    same value, so that whatever is derived from it changes only with the bytes
-    (DESIGN V2). Where the 0x5455 field holds the time it is exact; beyond 2038
-    only DOS time is left, which counts in twos and ends in 2107.
+    Times that an archive can't distinguish give the same value, so that everything derived
+    from it changes only with the bytes (DESIGN V2). It is exact if it fits into the 0x5455
+    field; after 2038 there is only DOS time, which counts in steps of two seconds and ends in
+    2107.
     """
     if UNIX32_MIN <= mtime <= UNIX32_MAX:
         return mtime
@@ -85,7 +85,7 @@ def archive_time(mtime: int) -> int:
 def dos_date_time(mtime: int) -> tuple[int, int]:
     """DOS date and time of *mtime* (Unix seconds) in UTC, clamped to 1980-2107.
 
-    APPNOTE 4.4.6. Arithmetic on a date in UTC: the local time zone takes no part (DESIGN B1).
+    APPNOTE 4.4.6. Computed in UTC, independent of the local time zone (DESIGN B1).
     """
     moment = _EPOCH + timedelta(seconds=max(DOS_MIN, min(mtime, DOS_MAX)))
     date = (moment.year - 1980) << 9 | moment.month << 5 | moment.day
@@ -94,12 +94,12 @@ def dos_date_time(mtime: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """One file in an archive, with all that its headers say.
+    """One file in an archive, with all fields of its headers.
 
-    *name* is the entry name in UTF-8 with ``/`` as separator, *size* its bytes,
-    *mtime* Unix seconds as :func:`archive_time` gives them. Raises :exc:`ValueError` for
-    what no header can say, and for a name that is absolute, climbs or has an empty
-    component: APPNOTE 4.4.17.1 forbids the first, and no reader should meet the rest.
+    *name* is the entry name in UTF-8 with ``/`` as separator, *size* is in bytes, *mtime* in
+    Unix seconds as :func:`archive_time` returns them. Raises :exc:`ValueError` for values that
+    no header can hold, and for a name that is absolute or has an empty component, ``.`` or
+    ``..``: APPNOTE 4.4.17.1 forbids the first, and the others are unsafe to unpack.
     """
 
     name: bytes
@@ -133,8 +133,8 @@ def _timestamp(mtime: int) -> bytes:
 def local_header(member: Member) -> bytes:
     """The local file header of *member*, APPNOTE 4.3.7.
 
-    4.5.3: the ZIP64 field of a local header must hold both sizes; being STORED,
-    both overflow together.
+    4.5.3: the ZIP64 field of a local header must hold both sizes; as members are STORED, both
+    are equal.
     """
     large = member.size >= MAX_32
     extra = _timestamp(member.mtime)
@@ -161,8 +161,8 @@ def local_header(member: Member) -> bytes:
 def central_header(member: Member, offset: int) -> bytes:
     """The central directory header of *member*, whose local header is at *offset*.
 
-    APPNOTE 4.3.12. 4.5.3: here the ZIP64 field holds just the values whose own
-    fields overflow, in a fixed order.
+    APPNOTE 4.3.12. 4.5.3: here the ZIP64 field holds only the values whose own fields overflow,
+    in a fixed order.
     """
     large = member.size >= MAX_32
     far = offset >= MAX_32
@@ -199,10 +199,10 @@ def central_header(member: Member, offset: int) -> bytes:
 
 
 def end_records(count: int, directory_offset: int, directory_size: int) -> bytes:
-    """All that follows the central directory, APPNOTE 4.3.14 to 4.3.16.
+    """The end records, which follow the central directory: APPNOTE 4.3.14 to 4.3.16.
 
-    *count* entries, the directory's offset and size in bytes. The ZIP64 record
-    and its locator come first where one of the three overflows.
+    *count* is the number of members; offset and size of the directory are in bytes. The ZIP64
+    record and its locator come first if one of the three overflows.
     """
     records = b""
     if count >= MAX_16 or directory_offset >= MAX_32 or directory_size >= MAX_32:

@@ -20,17 +20,17 @@ from zipfs.library.scan import SourceFile
 from zipfs.system.lanes import timed_out
 
 _INTERVAL: Final = 0.25
-"""Seconds between two answers of a process at work, at most."""
-_GATHER: Final = 0.005
-"""Seconds for which answers are gathered: with small files, a wake-up for each costs too much."""
+"""Maximum interval between two answers of a busy process, in seconds."""
+_COLLECT: Final = 0.005
+"""Seconds for which answers are collected: with small files, a wake-up for each costs too much."""
 
 
 class LostError(Exception):
-    """The process has ended by itself."""
+    """The process has ended unexpectedly."""
 
 
 class Child(Protocol):
-    """A process that was started."""
+    """A started process."""
 
     requests: int
     """Descriptor of the pipe that it reads."""
@@ -38,10 +38,10 @@ class Child(Protocol):
     """Descriptor of the pipe that it writes."""
 
     def kill(self) -> None:
-        """Kill it. It ends when it doesn't hang in a dead disk any more."""
+        """Kill it. While it hangs in a dead disk, it doesn't end."""
 
     def reap(self) -> str | None:
-        """How it has ended; None if it hasn't."""
+        """How it ended, as a participle for the log; None if it is still running."""
 
     def abandon(self) -> None:
         """Leave it to init to reap, as the daemon ends."""
@@ -52,20 +52,20 @@ class Process:
 
     def __init__(self) -> None:
         with contextlib.ExitStack() as stack:
-            theirs, self.requests = _pipe(stack)
-            self.answers, ours = _pipe(stack)
-            # Started by trio's thread: the kernel ends it with the thread that started it. In a
-            # session of its own, so that it gets no signals of a terminal, and its share of the
-            # CPU isn't the daemon's (sched(7), autogroup).
+            child_stdin, self.requests = _pipe(stack)
+            self.answers, child_stdout = _pipe(stack)
+            # Started by trio's thread, since the kernel kills it when that thread ends
+            # (PR_SET_PDEATHSIG). In a session of its own, so that it gets no signals of a
+            # terminal and has a share of the CPU of its own (sched(7), autogroup).
             self._process = subprocess.Popen(
                 [sys.executable, "-c", hash_process.COMMAND, *sys.path],
-                stdin=theirs,
-                stdout=ours,
+                stdin=child_stdin,
+                stdout=child_stdout,
                 start_new_session=True,
             )
             stack.pop_all()
-        os.close(theirs)
-        os.close(ours)
+        os.close(child_stdin)
+        os.close(child_stdout)
 
     def kill(self) -> None:
         self._process.kill()
@@ -81,7 +81,7 @@ class Process:
 
     def abandon(self) -> None:
         if self._process.poll() is None:
-            self._process.returncode = -signal.SIGKILL  # or Python warns of it
+            self._process.returncode = -signal.SIGKILL  # else Popen.__del__ warns
 
 
 def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
@@ -119,9 +119,10 @@ class Worker:
         rate: float,
         patience: float | None,
     ) -> None:
-        """Have it hash *limit* bytes of *files*, each a number, an absolute path, and the file.
+        """Let it hash *limit* bytes of *files*, each a number, an absolute path, and the file.
 
-        *rate* is in bytes per second, 0 for no limit. Raises :exc:`LostError`.
+        *rate* is in bytes per second; 0: no limit. *patience* is that of :meth:`answer`, in
+        seconds. Raises :exc:`LostError`.
         """
         job = Job(
             # Only plain tuples can be marshalled.
@@ -137,14 +138,15 @@ class Worker:
             raise LostError from None
 
     async def answer(self, patience: float | None) -> At | Done | Failed | Unexpected | None:
-        """The next answer, None at the end of the job.
+        """The next answer; None at the end of the job.
 
-        Raises :exc:`LostError`, and :exc:`TimeoutError` after *patience* seconds without one.
+        Raises :exc:`LostError`, and :exc:`TimeoutError` after *patience* seconds without an
+        answer; None: waits without limit.
         """
         await trio.lowlevel.checkpoint()
         while True:
             while not self._answers:
-                # On a busy machine Python may take long to start.
+                # No limit until it has started: on a busy machine Python can start slowly.
                 await self._receive(patience if self._started else None)
             answer = self._answers.popleft()
             if isinstance(answer, Ready):
@@ -154,12 +156,12 @@ class Worker:
 
     async def _receive(self, patience: float | None) -> None:
         if not self._is_first:
-            await trio.sleep(_GATHER)
+            await trio.sleep(_COLLECT)
         self._is_first = False
         with trio.move_on_after(patience or math.inf) as scope:
             await trio.lowlevel.wait_readable(self._child.answers)
         try:
-            # An answer that came just when the time was up is in time.
+            # An answer that arrived just as the time was up still counts.
             data = os.read(self._child.answers, 1 << 16)
         except BlockingIOError:
             if scope.cancelled_caught:
@@ -174,22 +176,22 @@ class Worker:
 
     @property
     def has_started(self) -> bool:
-        """Whether it has ever said that it is ready."""
+        """Whether it has ever answered that it is ready."""
         return self._started
 
     def dismiss(self) -> None:
-        """Let it end, as there are no jobs for now."""
+        """Let it end because there are no more jobs: closes its requests."""
         self._requests.close()
 
     def kill(self) -> None:
-        """Kill it; a dead disk can delay its end."""
+        """Kill it; a dead disk can delay its end. Closes its requests."""
         self._child.kill()
         self.dismiss()
 
     async def gone(self) -> str:
-        """Wait for its end after :meth:`dismiss` or :meth:`kill`; how it has ended.
+        """Wait for its end after :meth:`dismiss` or :meth:`kill`; returns how it ended.
 
-        To be called once, and not while :meth:`answer` waits.
+        Call it once, and not while :meth:`answer` waits.
         """
         try:
             while True:

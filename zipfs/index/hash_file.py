@@ -1,7 +1,7 @@
 """The checksums of one file, in one pass.
 
-They count only if the file was in the expected state before and after all of it was read
-(DESIGN S1). Pages that hashing brought into the page cache are dropped again; others stay.
+They are valid only if the file was in the expected state before and after all of it was read
+(DESIGN S1). Pages that hashing brought into the page cache are evicted again; others stay.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from zipfs.system.syscalls import READ_FILE
 SLICE: Final = 64 << 20
 """Bytes of a file hashed at once: 5 ms from the page cache, half a second from a slow disk."""
 _WINDOW: Final = 8 << 20
-"""Bytes that are probed in the page cache, and dropped from it, at once."""
+"""Bytes that are probed in the page cache, and evicted from it, at once."""
 
 _WRITE_AND_WAIT: Final = 7
 """sync_file_range(2): WAIT_BEFORE | WRITE | WAIT_AFTER."""
@@ -35,7 +35,7 @@ _libc: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class RunningChecksums:
-    """The checksums of bytes fed in order: whole blocks, but for the file's last."""
+    """Checksums of a file's bytes, fed in order and in whole blocks except for the last."""
 
     def __init__(self) -> None:
         self.crc32 = 0
@@ -55,10 +55,11 @@ class RunningChecksums:
 
 
 class FileHasher:
-    """Hashes one file, in as many calls of :meth:`advance` as it takes.
+    """Hashes one file, by repeated calls of :meth:`advance`.
 
-    *path* is absolute. *offset* is how many bytes are hashed; *progress* is called with the
-    length of each further stretch, and may sleep. Raises :exc:`ChangedError` or :exc:`OSError`.
+    *path* is absolute. *offset* is the number of bytes hashed so far; *progress* is called with
+    the length of each piece that is hashed, and may sleep. Raises :exc:`ChangedError` or
+    :exc:`OSError`.
     """
 
     def __init__(
@@ -91,11 +92,11 @@ class FileHasher:
         """Close the file; :meth:`advance` opens it again."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
-            with contextlib.suppress(OSError):  # close(2): it is closed whatever it says
+            with contextlib.suppress(OSError):  # close(2): it is closed even after an error
                 os.close(descriptor)
 
     def advance(self, limit: int) -> Checksums | None:
-        """Hash about *limit* bytes more; the checksums, once the whole file is hashed."""
+        """Hash about *limit* bytes more; the checksums if the whole file is hashed, else None."""
         if self._descriptor < 0:
             self._open()
         size = self._state.size
@@ -128,12 +129,12 @@ class FileHasher:
 
 
 def _write_back(descriptor: int, offset: int, length: int) -> None:
-    """Write the dirty pages of this stretch of a file to the disk.
+    """Write the dirty pages of a part of a file to the disk.
 
-    A program that maps a file (BitTorrent clients do) changes its times by the first store
-    into a clean page; later stores change nothing until the page is clean again, which takes
-    half a minute. What is hashed has to be clean, so that the next store is seen. Nothing
-    happens on tmpfs and overlayfs, which write no page here, and outside Linux.
+    If a program maps a file (BitTorrent clients do), the first store into a clean page changes
+    the file's times; later stores don't, until the page is clean again after half a minute. So
+    pages have to be clean when they are hashed, or the next store would go undetected. No
+    effect on tmpfs and overlayfs, which write no page here, and outside Linux.
     """
     if _libc is None:
         return
@@ -147,7 +148,7 @@ def _write_back(descriptor: int, offset: int, length: int) -> None:
 def hash_file(
     path: bytes, state: FileState, progress: Callable[[int], None] | None = None
 ) -> Checksums:
-    """The checksums of a whole file; blocks until they are known."""
+    """The checksums of a whole file, blocking; for the parameters see :class:`FileHasher`."""
     hasher = FileHasher(path, state, progress)
     try:
         while (checksums := hasher.advance(SLICE)) is None:

@@ -1,19 +1,19 @@
 """The process that hashes files for a daemon; :mod:`zipfs.index.hash_client` is its other end.
 
-A process and not a thread, since a thread of low priority disturbs the others: it is preempted
+A process and not a thread, since a thread of low priority delays the others: it is preempted
 while it holds the interpreter's lock, and a thread that has to answer a read waits for it.
-Measured on a busy machine, a loop that wakes each millisecond to read 320 KiB was late, in 99 of
-100 cases, by at most 4.5 ms with no hashing beside it, 9.7 ms with a thread at nice 19, 8 ms with
-a process at nice 19, and 4.3 ms with a process in a session of its own, whose share of the CPU
-isn't the daemon's. It imports few modules, so that it stays small.
+Measured on a busy machine, a loop that wakes each millisecond to read 320 KiB was late, at the
+99th percentile, by 4.5 ms without hashing, 9.7 ms with a thread at nice 19, 8 ms with a process
+at nice 19, and 4.3 ms with a process in a session of its own, which has its own share of the
+CPU. It imports few modules, so that it stays small.
 
-A job names some files, and how many bytes of them to hash. The answers are offsets while it
-runs, the result of each file in the order of the job, and the end of the job; a file that isn't
-done by then is continued when another job names it. There may be fewer results than files: an
-urgent job isn't to wait for a long list.
+A job names files, and how many bytes of them to hash. The answers are offsets while it runs,
+the result of each file in the order of the job, and the end of the job. A file that isn't
+finished by then is continued when another job names it. A job can end before all its files have
+a result, so that an urgent job doesn't wait for a long list.
 
-Messages are marshalled tuples behind their length: both ends run the same interpreter and trust
-each other.
+Messages are marshalled tuples, each after its length: both ends run the same interpreter and
+trust each other.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from zipfs.system.process import lower_process, lower_session
 from zipfs.system.rates import Pace
 
 _MESSAGES: Final = 1
-"""The version of the messages: zipfs may be upgraded while a daemon runs."""
+"""The version of the messages: zipfs can be upgraded while a daemon runs."""
 COMMAND: Final = (
     "import sys; sys.path[:] = sys.argv[1:];"
     f" from zipfs.index.hash_process import main; main({_MESSAGES})"
@@ -47,7 +47,7 @@ COMMAND: Final = (
 """What ``python -c`` runs, with all of ``sys.path`` as arguments."""
 
 _LONG: Final = 0.25
-"""Seconds after which a job is ended before its list of files is."""
+"""Seconds after which a job ends, even if not all its files are hashed."""
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
@@ -117,7 +117,7 @@ _KINDS: Final[tuple[type[_Message], ...]] = (Job, Ready, At, Done, Failed, Unexp
 
 
 def packed(message: _Message) -> bytes:
-    """*message* as it is sent."""
+    """*message* as bytes: a 32-bit length in native order, then the marshalled tuple."""
     data = marshal.dumps((_KINDS.index(type(message)), *message))
     return _LENGTH.pack(len(data)) + data
 
@@ -135,13 +135,13 @@ def messages_in(buffer: bytearray) -> Iterator[_Message]:
 
 
 class _Gone(BaseException):
-    """The daemon is gone. Not an :exc:`Exception`, as those are errors of a file."""
+    """The daemon has ended. Not an :exc:`Exception`: those are reported as errors of a file."""
 
 
 def serve(requests: int, answers: int) -> None:
-    """Do the jobs from one descriptor, answer on the other, until the first is at its end.
+    """Read jobs from *requests* until its end, and write the results to *answers*.
 
-    Both are closed then.
+    Closes both descriptors.
     """
     server = _Server(requests, answers)
     try:
@@ -159,9 +159,9 @@ class _Server:
         self._requests = requests
         self._answers = answers
         self._hashers: dict[int, FileHasher] = {}
-        """By number of the file that it has begun."""
+        """Hashers of unfinished files, by the file's number."""
         self._open: FileHasher | None = None
-        """The only one whose file may be open (DESIGN R4)."""
+        """The only hasher whose file can be open (DESIGN R4)."""
         self._hangup = select.poll()
         self._hangup.register(requests, 0)
         self._job = Job((), 0, 0.0, 0.0)
@@ -196,11 +196,11 @@ class _Server:
             if left <= 0 or time.monotonic() - started > _LONG or number == last:
                 self._send(answer, End())
                 return
-            # At once: if the process hangs, then in the first file without an answer.
+            # At once, so that if this process hangs, it is in the first file without an answer.
             self._send(answer)
 
     def _answer(self, number: int, path: bytes, state: FileState, limit: int) -> Answer:
-        """Hash *limit* bytes more of a file."""
+        """Hash *limit* more bytes of a file."""
         try:
             hasher = self._hashers.get(number)
             if self._open is not hasher:
@@ -216,7 +216,7 @@ class _Server:
             answer = Failed(number, 0, "")
         except OSError as error:
             answer = Failed(number, error.errno or errno.EIO, error.strerror or str(error))
-        except Exception:  # noqa: BLE001 - H4: the daemon logs it, and goes on
+        except Exception:  # noqa: BLE001 - H4: the daemon logs it and continues
             answer = Unexpected(number, traceback.format_exc())
         self._hashers.pop(number, None)
         self._close()
@@ -228,15 +228,15 @@ class _Server:
             self._open = None
 
     def _progress(self, count: int) -> None:
-        """*count* bytes more have been read: answer if it is time, and keep to the rate."""
+        """After *count* more bytes: keep to the rate, and answer if the interval has passed."""
         self._pace.took(count)
         self._answer_offset(time.monotonic())
 
     def _sleep(self, seconds: float) -> None:
-        """Sleep for *seconds* or less. By poll(2), which ends at once if the daemon does."""
+        """Sleep for *seconds* or less, by poll(2), which returns at once if the daemon ends."""
         if self._hangup.poll(min(seconds, self._job.interval) * 1000):
             raise _Gone
-        self._answer_offset(time.monotonic())  # or the daemon would think that this process hangs
+        self._answer_offset(time.monotonic())  # else the daemon assumes that this process hangs
 
     def _answer_offset(self, now: float) -> None:
         if self._open and now - self._answered_at >= self._job.interval:
@@ -253,14 +253,18 @@ class _Server:
 
 
 def main(messages: int) -> None:
-    """Serve the daemon at the other ends of stdin and stdout, at the lowest priority."""
+    """Serve the daemon through stdin and stdout, at the lowest priority.
+
+    *messages* is the daemon's version of the messages; exits if it is another one.
+    """
     if messages != _MESSAGES:
         sys.exit("zipfs has been replaced by another version; it has to be started again")
-    # The daemon handles Ctrl-C and a closed terminal.
+    # Ctrl-C and a closed terminal are handled by the daemon.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _lower()
-    # What some module prints must not be taken for an answer, also if stderr is closed.
+    # Stdout becomes /dev/null, so that nothing that a module prints is read as an answer. From 3
+    # on, so that this holds even if stderr is closed.
     answers = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
     os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
     serve(0, answers)
@@ -270,8 +274,8 @@ def main(messages: int) -> None:
 def _lower() -> None:
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_NAME, b"zipfs-hasher")
-    # A killed daemon's ends of the pipes stay open as long as one of its threads hangs in a dead
-    # disk.
+    # The pipes alone don't show that the daemon was killed: its ends stay open as long as one of
+    # its threads hangs in a dead disk.
     libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
     lower_process()
-    lower_session()  # it has been given one of its own
+    lower_session()  # which holds only this process

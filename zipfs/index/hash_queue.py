@@ -5,9 +5,9 @@ slice in a process of its own (:mod:`zipfs.index.hash_process`), so that a file 
 for waits for one slice of a big one, and never for all of it. Small files are handed over many at
 once.
 
-A process that hangs in a disk that doesn't answer is left behind, and another one goes on
-with other files. The same goes for one that was killed; what it knew of files that it had
-begun is lost then, and those are begun again.
+A process that hangs in a disk that doesn't answer is abandoned, and another one continues with
+other files. A process that was killed is replaced as well. The state of unfinished files is
+lost with a process, and they are started again.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from zipfs.text import shown
 log = logging.getLogger(__name__)
 
 _MANY: Final = 256
-"""Files handed over at once; a round trip for each costs as much as to hash a small one."""
+"""Maximum number of files in one job; a round trip costs as much as hashing a small file."""
 _IDLE: Final = 30.0
-"""Seconds without work after which the process ends, to give its memory back."""
+"""Seconds without work after which the process ends, to free its memory."""
 _TRIES: Final = 3
-"""How many processes may die of a file before it is taken for unreadable."""
+"""Number of processes that die at a file before it counts as unreadable."""
 _PAUSES: Final = (0.0, 1.0, 5.0, 30.0)
-"""Seconds until the next process is started, as they fail one after the other."""
-_MAX_LEFT: Final = 64
-"""Processes that may hang in dead disks at a time; each holds its memory."""
+"""Seconds before the next process is started, by the number of failures in a row."""
+_MAX_STUCK: Final = 64
+"""Maximum number of processes that hang in dead disks; each holds its memory."""
 _END: Final = 1.0
-"""Seconds that the daemon's end waits for a process."""
+"""Seconds to wait for the process when the daemon ends."""
 
 
 class UnexpectedError(Exception):
-    """An exception in the process that hashes; its traceback is the argument."""
+    """An unexpected exception in the process that hashes; the argument is its traceback."""
 
 
 class Request:
@@ -88,12 +88,12 @@ class Request:
 
 _Key = tuple[bytes, FileState]
 _Place = tuple[bool, int, int, _Key]
-"""In the queue: whether in the background, size, number, and which file."""
+"""A position in the queue, in sort order: whether in the background, size, number, and file."""
 
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """A file in the queue, and how far it is."""
+    """A file in the queue, and its progress: *offset* bytes are hashed."""
 
     number: int
     file: SourceFile
@@ -102,7 +102,7 @@ class _Job:
     """Whoever waits for it; nobody if the game was examined again meanwhile."""
     offset: int = 0
     died: int = 0
-    """How many processes ended at this file."""
+    """Number of processes that ended unexpectedly at this file."""
 
     @property
     def key(self) -> _Key:
@@ -110,7 +110,7 @@ class _Job:
 
 
 class Hasher:
-    """The queue, and the task that works it off: :meth:`run`.
+    """The queue, and the task that processes it: :meth:`run`.
 
     *absolute* gives the absolute path of a source; *keep* stores the checksums of a file. A
     file of which nothing could be read for *patience* seconds is given up. *rate* limits the
@@ -129,30 +129,29 @@ class Hasher:
         self._patience = patience
         self._rate = rate
         self._jobs: dict[_Key, _Job] = {}
-        self._begun: set[_Job] = set()
-        """Those of which the process knows a part."""
-        # A job moved to the front leaves its first place behind, which is passed over when its
-        # turn comes.
+        self._unfinished: set[_Job] = set()
+        """Jobs that the process has started and not finished."""
+        # A job moved to the front leaves its first place in the heap; `_next` ignores it.
         self._heap: list[_Place] = []
         self._numbers = itertools.count()
         self._wakeup = trio.Event()
         self._worker: Worker | None = None
         self._stuck: set[bytes] = set()
-        """Sources that a process hangs in, each a process of its own."""
-        self._back = trio.lowlevel.ParkingLot()
-        """Who waits for one of them to come back."""
+        """Sources in which a process hangs, one process each."""
+        self._unstuck = trio.lowlevel.ParkingLot()
+        """Tasks that wait for one of these processes to end."""
         self._failures = 0
-        """How many processes were of no use, one after the other."""
+        """Number of processes in a row without a single answer."""
         self.pending_bytes = 0
         self.speed: Final = Speed()
-        """How fast the files of the queue are hashed."""
+        """Speed of hashing the files of the queue."""
 
     def __len__(self) -> int:
         return len(self._jobs)
 
     @property
     def stuck(self) -> int:
-        """How many processes hang in a disk that doesn't answer."""
+        """Number of processes that hang in a disk that doesn't answer."""
         return len(self._stuck)
 
     def request(self, files: Sequence[SourceFile], *, asked: bool = False) -> Request:
@@ -216,7 +215,7 @@ class Hasher:
                         await worker.gone()
 
     async def _rest(self, nursery: trio.Nursery) -> None:
-        """Wait until there is something to do."""
+        """Wait until a file is queued; ends an idle process."""
         self._wakeup = trio.Event()
         with trio.move_on_after(_IDLE):
             await self._wakeup.wait()
@@ -227,7 +226,7 @@ class Hasher:
         await self._wakeup.wait()
 
     def _next(self) -> list[_Job]:
-        """The most urgent jobs, as many as make a slice; they leave the heap, not the queue."""
+        """The most urgent jobs, about a slice in total; removed from the heap, not the queue."""
         jobs: dict[_Key, _Job] = {}
         size = 0
         while self._heap and len(jobs) < _MANY:
@@ -252,10 +251,10 @@ class Hasher:
             if todo:
                 await self._ask(todo, nursery)
         except Exception:
-            # H4: nothing unexpected ends the mount.
+            # H4: an unexpected error doesn't end the mount.
             log.exception("unexpected error while talking to the process that hashes")
             if self._worker:
-                nursery.start_soon(self._leave, self._worker, None)
+                nursery.start_soon(self._await_end, self._worker, None)
                 self._dismiss(self._worker)
             await self._pause()
         finally:
@@ -267,8 +266,8 @@ class Hasher:
         """Have *todo* hashed; whatever is done is taken out of it."""
         worker = self._worker
         if worker is None:
-            while len(self._stuck) >= _MAX_LEFT:
-                await self._back.park()
+            while len(self._stuck) >= _MAX_STUCK:
+                await self._unstuck.park()
             try:
                 worker = self._worker = Worker()
             except OSError as error:
@@ -290,7 +289,7 @@ class Hasher:
             self._dismiss(worker)
             culprit = todo.pop(next(iter(todo))) if todo else None
             source = culprit.file.source if culprit else None
-            nursery.start_soon(self._leave, worker, source)
+            nursery.start_soon(self._await_end, worker, source)
             if culprit is not None:
                 self._stuck.add(culprit.file.source)
                 await self._settle(culprit, error)
@@ -310,43 +309,43 @@ class Hasher:
                     await self._settle(job, OSError(errno.EIO, os.strerror(errno.EIO)))
 
     def _dismiss(self, worker: Worker) -> None:
-        """No more of *worker*; what it has begun is begun again."""
+        """Kill *worker*; the files that it has started are started again."""
         worker.kill()
         self._worker = None
-        for job in list(self._begun):
+        for job in list(self._unfinished):
             self._move(job, 0)
-        self._begun.clear()
+        self._unfinished.clear()
 
-    async def _leave(self, worker: Worker, source: bytes | None) -> None:
-        """Wait until *worker* comes back from *source*, a file whose disk doesn't answer."""
+    async def _await_end(self, worker: Worker, source: bytes | None) -> None:
+        """Wait for the end of *worker*, which hangs in *source*, a file on a dead disk."""
         await worker.gone()
         if source is not None:
             self._stuck.discard(source)
-            self._back.unpark_all()
+            self._unstuck.unpark_all()
 
     async def _pause(self, why: str = "") -> None:
-        """The last process was of no use, because of *why*: don't start one after the other."""
+        """Wait before the next process is started; *why* is how the last one failed."""
         seconds = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
         self._failures += 1
-        if why and self._failures == 2:  # the first may be a moment's weakness
+        if why and self._failures == 2:  # a single failure can be temporary
             log.error("the process that hashes doesn't start, and so nothing is sealed: %s", why)
         await trio.sleep(seconds)
 
     def _move(self, job: _Job, offset: int) -> None:
-        """*job* is at *offset* now."""
+        """Record that *offset* bytes of *job* are hashed."""
         self.pending_bytes -= offset - job.offset
         self.speed.add(max(0, offset - job.offset), time.monotonic())
         job.offset = offset
-        self._begun.add(job)
+        self._unfinished.add(job)
 
     async def _settle(self, job: _Job, result: Checksums | Exception) -> None:
         """Keep the *result* of *job*, and tell who waits for it."""
         if isinstance(result, Checksums):
             self.speed.add(job.file.state.size - job.offset, time.monotonic())
-        if self._jobs.get(job.key) is job:  # and not another one that was queued meanwhile
+        if self._jobs.get(job.key) is job:  # not another one queued meanwhile
             del self._jobs[job.key]
             self.pending_bytes -= job.file.state.size - job.offset
-        self._begun.discard(job)
+        self._unfinished.discard(job)
         error = result if isinstance(result, Exception) else None
         try:
             if isinstance(result, Checksums):
@@ -366,5 +365,5 @@ def _result_of(answer: Done | Failed | Unexpected) -> Checksums | Exception:
         return answer.checksums
     if isinstance(answer, Unexpected):
         return UnexpectedError(answer.traceback)
-    # The errno makes it a PermissionError, or whichever it is.
+    # OSError picks its subclass, such as PermissionError, by the errno.
     return OSError(answer.error, answer.reason) if answer.error else ChangedError()

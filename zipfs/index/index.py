@@ -1,13 +1,10 @@
-"""Checksums that last: a SQLite file beside which nothing has to be believed.
+"""The index: checksums in a SQLite file, with the tables of :class:`zipfs.index.tables.Store`.
 
-The tables are :class:`zipfs.index.tables.Store`'s.
+Losing the file costs only time (DESIGN S3). So a file that is damaged or of another version is
+renamed and replaced by a new one, and while the file can't be written, rows are held in memory;
+each is logged in one line.
 
-Losing the file costs time only. So a damaged one, or one of another version, is
-set aside and made anew, and where it can't be written the rows stay in memory;
-each is said in one line of the log.
-
-Every method may touch the disk: call them from a worker thread. They may be
-called from several at once.
+Every method may touch the disk: call it from a worker thread. Thread-safe.
 """
 
 from __future__ import annotations
@@ -31,12 +28,12 @@ from zipfs.text import shown
 log = logging.getLogger(__name__)
 
 IN_MEMORY: Final = ":memory:"
-"""SQLite's name for a file that isn't one: what is kept there goes with the index."""
+"""SQLite's name for a database in memory, which is lost when the index is closed."""
 _RETRY_SAVING: Final = 60.0
-"""Seconds between two tries to save again after the disk was full."""
+"""Seconds between two attempts to save again, for instance after the disk was full."""
 
 _FILES: Final = ("", "-wal", "-shm", "-journal")
-"""What SQLite appends to the name of a database for the files that belong to it."""
+"""Suffixes that SQLite appends to a database's name for the files that belong to it."""
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -44,24 +41,25 @@ V = TypeVar("V")
 
 
 class Facts(NamedTuple):
-    """An index as it is now."""
+    """Current figures of an index."""
 
     file: str
     size: int
-    """Bytes of its files on disk."""
+    """Size of its files on disk, in bytes."""
     saving: bool
-    """Whether what is found out is saved; no: it is kept in memory, as the disk is full, say."""
+    """Whether checksums are saved; False: they are in memory only, for instance on a full disk."""
     rows_checked: int
+    """Number of rows whose checksum was verified."""
     rows_dropped: int
-    """Rows that didn't verify: what they were about is hashed anew."""
+    """Number of rows with a wrong checksum; their files are hashed again."""
     set_aside: int
-    """How often the whole file was found damaged, and made anew."""
+    """How often the whole file was damaged, and replaced by a new one."""
 
 
 class Index:
-    """The index at *file*; made if missing, made anew if damaged; or :data:`IN_MEMORY`.
+    """The index at *file*, or :data:`IN_MEMORY`; created if missing, replaced if damaged.
 
-    Raises :exc:`IndexFileError` if it can't be created there at all.
+    Raises :exc:`IndexFileError` if it can't be created.
     """
 
     def __init__(self, file: str) -> None:
@@ -72,7 +70,7 @@ class Index:
         self._damages = 0
         self._disk: Store | None = None
         self._memory: Store | None = None
-        """What couldn't be saved."""
+        """Rows that couldn't be saved; None if all are saved."""
         self._retry_at = 0.0
         if file == IN_MEMORY:
             self._disk = self._open()
@@ -80,13 +78,13 @@ class Index:
         try:
             os.makedirs(os.path.dirname(os.path.abspath(file)), mode=0o700, exist_ok=True)
             _refuse_foreign_link(file)
-            # Made here so that it is the owner's alone: paths are private.
+            # Created here, with mode 0600: paths are private.
             descriptor = _open_or_make(file)  # inherited by none, PEP 446
             regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
             os.close(descriptor)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                self._do_without(error)
+                self._use_memory(error)
                 return
             raise IndexFileError(
                 f"can't write the index {file}: {error.strerror}; name another with --index FILE"
@@ -97,14 +95,14 @@ class Index:
             self._disk = self._open()
         except (sqlite3.Error, OSError) as error:
             if code_of(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-                self._do_without(error)
+                self._use_memory(error)
                 return
             raise IndexFileError(
                 f"can't open the index {file}: {error}; name another with --index FILE"
             ) from None
 
     def close(self) -> None:
-        """No more is read or saved. Calls from threads that were left behind find nothing."""
+        """Save what isn't saved, and close it. Later calls, from stuck threads, find nothing."""
         with self._lock:
             if self._memory and not self._closed:
                 self._retry_at = 0.0  # the last chance to save
@@ -117,12 +115,12 @@ class Index:
 
     @property
     def is_saving(self) -> bool:
-        """Whether all that was to be kept is on disk."""
+        """Whether all rows are on disk."""
         with self._lock:
             return self._memory is None
 
     def facts(self) -> Facts:
-        """How it is."""
+        """The current figures."""
         size = 0
         if self.file != IN_MEMORY:
             for suffix in _FILES:
@@ -139,17 +137,17 @@ class Index:
             )
 
     def files(self, paths: Sequence[bytes]) -> dict[bytes, Record]:
-        """What is known of those of *paths* that are known, :attr:`blocks` left empty."""
+        """The records of those of *paths* that have one, without :attr:`Checksums.blocks`."""
         with self._lock:
             return self._merged(lambda store: dict(store.files(paths)))
 
     def put_files(self, records: Mapping[bytes, Record]) -> None:
-        """Keep *records*, replacing what was known of the same paths."""
+        """Save *records*, by path; they replace earlier ones of the same paths."""
         with self._lock:
             self._writing(lambda store: store.put_files(records))
 
     def blocks(self, digest: bytes) -> bytes | None:
-        """The checksums of blocks of the content *digest*, if they are known."""
+        """The checksums of the blocks of the content with *digest*; None if unknown."""
         with self._lock:
             return next(filter(None, self._reading(lambda store: store.blocks(digest))), None)
 
@@ -158,8 +156,8 @@ class Index:
     ) -> int:
         """The modification time, in Unix seconds, of *content* at the archive *path*.
 
-        The one it was given before, or else *choose(taken)*, which is kept;
-        *taken* tells whether a time belongs to another content of *path*.
+        The one that was issued before, or else *choose(taken)*, which is saved; *taken* returns
+        whether a time was issued to another content of *path* (DESIGN V3).
         """
         with self._lock:
             known = self._merged(lambda store: store.issued(path))
@@ -167,7 +165,7 @@ class Index:
                 return known[content]
 
             def give(store: Store) -> None:
-                # Once more, now that nobody else can write: another process may do the same.
+                # Read again in the transaction: another process can have issued it meanwhile.
                 known.update(store.issued(path))
                 if content not in known:
                     known[content] = choose(frozenset(known.values()).__contains__)
@@ -195,12 +193,12 @@ class Index:
         return merged
 
     def _reading(self, read: Callable[[Store], T]) -> Iterator[T]:
-        """What *read* finds on disk, and then what it finds in memory."""
+        """The results of *read* from the disk, then from memory."""
         if self._disk:
             try:
                 yield read(self._disk)
             except FAILURES as error:
-                self._give_up(error)
+                self._recover(error)
         if self._memory:
             yield read(self._memory)
 
@@ -211,13 +209,13 @@ class Index:
             try:
                 self._save(write)
             except FAILURES as error:
-                self._give_up(error)
-                # A new file in place of a damaged one; or else memory.
+                self._recover(error)
+                # Once more if a new file has replaced a damaged one.
                 if self._disk and not self._memory:
                     try:
                         self._save(write)
                     except FAILURES as again:
-                        self._do_without(again)
+                        self._use_memory(again)
         if self._memory:
             write(self._memory)
 
@@ -232,10 +230,10 @@ class Index:
             self._memory = None
             log.info("the index %s is being saved again", self.file)
 
-    def _give_up(self, error: Exception) -> None:
-        """The file failed: make it anew if it is damaged, else go on without it for now."""
+    def _recover(self, error: Exception) -> None:
+        """After a failure: replace a damaged file by a new one, else continue in memory."""
         if not is_damage(error):
-            self._do_without(error)
+            self._use_memory(error)
             return
         if self._disk:
             self._disk.close()
@@ -245,19 +243,19 @@ class Index:
             os.close(_open_or_make(self.file))
             self._disk = Store(self.file, self._checks)
         except FAILURES as again:
-            self._do_without(again)
+            self._use_memory(again)
 
-    def _do_without(self, error: Exception) -> None:
-        """Keep in memory what is to be saved: it has to be found, or it is hashed for ever."""
+    def _use_memory(self, error: Exception) -> None:
+        """Hold new rows in memory: if they weren't found, files would be hashed for ever."""
         if self._memory is None:
             log.warning(
-                "can't save to the index %s: %s; going on without saving", self.file, _told(error)
+                "can't save to the index %s: %s; going on without saving", self.file, _text(error)
             )
             self._memory = Store(":memory:", self._checks)
         self._retry_at = time.monotonic() + _RETRY_SAVING
 
     def _set_aside(self, error: Exception) -> None:
-        # Whatever it is, it is somebody's: nothing is overwritten.
+        # It can be anybody's file: it is renamed, and never overwrites another.
         number = 1
         while os.path.lexists(aside := f"{self.file}.bad" + (f"-{number}" if number > 1 else "")):
             number += 1
@@ -270,33 +268,33 @@ class Index:
         log.warning(
             "the index %s is damaged or of another version (%s); set aside as %s, hashing anew",
             self.file,
-            _told(error),
+            _text(error),
             aside,
         )
 
 
 def _open_or_make(file: str) -> int:
-    """Open *file*, made for its folder's owner if missing; its descriptor."""
+    """Open *file*, created for its folder's owner if missing; its descriptor."""
     try:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        # Not O_CREAT: who may write the folder, and maybe isn't us, would choose by a link what
-        # is made where.
+        # Without O_CREAT: another user who can write to the folder could put a link there, and
+        # so choose where a file is created.
         return os.open(file, os.O_RDWR)
     leave_to_owner(descriptor, os.path.dirname(os.path.abspath(file)))
     return descriptor
 
 
-def _told(error: Exception) -> str:
-    """What SQLite says, on one line: it quotes what it has found in the file."""
+def _text(error: Exception) -> str:
+    """SQLite's message on one line: it can quote any bytes of the file."""
     return shown(str(error).encode("utf-8", "surrogateescape"))
 
 
 def _refuse_foreign_link(file: str) -> None:
-    """Raise if *file* is a link of somebody else's, who so has us write where he may not."""
+    """Raise :exc:`OSError` if *file* is another user's link, by which he could choose a file."""
     try:
         status = os.lstat(file)
     except OSError:
-        return  # which is told when it is opened
+        return  # opening it raises the error
     if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
         raise OSError(errno.EPERM, "it is a link of another user's")

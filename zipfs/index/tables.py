@@ -1,10 +1,9 @@
-"""The index's tables in a SQLite database, and what its errors mean.
+"""The index's tables in a SQLite database, and the meaning of its errors.
 
-Three tables: ``files`` (path and state -> CRC-32 and XXH3-128), ``blocks``
-(XXH3-128 -> checksums of blocks) and ``issued`` (which content of an archive was
-given which modification time, DESIGN V3). Each row carries a checksum of its own:
-SQLite notices damage to its structure, not to a value, and a damaged value
-would be served (DESIGN S3). A row that doesn't verify isn't there.
+Three tables: ``files`` (path and state -> CRC-32 and XXH3-128), ``blocks`` (XXH3-128 ->
+checksums of blocks) and ``issued`` (archive and content -> modification time, DESIGN V3). Each
+row has a checksum of its own: SQLite detects damage to its structure but not to a value, and a
+damaged value would be served (DESIGN S3). A row with a wrong checksum counts as missing.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _APPLICATION_ID: Final = 0x7A697066  # "zipf"
 _BUSY_TIMEOUT: Final = 10.0
 """Seconds to wait for another process that writes to the same index."""
 _BATCH: Final = 500
-"""Paths asked for in one query; SQLite allows 999 in its oldest versions."""
+"""Maximum number of paths in one query; the oldest versions of SQLite allow 999."""
 
 _SCHEMA: Final = """
 CREATE TABLE files (
@@ -47,31 +46,31 @@ CREATE TABLE issued (
 
 _TABLES: Final = {(b"table", name, 1) for name in (b"files", b"blocks", b"issued")}
 _COLUMNS: Final = "path, inode, size, mtime_ns, ctime_ns, crc32, digest, seal"
-"""Of ``files``, in the order in which they are sealed."""
+"""The columns of ``files``; ``seal`` is the checksum of the others, in this order."""
 
 Record = tuple[FileState, Checksums]
 _Bind = bytes | int
 
 FAILURES: Final = (sqlite3.Error, OSError, UnicodeDecodeError)
-"""What a damaged, full or vanished file may cause; the last where sqlite3 puts damaged
-bytes into its message."""
+"""Exceptions of a damaged, full or missing file; the last if sqlite3 puts damaged bytes into its
+message."""
 
 
 def code_of(error: Exception) -> int | None:
-    """SQLite's error code, https://www.sqlite.org/rescode.html, without its extension."""
+    """SQLite's primary error code, https://www.sqlite.org/rescode.html; None if it has none."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return code if code is None else code & 0xFF
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether only a new file helps."""
+    """Whether *error* means that the file has to be replaced."""
     if isinstance(error, sqlite3.OperationalError):
-        # ERROR: the schema or the format isn't ours. READONLY without an extension: not the
-        # system but the file's own header forbids writing.
+        # ERROR: not this schema or format. READONLY without an extension: the file's own header
+        # forbids writing, not the system.
         extended = getattr(error, "sqlite_errorcode", None)
         return extended in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY)
     if isinstance(error, sqlite3.ProgrammingError):
-        return False  # a mistake of ours
+        return False  # a defect in zipfs
     return isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError)
 
 
@@ -95,25 +94,25 @@ def _verifies(row: tuple[_Bind, ...]) -> bool:
 
 
 def _record(row: tuple[Any, ...]) -> tuple[bytes, Record]:
-    """A row, which verifies, of the :data:`_COLUMNS`."""
+    """Path and record of a verified row of :data:`_COLUMNS`."""
     path, inode, size, mtime_ns, ctime_ns, crc32, digest, _ = row
     return path, (FileState(inode % (1 << 64), size, mtime_ns, ctime_ns), Checksums(crc32, digest))
 
 
 def _signed(number: int) -> int:
-    """SQLite's integers have 64 bits and a sign; inodes have none."""
+    """An unsigned 64-bit number, such as an inode, as SQLite's signed one."""
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
 @dataclass(slots=True)
 class Checks:
-    """How many rows were read, and how many of them weren't taken, as they didn't verify."""
+    """Counts the rows read, and those dropped because their checksum was wrong."""
 
     read: int = 0
     dropped: int = 0
 
     def verifies(self, row: tuple[_Bind, ...]) -> bool:
-        """Whether *row* is as it was written; counted."""
+        """Whether the checksum of *row*, its last column, is right; counts it."""
         self.read += 1
         if _verifies(row):
             return True
@@ -122,23 +121,24 @@ class Checks:
 
 
 class Store:
-    """The tables in one SQLite database; raises what sqlite3 raises.
+    """The tables in one SQLite database; raises sqlite3's exceptions.
 
-    *checks* are counted on. *reading*: one that is there already, to which nothing is written.
+    Verified rows are counted in *checks*. With *reading*, the file has to exist, and nothing is
+    written to it.
     """
 
     def __init__(self, file: str, checks: Checks | None = None, *, reading: bool = False) -> None:
         self._checks = checks or Checks()
         if reading:
-            # https://www.sqlite.org/uri.html: rw doesn't create. Not ro, which would leave the
-            # files of a write-ahead log behind.
+            # https://www.sqlite.org/uri.html: rw doesn't create the file. ro would leave the
+            # files of the write-ahead log behind.
             file = f"file:{quote(os.fsencode(os.path.abspath(file)))}?mode=rw"
         self._db = sqlite3.connect(
             file, timeout=_BUSY_TIMEOUT, check_same_thread=False, isolation_level=None, uri=reading
         )
         try:
-            self._db.text_factory = bytes  # a damaged row may hold text, of no encoding
-            # https://www.sqlite.org/security.html: of a file that somebody else may have made.
+            self._db.text_factory = bytes  # a damaged row can hold text that isn't UTF-8
+            # https://www.sqlite.org/security.html: another user can have made the file.
             self._db.execute("PRAGMA trusted_schema = OFF")
             if reading:
                 self._db.execute("PRAGMA query_only = ON")
@@ -146,8 +146,8 @@ class Store:
                 self._check_schema()
                 return
             self._db.execute("PRAGMA journal_mode = WAL")
-            # In WAL mode NORMAL can lose the last commits in a power cut, and
-            # never the file's consistency: exactly what an index may lose.
+            # In WAL mode, NORMAL can lose the last commits in a power cut but keeps the file
+            # consistent, which is enough for an index.
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._prepare()
         except BaseException:
@@ -168,8 +168,8 @@ class Store:
         self._check_schema()
 
     def _check_schema(self) -> None:
-        # What is called like a table of ours may be a view, which never ends, and a trigger does
-        # what it likes when something is kept. (A virtual table has no page of its own.)
+        # An object with a table's name can be a view, which can run without end, and a trigger
+        # runs with each insert. (A virtual table has no root page.)
         schema = self._db.execute("SELECT type, name, rootpage > 0 FROM sqlite_schema")
         if set(schema) != _TABLES:
             raise sqlite3.DatabaseError("its tables aren't those of an index")
@@ -203,11 +203,12 @@ class Store:
                     yield _record(row)
 
     def files_after(self, path: bytes) -> tuple[list[tuple[bytes, Record]], bytes | None]:
-        """Some of all files, those that come next behind *path*, in the order of paths.
+        """The next files after *path*, in the order of paths, and the path to continue from.
 
-        With them where to go on; None if these were the last. All have a path, not ``b""``.
+        Begin with ``b""``, which is no file's path. The second value is None after the last.
         """
-        # Few at a time, and all at once: a reader that stays keeps SQLite's log from ending.
+        # In batches, each fetched at once: a long read would keep SQLite's log from being
+        # truncated.
         rows = self._db.execute(
             f"SELECT {_COLUMNS} FROM files WHERE path > ? ORDER BY path LIMIT {_BATCH}",  # noqa: S608 - constants
             (path,),
@@ -216,7 +217,7 @@ class Store:
         return found, rows[-1][0] if len(rows) == _BATCH else None
 
     def totals(self) -> tuple[int, int]:
-        """How many files are known, and how many bytes they are; damaged rows count as well."""
+        """Number and total size in bytes of all files; damaged rows count as well."""
         count, size = self._db.execute("SELECT count(*), total(max(size, 0)) FROM files").fetchone()
         return count, int(size)
 
@@ -238,7 +239,7 @@ class Store:
         found = dict(self.files(records))
         for path, (state, checksums) in records.items():
             if found.get(path) != (state, checksums._replace(blocks=b"")):
-                # A tree out of order takes rows and doesn't find them: to be hashed for ever.
+                # A damaged B-tree can accept rows and not find them: they would be hashed for ever.
                 raise sqlite3.DatabaseError("what was just written isn't found")
 
     def blocks(self, digest: bytes) -> bytes | None:
@@ -275,7 +276,7 @@ class Store:
 
 
 class _Transaction:
-    """``BEGIN IMMEDIATE``, so that two processes never wait for each other's end."""
+    """A transaction by ``BEGIN IMMEDIATE``, so that two processes can't deadlock."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -294,6 +295,6 @@ class _Transaction:
         self._rollback()
 
     def _rollback(self) -> None:
-        # SQLite may have rolled back by itself already (a full disk).
+        # SQLite can have rolled back already by itself (a full disk).
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")

@@ -1,4 +1,4 @@
-"""Checksums on their way into the index."""
+"""Checksums that aren't in the index yet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Unsaved:
 
     def __init__(self, index: Index) -> None:
         self._index = index
-        # Of its own, and patient: what is saved must not wait for the library's disk.
+        # A thread of its own, without a time limit: saving must not wait for the library's disk.
         self._in_thread = Threads(1).run
         self._records: dict[bytes, Record] = {}
         self._saved_at = time.monotonic()

@@ -1,17 +1,15 @@
-"""Bytes of a file in its recorded state, or an error; blocking.
+"""Reading a file in its recorded state, or an error; blocking.
 
-What is read is read into a buffer of ours first. Then the file's state is compared with
-the one that its checksums belong to; a write moves ``mtime`` and ``ctime`` before it
-changes data, so bytes that were read before the states were found equal are the right
-ones (DESIGN R1).
+Bytes are read into a buffer first. Then the file's state is compared with the one that its
+checksums belong to: a write changes ``mtime`` and ``ctime`` before it changes data, so if the
+states are equal, the bytes read before are right (DESIGN R1).
 
-If only ``ctime`` differs, the file was renamed, deleted, linked or given other
-permissions - or rewritten by something that put its ``mtime`` back. Nothing in
-``stat`` tells which. So from then on the bytes are proven by the checksums of
-their blocks, and go on being served if they are right (R2).
+If only ``ctime`` differs, the file was renamed, deleted, linked or given other permissions, or
+rewritten by a program that restored its ``mtime``; ``stat`` doesn't show which. So from then on
+bytes are proven by the checksums of their blocks before they are returned (R2).
 
-Windows has no ``ctime`` of that kind (it is when the file was made). There the state
-vouches for nothing, and all bytes are proven.
+On Windows ``ctime`` is the time of creation. There the state doesn't show a change, and all
+bytes are proven.
 """
 
 from __future__ import annotations
@@ -31,10 +29,10 @@ from zipfs.system.syscalls import READ_FILE, pread
 
 Key = tuple[bytes, FileState]
 Blocks = Callable[[bytes], bytes | None]
-"""Gives the checksums of the blocks of the file with an XXH3-128, if they are known."""
+"""From a file's XXH3-128 to the checksums of its blocks; None if they are unknown."""
 
 STATE_VOUCHES: bool = os.name != "nt"
-"""Whether equal states have equal bytes, however the file was written."""
+"""Whether equal states imply equal bytes, however the file was written."""
 
 
 def key_of(source: SourceFile) -> Key:
@@ -44,9 +42,10 @@ def key_of(source: SourceFile) -> Key:
 def open_file(
     absolute: Callable[[bytes], bytes], source: SourceFile, *, provable: bool = True
 ) -> int:
-    """Open *source*, if it is in its recorded state.
+    """Open *source* in its recorded state; its descriptor.
 
-    If it is *provable* (there are checksums of it), ctime alone may tell otherwise.
+    If it is *provable* (it has checksums), its ctime may differ. Raises :exc:`ChangedError` if
+    it is in another state or isn't there, or :exc:`OSError`.
     """
     try:
         descriptor = open_path(absolute(source.source), READ_FILE)
@@ -67,7 +66,7 @@ def open_file(
 def open_files(
     absolute: Callable[[bytes], bytes], sources: Sequence[SourceFile], *, provable: bool = True
 ) -> dict[Key, int]:
-    """Descriptors of all *sources*, or none and an exception (see :func:`open_file`)."""
+    """Descriptors of all *sources*. Raises as :func:`open_file` does; then none stays open."""
     opened: dict[Key, int] = {}
     try:
         for source in sources:
@@ -82,8 +81,8 @@ def open_files(
 def close_all(descriptors: Iterable[int]) -> None:
     """Close *descriptors*; in a worker thread."""
     for descriptor in descriptors:
-        # Closed it is in any case, and nothing was written that could be lost. A source
-        # that has died (FUSE, NFS) says so here, too.
+        # It is closed in any case (close(2)), and nothing was written that could be lost. A dead
+        # source (FUSE, NFS) can raise here as well.
         with contextlib.suppress(OSError):
             os.close(descriptor)
 
@@ -98,8 +97,8 @@ def read_source(
 ) -> None:
     """Fill *view* from *offset* of *source*, open as *descriptor*, in its recorded state.
 
-    *digest* is its XXH3-128, None if there is none. Raises :exc:`ChangedError`, whatever
-    is in *view* then, or :exc:`OSError`.
+    *digest* is its XXH3-128, None if unknown. Raises :exc:`ChangedError` or :exc:`OSError`; the
+    content of *view* is undefined then.
     """
     _read_all(descriptor, view, offset)
     status = os.fstat(descriptor)
@@ -113,14 +112,14 @@ def read_source(
         _prove(descriptor, source.state.size, digest, blocks, offset, view)
     elif status.st_nlink:
         raise ChangedError
-    # A file passed through has no checksums; that it was deleted changes
-    # its ctime, and not its content.
+    # A file passed through has no checksums. That it was deleted (no links left) changes its
+    # ctime and not its content.
 
 
 def _prove(
     descriptor: int, size: int, digest: bytes, blocks: Blocks, offset: int, view: memoryview
 ) -> None:
-    """Read the blocks around *view* again, and fill it with what is proven."""
+    """Read the blocks around *view* again, prove them, and fill *view* from them."""
     hashes = blocks(digest) if size > BLOCK else None
     if size > BLOCK and (hashes is None or len(hashes) != 8 * -(-size // BLOCK)):
         raise ChangedError

@@ -1,4 +1,4 @@
-"""What is known of a file: the state it is in, and the checksums of that state."""
+"""The state of a file, and the checksums of its content in that state."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import os
 from typing import Final, NamedTuple
 
 MIN_SETTLE: Final = 0.05
-"""Seconds; file systems count time in ticks of up to 10 ms, and a state has to be
-older than its tick to be trusted (DESIGN S1)."""
+"""Minimum settle time in seconds: file systems count time in ticks of up to 10 ms, and a state
+is reliable only once it is older than its tick (DESIGN S1)."""
 
 _UINT64: Final = (1 << 64) - 1
 
 
 class FileState(NamedTuple):
-    """A file's state, as ``stat`` tells it; two equal states have equal bytes.
+    """A file's state, from its stat result; equal states have equal bytes.
 
-    That holds once the state is older than the clock's tick (DESIGN S1): a write
-    within the tick of the last one leaves no trace in the times. Times are
-    nanoseconds since the epoch, *size* is bytes, *inode* has 64 bits (of 128, where a
-    file system of Windows has so many).
+    That holds once the state is older than the clock's tick (DESIGN S1): a write within the
+    tick of the last one doesn't change the times. Times are in nanoseconds since the epoch,
+    *size* is in bytes, *inode* has 64 bits (the lower ones of 128 on some file systems of
+    Windows).
     """
 
     inode: int
@@ -36,9 +36,9 @@ class FileState(NamedTuple):
         )
 
     def is_of(self, status: os.stat_result) -> bool:
-        """Whether *status* shows this state, as ``of(status) == self`` says; sooner.
+        """Whether *status* has this state: ``of(status) == self``, computed faster.
 
-        Not so where a date or an inode is beyond 64 bits: then it may say no.
+        It can be False for equal states if a date or an inode is beyond 64 bits.
         """
         return (
             status.st_ctime_ns == self.ctime_ns
@@ -49,24 +49,24 @@ class FileState(NamedTuple):
 
     @property
     def changed_ns(self) -> int:
-        """When the file last changed: the later of its times.
+        """When the file last changed, in nanoseconds: the later of its times.
 
-        ``ctime`` moves with every change; FAT and some network file systems have
-        none worth the name, so ``mtime`` is heard as well.
+        ``ctime`` moves with every change; FAT and some network file systems have no real one,
+        so ``mtime`` counts as well.
         """
         return max(self.ctime_ns, self.mtime_ns)
 
     def differs_in_ctime_only(self, other: FileState) -> bool:
-        """Whether nothing but ``ctime`` tells the two apart.
+        """Whether the two differ, and only in ``ctime``.
 
-        So do ``chmod``, ``link``, ``unlink`` and ``rename``, which leave the
-        content alone; and so does a rewrite that puts the old ``mtime`` back.
+        After ``chmod``, ``link``, ``unlink`` and ``rename``, which don't change the content;
+        but also after a rewrite that restores the old ``mtime``.
         """
         return self != other and self[:3] == other[:3]
 
 
 def _int64(nanoseconds: int) -> int:
-    """What 64 bits hold: the years 1678 to 2261. File systems know dates beyond."""
+    """Clamp to 64 bits: the years 1678 to 2261. Some file systems have dates beyond."""
     return max(-(1 << 63), min(nanoseconds, (1 << 63) - 1))
 
 
@@ -77,10 +77,10 @@ BLOCK: int = 1 << 20
 class Checksums(NamedTuple):
     """Checksums of a file's content.
 
-    *digest* is its XXH3-128, 16 bytes big-endian. *blocks* holds the XXH3-64 of
-    each :data:`BLOCK` bytes, 8 bytes big-endian each: with them a stretch of a
-    file can be proven when its state no longer vouches for it. It is empty where
-    the file is one block or less, as *digest* does for that.
+    *digest* is its XXH3-128, 16 bytes big-endian. *blocks* holds the XXH3-64 of each
+    :data:`BLOCK` bytes, 8 bytes big-endian each, by which a part of a file is proven when its
+    state doesn't show whether it has changed. It is empty for a file of one block or less,
+    which *digest* proves.
     """
 
     crc32: int

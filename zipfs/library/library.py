@@ -3,8 +3,8 @@
 Rules:
 
 - No link leads out of the library (DESIGN H2). A symbolic link counts as its target if that
-  is inside the library; otherwise it is left out.
-- Devices, sockets, FIFOs and unreadable files are left out. Each is returned as a
+  is inside the library; otherwise it is skipped.
+- Devices, sockets, FIFOs and unreadable files are skipped. Each is returned as a
   :class:`LeftOut`; the caller logs it.
 - A link to a folder is followed unless that folder contains a folder already on the path, or
   :data:`MAX_LINKED_FOLDERS` links have been followed from different folders. So every path ends.
@@ -105,14 +105,14 @@ class Library:
             try:
                 children.append((name, self._entry(join(source, name), origins, status)))
             except (FileNotFoundError, NotADirectoryError):
-                continue  # went away meanwhile, or what a link leads to
+                continue  # it, or the target of a link, has been removed meanwhile
         children.sort(key=lambda child: child[0])
         return children
 
     def has_folder(self, source: bytes) -> bool:
         try:
             entry = self.entry(source)
-        except OSError:  # in a folder that may not be entered, for one
+        except OSError:  # such as one in a folder that can't be entered
             return False
         return isinstance(entry, Entry) and entry.is_folder
 
@@ -208,7 +208,7 @@ class Library:
             end = source.find(b"/", end + 1)
 
     def _judge(self, path: bytes, entry: Entry) -> Entry | LeftOut:
-        """*entry* if it is a folder or a readable regular file; else why it is left out."""
+        """*entry* if it is a folder or a readable regular file; else why it is skipped."""
         if entry.is_folder:
             return entry
         if not stat.S_ISREG(entry.status.st_mode):
@@ -238,16 +238,16 @@ class _Walk:
             source, path, origins = todo.pop()
             try:
                 children = self.library.folder(source, origins)
-                # After the listing, so that its times tell of all that went before.
+                # After the listing, so that its times include all changes before it.
                 status = lstat(self.library.absolute(source))
             except PermissionError:
                 if not path:
-                    raise  # nothing of the game is left to show
+                    raise  # nothing of the game can be shown
                 self.left_out.append(LeftOut(source, "a folder that can't be read"))
                 continue
             except (FileNotFoundError, NotADirectoryError):
                 if path:
-                    continue  # went away meanwhile
+                    continue  # removed meanwhile
                 raise
             self._note(status, FileState.of(status))
             for name, entry in children:
@@ -262,7 +262,7 @@ class _Walk:
                         self._note(entry.status, state)
                         self.files.append(SourceFile(within, entry.source, state))
                 elif self.policy.takes_folder(shown_at):
-                    # What is no link is found where it is.
+                    # Without a link, an entry's source is its own path.
                     linked = entry.source != join(source, name)
                     if self.policy.follows_folder_links or not linked:
                         if linked:  # with the folders that lead there

@@ -1,4 +1,4 @@
-"""Lists: archives that a front end asks for, as games in a folder of their own.
+"""Lists: archives defined by a front end, as games in a folder of their own.
 
 A list is a file ``X.list`` that names files of the library
 (:mod:`zipfs.library.rules.modzip`). :class:`WithLists` shows it as a game at the path ``X`` in
@@ -10,10 +10,11 @@ Rules:
 - The folder of lists hides an entry of the library with the same name.
 - A location is resolved from the library's root by the rules of :mod:`zipfs.library.library`,
   and has to lead to a regular file of the size that the list states.
-- If one line is wrong there is no archive; :attr:`GameScan.problem` names the line and why.
-- Every scan reads the list again, and its content is part of the fingerprint: a change within
-  one tick of the clock is noticed.
-- A list is a regular file; links and anything else in the folder are left out.
+- If one line is wrong there is no archive; :attr:`GameScan.problem` names the line and the
+  reason.
+- Every scan reads the list again, and its content is part of the fingerprint: so a change
+  within one tick of the clock is detected.
+- A list is a regular file; links and anything else in the folder are skipped.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class WithLists(Decorator):
             )
         if inner.exists(shown_in):
             raise ConfigError(
-                f"the library has a {os.fsdecode(shown_in)} of its own; have the lists shown"
+                f"the library has a {os.fsdecode(shown_in)} of its own; show the lists"
                 " under another name with --lists-folder"
             )
         self._shown_in = shown_in
@@ -279,7 +280,7 @@ class WithLists(Decorator):
             problem = f"it can't be read: {error.strerror}"
             return b"", os.lstat(path), _problem(name, ListError(None, problem))
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENXIO):  # a link or a socket by now
+            if error.errno in (errno.ELOOP, errno.ENXIO):  # a link or a socket meanwhile
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
             raise
         with os.fdopen(descriptor, "rb") as file:

@@ -1,4 +1,4 @@
-"""The policy of a library: what the user chose, and what was detected where he didn't choose."""
+"""The policy of a library: the user's settings, and what is detected where there are none."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from zipfs.text import shown
 log = logging.getLogger(__name__)
 
 MAX_SIZE: Final = 1 << 20
-"""Bytes; the examples that RomM comes with have five thousand."""
+"""Maximum size of a ``config.yml``, in bytes; RomM's examples have five thousand."""
 
 
 class Policies:
@@ -77,19 +77,19 @@ class Policies:
             has_folder = self._library.has_folder
             folders = [name for name, _ in self._library.folder(b"") if has_folder(name)]
             globs = (detect(has_folder, folders),)
-            _say(globs)
+            _log_games(globs)
         return Selection(globs, self._patterns)
 
     def _romm(self, rules: Rules) -> RommSelection:
         structure = Structure(self._globs)
         if not self._globs:
-            self._library.names(b"")  # raises for an unplugged disk, which changes nothing
+            self._library.names(b"")  # raises for an unplugged disk: the policy stays then
             structure = find_structure(rules, self._library.has_folder)
-            _say(structure.templates)
+            _log_games(structure.templates)
         return RommSelection(rules, structure, self._patterns)
 
 
-def _say(globs: Iterable[bytes]) -> None:
+def _log_games(globs: Iterable[bytes]) -> None:
     log.debug("the library's games are %s", " ".join(map(shown, globs)))
 
 
@@ -111,5 +111,5 @@ def load_rules(path: str) -> Rules:
 
 
 def _open(path: str, flags: int) -> int:
-    # A FIFO would wait for a writer.
+    # Opening a FIFO would wait for a writer.
     return os.open(path, flags | os.O_NONBLOCK)

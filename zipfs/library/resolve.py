@@ -42,7 +42,7 @@ class Folders:
         return found
 
     def private(self) -> list[os.stat_result]:
-        """Stat results of the folders that not everybody may enter.
+        """Stat results of the folders that not everybody can enter.
 
         The others don't restrict access to what they hold.
         """
@@ -53,7 +53,7 @@ class Folders:
         ]
 
     def _folder(self, path: bytes) -> Entry:
-        # From the root, and only as far as folders exist: a path may be very long.
+        # From the root, and only as far as folders exist: a path can be very long.
         folder = self._root
         start = 0
         while start <= len(path):

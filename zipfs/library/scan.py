@@ -1,4 +1,4 @@
-"""What is found in the library: files, folders and whole games. Immutable values.
+"""The result of scanning the library: files, folders and whole games. Immutable values.
 
 Paths are bytes relative to the library, ``b""`` is the library itself. A *source* is a path
 without links; *origins* are the sources of the folders from which links were followed to reach
@@ -24,7 +24,7 @@ from zipfs.system.permissions import Access
 
 
 class LeftOut(NamedTuple):
-    """Something that isn't shown, and why."""
+    """A path that is skipped, and why."""
 
     path: bytes
     reason: str
@@ -97,21 +97,21 @@ class Inline(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GameScan(ABC):
-    """A game as it was found, and how its archive is made of that."""
+    """The result of scanning a game, and how its archive is built from it."""
 
     game: bytes
-    """The path of the game: its playlist is named after it, its platform found by it."""
+    """The path of the game, which determines its playlist's name and its platform."""
     files: tuple[SourceFile, ...]
     access: Access
     changed_ns: int
-    """Latest change of its files and folders by ctime or mtime, ns since the epoch."""
+    """Latest ctime or mtime of its files and folders, in nanoseconds since the epoch."""
     written_ns: int
-    """The same by mtime alone."""
+    """Latest mtime alone, likewise."""
     left_out: tuple[LeftOut, ...] = ()
     status: os.stat_result
     """Stat result of its folder, or of what stands in place of one."""
     problem: str = ""
-    """Why it can have no archive."""
+    """Why it can't have an archive; empty if it can."""
     inline: Mapping[int, Inline] = field(default_factory=dict)
     """Members that are in no file, by their number among all members."""
     keeps_order: bool = False
@@ -121,8 +121,8 @@ class GameScan(ABC):
     playlists: Mode | None = None
     """Which playlists its archive gets; None: those of the mount."""
     owns_folder: bool = True
-    """Whether :attr:`status` is of a folder of its own: that is shown where there is no
-    archive, and what is left out of it is reported once, for this game."""
+    """Whether :attr:`status` is that of a folder of its own, which is shown if there is no
+    archive, and whose skipped paths are reported for this game alone."""
 
     def is_archive(self, fewest: int) -> bool:
         """Whether its files make an archive, if a game has at least *fewest* files."""
@@ -130,19 +130,19 @@ class GameScan(ABC):
 
     @abstractmethod
     def objection(self, fewest: int) -> str:
-        """Why :meth:`is_archive` says no; empty if it says yes."""
+        """Why :meth:`is_archive` is False; empty if it is True."""
 
     @abstractmethod
     def without(self, refused: Callable[[SourceFile], bool]) -> Self:
-        """The same without the files that can't be opened: for which *refused* is true."""
+        """A copy without the files that can't be opened, for which *refused* is true."""
 
     @abstractmethod
     def fingerprint(self) -> bytes:
-        """XXH3-128 of all that was found; a change of it means that something changed."""
+        """XXH3-128 of the result; a different one means that the game has changed."""
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Size of all files, in bytes."""
         return sum(file.state.size for file in self.files)
 
     def files_digest(self) -> bytes:
@@ -158,7 +158,7 @@ class GameScan(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderScan(GameScan):
-    """The folder of a game, walked: :attr:`files` are all that belong, sorted by path."""
+    """The scan of a game's folder: :attr:`files` are all that belong to it, sorted by path."""
 
     def objection(self, fewest: int) -> str:
         return "" if len(self.files) >= fewest else f"it has less than {fewest} files"

@@ -59,7 +59,7 @@ class VariantScan(GameScan):
         )
 
     def fingerprint(self) -> bytes:
-        # Of the files left out, only their number counts: it decides whether there is a variant.
+        # Of the excluded files only the number counts: it decides whether there is a variant.
         return xxhash.xxh3_128_digest(self.files_digest() + self.objection(_FEWEST).encode())
 
 
@@ -123,7 +123,7 @@ class WithVariants(Decorator):
     ) -> GameScan:
         shown_at = source if path is None else path
         found = self._variants.at(shown_at)
-        # Behind a link is another folder, however that is called.
+        # A link leads to another folder, whatever its name is.
         if found is None or shown_at.rpartition(b"/")[2] != source.rpartition(b"/")[2]:
             return super().scan(source, policy, origins, path=path)
         if self.exists(source):

@@ -1,9 +1,9 @@
-"""What a library looks like: the interface of :class:`Library` and of the decorators over it.
+"""Views of a library: the interface of :class:`Library` and of the decorators over it.
 
 :class:`zipfs.library.library.Library` is a folder on disk.
 :class:`zipfs.library.lists.WithLists` and :class:`zipfs.library.variants.WithVariants` each add
-games to the view that they are given, and forward everything else (:class:`Decorator`). They
-stack in this order, variants outermost.
+games to the view that they wrap, and forward everything else (:class:`Decorator`). They stack
+in this order, variants outermost.
 
 Every method may touch a disk: call it from a worker thread. Paths are bytes relative to the
 library, ``b""`` is the library itself; for *source* and *origins* see :mod:`zipfs.library.scan`.
@@ -25,7 +25,7 @@ PathMap = Callable[[Iterable[bytes]], Iterable[bytes]]
 
 
 class LibraryView(Protocol):
-    """What the rest of zipfs asks of a library."""
+    """The interface of a library to the rest of zipfs."""
 
     # -- On disk ----------------------------------------------------------------
 
@@ -48,18 +48,18 @@ class LibraryView(Protocol):
     # -- Folders and files --------------------------------------------------------
 
     def entry(self, source: bytes, origins: Origins = NO_LINKS) -> Entry | LeftOut | None:
-        """What *source*, whose parent has no links on the way, leads to; None if nothing."""
+        """What *source*, whose parent has no links on the way, leads to; None if it is missing."""
 
     def entry_at(
         self, path: bytes, source: bytes, origins: Origins = NO_LINKS
     ) -> Entry | LeftOut | None:
-        """The same for what is shown at *path*, which may lead to *source* through links."""
+        """The same for what is shown at *path*, which can lead to *source* through links."""
 
     def state(self, source: bytes) -> FileState:
         """The state of a folder itself; it changes when a name is added or removed."""
 
     def names(self, source: bytes) -> list[bytes]:
-        """The names of all that is in a folder, sorted; none of it is looked at."""
+        """The names of all entries of a folder, sorted, without their stat results."""
 
     def folder(
         self, source: bytes, origins: Origins = NO_LINKS
@@ -84,31 +84,31 @@ class LibraryView(Protocol):
     ) -> GameScan:
         """All files of the game at *source* that *policy* takes.
 
-        *path* is where the game is shown, if not there: what *policy* goes by. Raises
-        :exc:`OSError` if a folder can't be listed for another reason than permission:
-        half a game must not be taken for a whole one.
+        *path* is where the game is shown, by default *source*; *policy* decides by it. Raises
+        :exc:`OSError` if a folder can't be listed for another reason than permission: half a
+        game must not become an archive.
         """
 
     def extended(self, policy: Policy) -> Policy:
-        """*policy*, under which the games that this view adds are games as well."""
+        """*policy*, extended by the games that this view adds."""
 
     def list_of(self, path: bytes) -> bytes | None:
         """The file name of the list that is the game at *path*; None where no list can be."""
 
     def variants_of(self, game: bytes) -> Sequence[bytes]:
-        """The paths at which variants of the game at the path *game* may be."""
+        """The paths at which variants of the game at the path *game* can be."""
 
     def beside(
         self, folder: bytes, games: Iterable[bytes], taken: Iterable[bytes]
     ) -> Sequence[bytes]:
-        """The names of the variants that may be in the folder at the path *folder*.
+        """The names of the variants that can be in the folder at the path *folder*.
 
         *games* are the names of the games there, *taken* all names that the library has there.
         """
 
 
 class Decorator:
-    """A view that shows *inner* as it is; a subclass overrides what it adds."""
+    """A view that forwards everything to *inner*; a subclass overrides what it adds."""
 
     def __init__(self, inner: LibraryView) -> None:
         self._inner = inner
@@ -180,7 +180,7 @@ class Decorator:
 
 
 def find_games(library: LibraryView, policy: Policy) -> Iterator[tuple[bytes, Entry]]:
-    """Path and folder of each game in *library*, as *policy* says.
+    """Path and folder of each game in *library*, according to *policy*.
 
     A folder that can't be listed is skipped.
     """

@@ -1,11 +1,10 @@
-"""An archive as a file object: the bytes that a mount would show, without one.
+"""An archive as a file object: the bytes that a mount would show, without a mount.
 
-The same layout and the same reading as the mount's. Nothing of the archive is in memory
-but its headers; each read takes what it needs from the files of the game, and proves it
-(:mod:`zipfs.library.files`).
+Layout and reading are the mount's. Only the headers are in memory; each read takes its data
+from the files of the game, and checks that they haven't changed (:mod:`zipfs.library.files`).
 
-A file of the game is opened when it is first read, and few stay open (DESIGN R4). One that
-is replaced or deleted goes on being served while it is open; else it is an error (R2).
+A file of the game is opened by the first read of it, and few stay open (DESIGN R4). One that is
+replaced or deleted while it is open is still served; later it is an error (R2).
 """
 
 from __future__ import annotations
@@ -32,26 +31,26 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 KEPT_OPEN: Final = 16
-"""How many files of an archive stay open; beyond them, each thread that reads may have one."""
+"""Number of files of an archive that stay open; each reading thread can have one more."""
 
 
 class ChangedError(errors.ChangedError, OSError):
-    """A file of the archive isn't in the state any more that it was in when it was hashed.
+    """A file of the archive has changed since it was hashed.
 
-    ``errno`` is ``EIO``, ``filename`` is the file's. Open the archive anew: it will be
-    another version.
+    ``errno`` is ``EIO``, ``filename`` is the file's path. Open the archive again: that gives a
+    new version.
     """
 
 
 class ArchiveFile(io.RawIOBase):
-    """A seekable, read-only binary file: the archive *version*; made by ``zipfs.open_archive``.
+    """The archive *version* as a seekable, read-only binary file; see ``zipfs.open_archive``.
 
-    Reading gives all that is asked for, less only at the end, or raises
-    :exc:`ChangedError` or another :exc:`OSError`. *absolute* gives a source's absolute
-    path, *blocks* has the checksums of the blocks of files, by their XXH3-128.
+    A read returns the requested number of bytes, fewer only at the end, or raises
+    :exc:`ChangedError` or another :exc:`OSError`. *absolute* returns the absolute path of a
+    source, *blocks* has the checksums of the blocks of files, by their XXH3-128.
 
-    The position is the object's own. Threads may share one and use :meth:`read_at`, which
-    leaves it alone; ``close`` then waits for none of them.
+    Threads can share one object and use :meth:`read_at`, which doesn't use its position;
+    ``close`` doesn't wait for them.
     """
 
     mode = "rb"
@@ -65,22 +64,22 @@ class ArchiveFile(io.RawIOBase):
     ) -> None:
         super().__init__()
         self.name = os.fsdecode(version.sealed.path.rpartition(b"/")[2])
-        """``GAME.zip``, as the mount calls it."""
+        """``GAME.zip``, its name in the mount."""
         self.size: Final = version.size
-        """Bytes."""
+        """In bytes."""
         self.mtime_ns: Final = version.sealed.mtime_ns
-        """The ``st_mtime_ns`` that the mount gives: with the size, it tells versions apart."""
+        """Its ``st_mtime_ns`` in the mount: with the size, it distinguishes versions."""
         self.mtime: Final = version.sealed.mtime_ns // validators.NANOSECONDS
         """The same in whole seconds, for ``Last-Modified``."""
         self.etag: Final = validators.nginx_etag(self.mtime, self.size)
-        """The ETag that nginx sends for it, quotes included."""
+        """The ETag that nginx sends for it, with quotes."""
         self.content_id: Final = f"{version.sealed.content:032x}"
-        """The 128 bits that name its content, in hex; equal archives have equal ones."""
+        """Its content id, 128 bits in hex; equal archives have equal ones."""
         self.members: Final[tuple[Member, ...]] = version.layout.members
-        """Name, size, date and CRC-32 of each member, in their order."""
+        """Name, size, date and CRC-32 of each member, in order."""
         self.left_out: Final = tuple(left_out)
-        """What is in the folder and not in the archive, and why; litter isn't told of.
-        Paths are relative to the library, or else to the folder."""
+        """Skipped paths in the folder, and why, without files that operating systems create.
+        Relative to the library if there is one, else to the folder."""
         self._version = version
         self._files = _Files(version, absolute, blocks)
         self._position = 0
@@ -88,7 +87,7 @@ class ArchiveFile(io.RawIOBase):
 
     @property
     def renamed(self) -> dict[bytes, bytes]:
-        """The files that are called otherwise in the archive: path in the folder -> name."""
+        """Files whose entry name differs from their path: path in the folder -> entry name."""
         layout = self._version.layout
         renamed = {}
         for number, member in enumerate(layout.members):
@@ -100,10 +99,10 @@ class ArchiveFile(io.RawIOBase):
     # -- Reading ---------------------------------------------------------------
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Bytes *offset* to *offset + length*, less only at the end; the position stays.
+        """Bytes *offset* to *offset + length*, fewer only at the end; ignores the position.
 
-        Any number of threads may do so at once. Raises :exc:`ValueError` for a negative
-        offset or length, :exc:`ChangedError` or another :exc:`OSError`.
+        Thread-safe. Raises :exc:`ValueError` for a negative offset or length,
+        :exc:`ChangedError` or another :exc:`OSError`.
         """
         self._checkClosed()
         if offset < 0 or length < 0:
@@ -113,13 +112,13 @@ class ArchiveFile(io.RawIOBase):
         return bytes(buffer)
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill *buffer* from the position on; how many bytes, fewer only at the end."""
+        """Fill *buffer* from the position on; returns the count, less than its size at the end."""
         self._checkClosed()
         view = memoryview(buffer)
         if view.readonly:
-            raise TypeError("a buffer that can be written to is wanted")
+            raise TypeError("a writable buffer is wanted")
         if not view.nbytes:
-            return 0  # what is empty can't be cast
+            return 0  # an empty view can't be cast
         view = view.cast("B")
         with self._moving:
             length = max(0, min(len(view), self.size - self._position))
@@ -128,7 +127,7 @@ class ArchiveFile(io.RawIOBase):
         return length
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """*size* bytes from the position on, or all of them; fewer only at the end."""
+        """*size* bytes from the position on, fewer only at the end; all if negative or None."""
         with self._moving:
             left = max(0, self.size - self._position)
             data = self.read_at(self._position, left if size is None or size < 0 else size)
@@ -140,7 +139,7 @@ class ArchiveFile(io.RawIOBase):
         return self.read()
 
     def _fill(self, offset: int, view: memoryview) -> None:
-        """Fill *view*, which ends where the archive does or sooner, from *offset* on."""
+        """Fill *view* from *offset* on; it must not extend beyond the archive."""
         if not view:
             return
         if (found := self._version.locate(offset, len(view))) is not None:
@@ -159,7 +158,11 @@ class ArchiveFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Move the position, which may lie beyond the end; where it is then."""
+        """Set the position, which can be beyond the end; returns it.
+
+        Raises :exc:`ValueError` for another *whence*, :exc:`OSError` (``EINVAL``) for a position
+        below 0.
+        """
         self._checkClosed()
         offset = operator.index(offset)
         with self._moving:
@@ -170,7 +173,7 @@ class ArchiveFile(io.RawIOBase):
             elif whence != io.SEEK_SET:
                 raise ValueError(f"whence is 0, 1 or 2, not {whence}")
             if offset < 0:
-                raise OSError(errno.EINVAL, "there is nothing before the beginning")
+                raise OSError(errno.EINVAL, "the position would be negative")
             self._position = offset
             return offset
 
@@ -182,7 +185,7 @@ class ArchiveFile(io.RawIOBase):
         raise io.UnsupportedOperation("write: an archive is read-only")
 
     def close(self) -> None:
-        """Close all files; what other threads are reading, as soon as they have."""
+        """Close all files; those in use by other threads as soon as their reads end."""
         if not self.closed:
             self._files.close()
         super().close()
@@ -203,7 +206,7 @@ class _File:
 
 
 class _Files:
-    """The files of one archive, up to :data:`KEPT_OPEN` of them open, and one a thread."""
+    """The files of one archive, of which up to :data:`KEPT_OPEN` and one per thread are open."""
 
     def __init__(
         self,
@@ -216,11 +219,11 @@ class _Files:
         self._blocks = blocks
         self._lock = threading.Lock()
         self._open: OrderedDict[int, _File] = OrderedDict()
-        """By source, the one used last at the end."""
+        """By source number, the most recently used last."""
         self._closed = False
 
     def read(self, number: int, offset: int, view: memoryview) -> int:
-        """Fill *view* from *offset* of the source *number*; its length.
+        """Fill *view* from *offset* of the source *number*; returns its length.
 
         Raises :exc:`ChangedError` or another :exc:`OSError`.
         """
@@ -235,7 +238,7 @@ class _Files:
         except errors.ChangedError:
             raise ChangedError(
                 errno.EIO,
-                "it has changed since its archive was opened; open that anew",
+                "it has changed since its archive was opened; open the archive again",
                 os.fsdecode(self._absolute(source.source)),
             ) from None
         return len(view)
@@ -253,7 +256,7 @@ class _Files:
         with self._lock:
             other = self._open.get(number)
             if other is None:
-                if not self._closed:  # else it is the reader's, who closes it
+                if not self._closed:  # else `_give` closes it after the read
                     self._open[number] = file
                 return file
             other.users += 1
@@ -269,7 +272,7 @@ class _Files:
         close_all(unused)
 
     def _evict(self, kept: int) -> list[int]:
-        """Take out what nobody is using, so that *kept* are left; they are to be closed."""
+        """Remove unused files until *kept* are left; their descriptors, for the caller to close."""
         if len(self._open) <= kept:
             return []
         idle = [number for number, file in self._open.items() if not file.users]
@@ -279,5 +282,5 @@ class _Files:
         with self._lock:
             self._closed = True
             unused = self._evict(0)
-            self._open.clear()  # the rest is closed by those who use it
+            self._open.clear()  # the others are closed by `_give`
         close_all(unused)

@@ -78,7 +78,7 @@ def assemble(
     playlists: Playlists,
     platform: bytes | None,
 ) -> Assembly:
-    """The members of the archive of *scan*, in order, and the playlist that it may get.
+    """The members of the archive of *scan*, in order, with its playlist if it gets one.
 
     *names* are those of :func:`names_of`, *known* the checksums of all files by source, and
     *platform* is the name of the platform's folder, if it has one.
@@ -87,7 +87,7 @@ def assemble(
     if not scan.keeps_order:
         files = tuple(sorted(files, key=lambda file: archive_order(names[file.path])))
     members = [_member(file, names, known, style) for file in files]
-    # A member in no file has the newest date, so that the archive's date stays what it is.
+    # An inline member has the newest date, so that it doesn't change the archive's date.
     newest = max((member.mtime for member in members), default=FIXED_TIME)
     inline = {number: content for number, (_, content) in sorted(scan.inline.items())}
     for number, content in inline.items():

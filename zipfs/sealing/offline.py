@@ -133,7 +133,7 @@ def _examine(
 def _hash(
     sealer: Sealer, files: Iterable[SourceFile], progress: Progress, summary: Summary
 ) -> set[tuple[bytes, FileState]]:
-    """Hash *files*; source and state of those that can't be read are returned."""
+    """Hash *files*; returns source and state of those that can't be read."""
     failed = set()
     records: dict[bytes, Record] = {}
     saved = time.monotonic()
@@ -143,7 +143,7 @@ def _hash(
             try:
                 records[file.source] = file.state, hash_file(path, file.state, progress.advance)
             except ChangedError:
-                continue  # the next examination tells how it is now
+                continue  # the next examination finds its new state
             except PermissionError:
                 sealer.mark_unreadable(file)
                 summary.problems.append(f"{shown(file.source)} is left out: it can't be read")

@@ -60,29 +60,29 @@ def open_archive(  # noqa: PLR0913 - keywords; they are the mount's options, by 
 ) -> ArchiveFile:
     """The archive of *folder*, as a seekable, read-only binary file object.
 
-    It has the bytes, the size and the date that ``zipfs mount`` would show it with,
-    options being equal. All files are hashed now, unless *index*, the SQLite file of a
-    mount or one that is made, knows their checksums; without one nothing is remembered.
-    *progress* is told how far that is.
+    Bytes, size and date are those that ``zipfs mount`` shows with the same options. The call
+    hashes all files whose checksums aren't in *index*, an SQLite file that is created if
+    missing and can be a mount's; None: checksums aren't saved. *progress* receives the progress
+    of hashing.
 
-    *library* is the folder that the mount would show, *folder* being in it: then links may
-    lead anywhere within it, and an index is shared with its mount. Otherwise what lies
-    outside *folder* isn't followed to, and an index may serve any number of folders.
+    *library* is the folder of a mount, and *folder* is in it: then links can lead anywhere in
+    the library, and the mount's index can be used. Without it, links that leave *folder* are
+    skipped, and one index can be used for any number of folders.
 
     *games*, *selection*, *romm_config*, *exclude*, *include*, *portable_names*,
-    *timestamps*, *playlists* and *playlist_platforms* are the mount's options. By its place
-    in the *library* a game is known to be of a platform; say of a folder by itself which it
-    is (*platform*, like "psx"), or it gets no playlist of discs. Nothing in the folder must
-    have changed for *settle* seconds; until then it is waited for.
+    *timestamps*, *playlists* and *playlist_platforms* are the mount's options. In a *library*,
+    a game's path determines its platform. For a single folder give *platform*, such as "psx";
+    without it there is no playlist of discs. *settle* is the settle time in seconds: the call
+    waits until nothing in the folder has changed for so long.
 
-    What a server may need to know is an attribute, see :class:`ArchiveFile`: ``size``,
-    ``etag``, ``mtime`` and so on, and what was left out. Close it in the end.
+    See :class:`ArchiveFile` for the attributes that a server needs (``size``, ``etag``,
+    ``mtime`` and so on) and for the skipped paths. The caller closes it.
 
-    Raises :exc:`ValueError` for an option that makes no sense; and, all of them
-    ``zipfs.ZipfsError`` with one line for people, :exc:`ConfigError` for a *romm_config* that
-    can't be used, :exc:`LibraryError` if there is no such folder, no file in it, or one that
-    can't be read, :exc:`NotSealedError` if it keeps changing, :exc:`LayoutError` if no ZIP can
-    hold it, :exc:`IndexFileError` for an index that can't be written.
+    Raises :exc:`ValueError` for an invalid option, and subclasses of ``zipfs.ZipfsError`` with
+    one line for people: :exc:`ConfigError` for a *romm_config* that can't be used,
+    :exc:`LibraryError` if there is no such folder, no file in it, or one that can't be read,
+    :exc:`NotSealedError` if it keeps changing, :exc:`LayoutError` if no ZIP can hold it,
+    :exc:`IndexFileError` for an index that can't be written.
     """
     if timestamps not in ("files", "fixed"):
         raise ValueError(f"timestamps are 'files' or 'fixed', not {timestamps!r}")
@@ -146,7 +146,7 @@ def open_archive(  # noqa: PLR0913 - keywords; they are the mount's options, by 
 
 
 def _checked(**lists: Sequence[str]) -> tuple[str, ...]:
-    """The names of the playlist platforms, once all options that are *lists* are checked.
+    """Check all options that are *lists*; returns the names of the playlist platforms.
 
     Raises :exc:`ValueError`.
     """
@@ -226,11 +226,11 @@ def _refusal(
         return LibraryError(f"{name} {outcome.reason or 'went away'}")
     if isinstance(outcome, Plain):
         if len(os.path.basename(archive)) > 255:
-            return LibraryError(f"{name} has too long a name for an archive; call it otherwise")
+            return LibraryError(f"{name} has too long a name for an archive; rename it")
         return LibraryError(f"{name} holds no file that could be in an archive")
     if summary.problems:
         return LibraryError(f"{name} has no archive: {summary.problems[-1]}")
-    return NotSealedError(f"{name} keeps changing; try again when it is still")
+    return NotSealedError(f"{name} keeps changing; try again when nothing changes")
 
 
 def _blocks(version: Version, index: Index) -> dict[bytes, bytes]:

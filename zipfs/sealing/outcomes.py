@@ -13,7 +13,7 @@ from zipfs.system.permissions import Access
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sealed:
-    """Attributes of a game's current archive, without what only reading it needs."""
+    """Attributes of a game's current archive, without the data needed to read it."""
 
     path: bytes
     """Where the archive is in the mount."""
@@ -39,7 +39,7 @@ class Version:
     files: tuple[SourceFile, ...]
     digests: tuple[bytes, ...]
     left_out: tuple[LeftOut, ...] = ()
-    """What is in the folder and not in the archive, paths relative to the library."""
+    """Skipped paths in the folder, relative to the library, and why."""
 
     @property
     def size(self) -> int:
@@ -110,11 +110,11 @@ class Examination:
     started: float
     fingerprint: bytes
     first_seen: float
-    """When the fingerprint was first seen, of those in a row that are the same."""
+    """Start of the first examination in a row with this fingerprint."""
     outcome: Outcome
     took: float = 0.0
     """Duration in seconds."""
     unsure: tuple[SourceFile, ...] = ()
-    """Files whose checksums are used, and which have to be hashed again (``--trust mtime``)."""
+    """Files whose checksums are used until they have been hashed again (``--trust mtime``)."""
     left_out: tuple[LeftOut, ...] = field(default=(), compare=False)
-    """What of it isn't shown, and why; for the receiver of this result, not kept."""
+    """Skipped paths of the game, and why; the receiver of this result doesn't retain them."""

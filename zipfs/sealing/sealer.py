@@ -47,28 +47,28 @@ from zipfs.text import shown
 
 log = logging.getLogger(__name__)
 
-_NAME_MAX: Final = 255  # of every file system that somebody will copy an archive to
+_NAME_MAX: Final = 255  # bytes, on every file system to which archives are copied
 _NANOSECONDS: Final = 1_000_000_000
 _SHORT: Final = 0.05
 """An examination shorter than this, in seconds, is recorded as taking none."""
-_MAPPED_SAID: Final = 10
-"""How many renamed members of an archive are logged one by one."""
+_MAPPED_LOGGED: Final = 10
+"""Maximum number of renamed members of an archive that are logged one by one."""
 
 
 class Sealer:
     """Examines games of *library* with the checksums of *index*.
 
-    *globs*, *patterns* and *rules* say which folders are games, and what belongs to them
-    (:class:`zipfs.library.policy.Policies`). *settle* is in seconds. With
-    *trust_mtime*, the checksums of a file of which only ctime has changed are used until it
-    has been hashed again. *style* says how archives state names and dates, *playlists* which
-    of them get a playlist.
+    *globs*, *patterns* and *rules* determine which folders are games, and which files belong to
+    them (:class:`zipfs.library.policy.Policies`). *settle* is the settle time in seconds. With
+    *trust_mtime*, if only the ctime of a file has changed, its checksums are used until it has
+    been hashed again. *style* is how archives state names and dates, *playlists* which of them
+    get a playlist.
     """
 
     fewest: ClassVar[int] = 2
-    """How many files a game needs to be an archive."""
+    """Minimum number of files of a game that has an archive."""
 
-    def __init__(  # noqa: PLR0913 - each is a choice of its own, all but a few by default
+    def __init__(  # noqa: PLR0913 - independent options, most with a default
         self,
         library: LibraryView,
         index: Index,
@@ -111,7 +111,7 @@ class Sealer:
         self._policies.detect()
 
     def mark_unreadable(self, file: SourceFile) -> None:
-        """Leave *file* out as long as it is in this state: it can't be opened."""
+        """Skip *file*, which can't be opened, as long as it is in this state."""
         with self._lock:
             self._unreadable[file.source] = file.state
 
@@ -171,7 +171,7 @@ class Sealer:
         elif not sealed and (seconds := self._unsettled(scan, clock_ns, started - first_seen)) > 0:
             outcome = Unsettled(seconds)
         elif scan.problem:
-            # Only once it has settled: a list that is being written is wrong for a while.
+            # Only once it has settled: a list is wrong while it is being written.
             self._once.warning("there is no %s: %s", shown(archive), scan.problem, of=fingerprint)
             outcome = Impossible(scan.problem)
         else:
@@ -214,18 +214,18 @@ class Sealer:
     def _unsettled(self, scan: GameScan, clock_ns: int, known: float) -> float:
         """Seconds until the game has been unchanged for the settle time; 0 if it has.
 
-        Counted until the scan began, at *clock_ns*: a change during the scan may be in one part
-        of it and not in another, a combination that never existed.
+        Up to the beginning of the scan, at *clock_ns*: a change during the scan can be in one
+        part of it and not in another, a combination that never existed.
 
-        Either its newest time is old enough by the clock, or it was seen unchanged for long
-        enough (*known* seconds): where the clock was set back, or dates are in the future, the
-        game only waits.
+        Either its newest time is old enough by the clock, or it has had the same fingerprint for
+        *known* seconds. So if the clock was set back, or dates are in the future, the game
+        settles by the second rule.
         """
-        watched = self.settle - known
+        by_fingerprint = self.settle - known
         changed = scan.written_ns if self._trust_mtime else scan.changed_ns
         age = (clock_ns - changed) / _NANOSECONDS
-        aged = self.settle - age if age >= 0 else watched
-        return max(0.0, min(watched, aged))
+        by_clock = self.settle - age if age >= 0 else by_fingerprint
+        return max(0.0, min(by_fingerprint, by_clock))
 
     def _assemble(
         self, archive: bytes, scan: GameScan
@@ -255,9 +255,9 @@ class Sealer:
     def _version(self, archive: bytes, scan: GameScan, known: dict[bytes, Checksums]) -> Version:
         names = names_of(scan, self._style)
         mapped = [(path, name) for path, name in names.items() if path != name]
-        for path, name in mapped[:_MAPPED_SAID]:
+        for path, name in mapped[:_MAPPED_LOGGED]:
             self._once.warning("in %s, %s is called %s", shown(archive), shown(path), shown(name))
-        if more := len(mapped[_MAPPED_SAID:]):
+        if more := len(mapped[_MAPPED_LOGGED:]):
             self._once.warning(
                 "in %s, %d more have other names; `zipfs inspect` shows them", shown(archive), more
             )
@@ -291,7 +291,7 @@ class Sealer:
 def _left_out(
     game: bytes, scan: GameScan, refused: Iterable[LeftOut], outcome: Outcome, fewest: int
 ) -> Iterator[LeftOut]:
-    """What isn't shown of *game*: files, folders, or the archive itself."""
+    """The skipped paths of *game*: files, folders, or the archive itself."""
     if scan.owns_folder:
         yield from scan.left_out
         yield from refused
@@ -307,5 +307,5 @@ def _parent_source(library: LibraryView, folder: bytes, game: bytes, source: byt
         return folder
     absolute = os.path.realpath(library.absolute(folder))
     if absolute == library.root or not is_within(absolute, library.root):
-        return b""  # a link out of the library was put there a moment ago
+        return b""  # by now a link that leads out of the library
     return os.path.relpath(absolute, library.root)

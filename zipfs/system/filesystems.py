@@ -1,9 +1,9 @@
-"""What zipfs can rely on, by the kind of file system that a library is on: one table. Pure.
+"""The table of file systems: what zipfs can rely on, by the kind of a library's file system.
 
-zipfs takes a file for unchanged as long as its inode, size, mtime and ctime are the same
-(DESIGN S1), hears of changes by inotify where there are events, and reads cached data without
-a thread where the kernel knows ``RWF_NOWAIT``. A row of the table says what of that a file
-system lacks, and the remedy.
+A file counts as unchanged as long as its inode, size, mtime and ctime are the same (DESIGN S1),
+changes are reported by inotify if the file system has events, and cached data are read without
+a thread if it supports ``RWF_NOWAIT``. A row states which of these a file system lacks, and the
+remedy.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from zipfs.system.mounts import mounts, mounts_below
 
 
 class FileSystem(NamedTuple):
-    """File systems that are alike: a row of the table."""
+    """A row of the table: file systems with the same properties."""
 
     kinds: tuple[str, ...]
-    """As ``/proc/self/mountinfo`` has them: ``ext4``, ``fuse.sshfs``."""
+    """Types as in ``/proc/self/mountinfo``: ``ext4``, ``fuse.sshfs``."""
     level: Level
     note: str
-    """What there is to know, for people: a predicate without a full stop."""
+    """The properties that users should know: a predicate without a full stop."""
     remedy: str = ""
     events: bool = True
-    """Whether inotify reports all changes; not those made on other machines, or by a program."""
+    """Whether inotify reports all changes; False if other machines or a program can make them."""
     granularity: float = 0.0
-    """Seconds between two dates that it can tell apart; 0: fine enough."""
+    """Smallest difference between two dates, in seconds; 0: fine enough."""
     refine: Callable[[FileSystem, Collection[str]], FileSystem] | None = None
-    """Makes the row for a mount with certain options."""
+    """Returns the row for a mount with certain options."""
 
 
 _POLLED: Final = "sends no events: it is scanned every ten seconds, and at each access"
@@ -60,7 +60,7 @@ def _seconds(options: Collection[str], name: str, default: int) -> int:
 
 
 def _nfs(row: FileSystem, options: Collection[str]) -> FileSystem:
-    # nfs(5): an option that isn't shown has its default, 60 seconds at most for both.
+    # nfs(5): an option that isn't listed has its default, at most 60 seconds for both.
     longest = max(_seconds(options, name, 60) for name in ("acregmax=", "acdirmax="))
     return _cached_for(row, 1 if "noac" in options else longest, "up to ")
 
@@ -160,11 +160,11 @@ _TABLE: Final = (
     ),
 )  # fmt: skip
 _BY_KIND: Final = {kind: row for row in _TABLE for kind in row.kinds}
-_UNKNOWN: Final = FileSystem((), "note", "is of a kind that nothing is known of here")
+_UNKNOWN: Final = FileSystem((), "note", "is of a kind that zipfs doesn't know")
 
 
 def rows() -> tuple[FileSystem, ...]:
-    """The table, each row as for a mount without options."""
+    """The table; each row is that for a mount without options."""
     return tuple(row.refine(row, ()) if row.refine else row for row in _TABLE)
 
 
@@ -175,14 +175,14 @@ def file_system(kind: str, options: Collection[str] = ()) -> FileSystem:
 
 
 def settle_wanted(granularity: float, settle: float) -> float | None:
-    """A settle time longer than *granularity*, both in seconds; None if *settle* is longer.
+    """A settle time longer than *granularity*; None if *settle* is longer. All in seconds.
 
-    A second write within the granularity leaves the dates as they are (DESIGN S1).
+    A second write within the granularity doesn't change the dates (DESIGN S1).
     """
     return None if settle > granularity else granularity * 2 + 1
 
 
 def needs_polling(library: bytes) -> list[str]:
-    """The kinds of file systems in *library*, an absolute path, that send no events."""
+    """The kinds of the file systems in *library*, an absolute path, that send no events."""
     below = mounts_below(os.fsdecode(library), mounts())
     return sorted({mount.kind for mount in below if not file_system(mount.kind).events})

@@ -1,11 +1,11 @@
-"""inotify(7): what the kernel tells of changes below a folder.
+"""inotify(7): the kernel's events of changes below a folder.
 
-Through ctypes, which lets go of the interpreter's lock while the kernel works: to
-watch a folder is to look it up, and that takes as long as its disk does. Of the
-libraries for it, watchfiles 1.3 keeps that lock, so that one folder that hangs stops
-the whole mount, and watchdog 7.1 confuses folders that it may not read.
+By ctypes, which releases the interpreter's lock during a system call: watching a folder
+includes a lookup, which takes as long as its disk takes. Of the libraries, watchfiles 1.3 holds
+that lock, so that one hanging folder stops the whole mount, and watchdog 7.1 confuses folders
+that it has no permission to read.
 
-A class of its own thread: all methods but :meth:`Inotify.stop` belong to one.
+All methods except :meth:`Inotify.stop` have to be called from one thread.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ _GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
 class Inotify:
     """Watches *root*, an absolute path, and all folders in it if *deep*; links aren't followed.
 
-    Raises :exc:`OSError`, with ``ENOSPC`` if the user may not watch so many.
+    Raises :exc:`OSError`; ``ENOSPC`` beyond the user's limit on watches.
     """
 
     def __init__(self, root: bytes, *, deep: bool = True) -> None:
         self._root = root
         self._deep = deep
         self._folders: dict[int, bytes] = {}
-        """Relative paths by watch."""
+        """Relative path of each watch descriptor."""
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._descriptor = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         if self._descriptor < 0:
@@ -71,19 +71,19 @@ class Inotify:
         os.close(self._stop)
 
     def stop(self) -> None:
-        """Have :meth:`changes` end; from any thread, before :meth:`close`."""
+        """Make :meth:`changes` end. From any thread, before :meth:`close`."""
         os.eventfd_write(self._stop, 1)
 
     def add(self, folder: bytes = b"") -> None:
-        """Watch *folder*, relative to the root, and all in it."""
+        """Watch *folder*, relative to the root, and all folders in it if *deep*."""
         for _ in self._added(folder):
             pass
 
     def _added(self, folder: bytes) -> Iterator[bytes]:
-        """Watch *folder* and all in it, and tell of the paths that are there.
+        """Watch *folder* and the folders in it; yields the paths of all that is there.
 
-        One after the other: a list of a million takes as much memory as all else, and
-        leaves it in shreds.
+        A generator, since a list of a million paths takes as much memory as everything else,
+        and fragments it.
         """
         todo = [folder]
         while todo:
@@ -92,7 +92,7 @@ class Inotify:
             try:
                 with named(absolute, READ_FOLDER) as short:
                     self._folders[self._watch(short)] = path
-                    # After it is watched: what comes into it from now on is told.
+                    # Listed after it is watched: later changes are reported as events.
                     with contextlib.suppress(OSError), os.scandir(short) as entries:
                         for entry in entries:
                             child = os.path.join(path, entry.name)
@@ -110,9 +110,10 @@ class Inotify:
         return watch
 
     def changes(self, quiet: float, longest: float) -> Iterator[set[bytes]]:
-        """Sets of paths, gathered until none came for *quiet* seconds, or for *longest*.
+        """Sets of changed paths, each collected until *quiet* seconds without an event.
 
-        ``b""``, the root, stands for anything. Ends after :meth:`stop`.
+        At most for *longest* seconds. ``b""``, the root, means that anything can have changed.
+        Ends after :meth:`stop`.
         """
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
@@ -162,11 +163,11 @@ class Inotify:
         if mask & _ISDIR and mask & _MOVED_FROM:
             self._remove(path)
         elif self._deep and mask & _ISDIR and mask & (_CREATE | _MOVED_TO):
-            # What was in it before it was watched.
+            # With what it held before it was watched.
             yield from self._added(path)
 
     def _remove(self, folder: bytes) -> None:
-        """Watch *folder* no longer: it has another name now, or is elsewhere."""
+        """Remove the watches of *folder*, which was renamed or moved away."""
         for watch, path in list(self._folders.items()):
             if path == folder or path.startswith(folder + b"/"):
                 _libc.inotify_rm_watch(self._descriptor, watch)

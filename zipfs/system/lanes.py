@@ -1,12 +1,11 @@
-"""Calls that may touch a disk, out of trio's thread.
+"""Worker threads for calls that may touch a disk.
 
-A disk or a share that doesn't answer must delay its own users only (DESIGN R3). So
-calls run in *lanes*, one for each folder or archive: a lane has few threads, and a
-call that lasts too long fails and leaves its thread behind. Within a lane a call may
-name the *item* it is about. As long as a thread is stuck in an item, calls for that
-item fail at once, and nobody else's. Calls that name none fail as long as any
-thread of their lane is stuck, and all do when too many are. A thread that is stuck
-doesn't count, so that others find as many as before.
+A disk or a share that doesn't answer must delay only its own users (DESIGN R3). So calls run in
+*lanes*, one for each folder or archive: a lane has few threads, and a call that takes too long
+fails and leaves its thread *stuck*. A call can name the *item* in the lane that it accesses.
+While a thread is stuck in an item, calls for that item fail at once, and no others. Calls
+without an item fail while any thread of their lane is stuck, and all calls of a lane do if too
+many are. Stuck threads don't count, so that the others have as many threads as before.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 LANE: Final = 8
-"""Threads that one lane may have at a time."""
+"""Maximum number of threads that one lane uses at a time."""
 MAX_STUCK_IN_LANE: Final = 32
-"""Stuck threads with which a lane is given up as a whole."""
+"""Number of stuck threads in a lane from which on all its calls fail."""
 MAX_STUCK: Final = 256
-"""Stuck threads that are made up for by new ones."""
+"""Maximum number of stuck threads that are replaced by new ones."""
 _CHUNK: Final = 0.5
-"""Seconds of work that :meth:`Threads.map` does in one call."""
+"""Seconds of work in one call of :meth:`Threads.map`."""
 
 
 def timed_out() -> TimeoutError:
@@ -45,10 +44,10 @@ def timed_out() -> TimeoutError:
 
 
 class Threads:
-    """Up to *count* worker threads; a call may take *patience* seconds, None: any time.
+    """Up to *count* worker threads; calls fail after *patience* seconds, None: never.
 
-    Up to *spare* more make up for stuck ones. A call that is cancelled is left behind
-    to end when it can: a dead disk must not hold up the end of the mount.
+    Up to *spare* more replace stuck ones. A cancelled call is abandoned and its thread ends when
+    it can: a dead disk must not delay the end of the mount.
     """
 
     def __init__(
@@ -64,11 +63,11 @@ class Threads:
 
     @property
     def stuck(self) -> int:
-        """How many threads have been given up for the time being."""
+        """Number of stuck threads."""
         return self._stuck.total()
 
     def is_stuck(self, lane: Hashable, item: Hashable = None) -> bool:
-        """Whether a call for *item* in *lane* would fail at once; atomic."""
+        """Whether a call for *item* in *lane* would fail at once. Thread-safe."""
         if lane is None or lane not in self._stuck:
             return False
         if item is None or (lane, item) in self._stuck_items:
@@ -84,12 +83,12 @@ class Threads:
         discard: Callable[[T], object] | None = None,
         ended: Callable[[], object] | None = None,
     ) -> T:
-        """``function(*arguments)`` in a thread of *lane*; waits while all are busy.
+        """The result of ``function(*arguments)`` in a thread of *lane*; waits for a free one.
 
-        Raises :exc:`TimeoutError` if it takes too long, or would. The result that
-        a thread comes back with after that is given to *discard*, in that thread.
-        *ended* is called, in trio's thread, when the function has ended or will never
-        begin: what is lent to it can be taken back then, and not before.
+        Raises :exc:`TimeoutError` if it takes too long, or at once if *item* or *lane* is stuck.
+        A result that comes later is passed to *discard*, in the worker thread. *ended* is
+        called in trio's thread when the function has ended or will never begin: only then can
+        the caller reuse what it has passed to the function.
         """
         call = _Call(function, *arguments)
         return await self._run(call, lane, item, lambda: item, discard, ended)
@@ -102,9 +101,9 @@ class Threads:
         lane: Hashable,
         key: Callable[[T], Hashable],
     ) -> list[R | None]:
-        """What *function* says of each of *items*, many in one thread.
+        """The result of *function* for each of *items*, many per call of a thread.
 
-        None for those that are stuck. *key* tells what an item is called in *lane*.
+        None for those that are stuck. *key* returns the name of an item in *lane*.
         """
         results: list[R | None] = []
         while len(results) < len(items):
@@ -169,7 +168,7 @@ class Threads:
         finally:
             if ended and not lost:
                 ended()
-        # Also if the time was up just when it came back: the result may hold a descriptor.
+        # Even if the time was up just then: the result can own a descriptor.
         if call.result:
             return call.result.unwrap()
         raise timed_out()
@@ -190,7 +189,7 @@ class Threads:
         async with contextlib.AsyncExitStack() as stack:
             if lane is not None:
                 if item is not None:
-                    # One after the other: what hangs may hold one thread, not all of the lane's.
+                    # One call per item at a time, so that an item that hangs holds one thread.
                     await stack.enter_async_context(self._limited((lane, item), 1))
                 await stack.enter_async_context(self._limited((lane,), LANE))
                 if self.is_stuck(lane, item):  # while we waited
@@ -210,7 +209,7 @@ class Threads:
 
 
 class _Call(Generic[T]):
-    """A call, and how far it is; asked by two threads."""
+    """A call and its progress; used by two threads."""
 
     def __init__(self, function: Callable[[*Ts], T], *arguments: *Ts) -> None:
         self._function = lambda: function(*arguments)
@@ -220,7 +219,7 @@ class _Call(Generic[T]):
         self.result: outcome.Outcome[T] | None = None
 
     def run(self) -> bool:
-        """Make the call, unless it has been given up; whether it was meanwhile."""
+        """Make the call, unless it was given up; returns whether it was given up meanwhile."""
         with self._lock:
             if self._given_up:
                 return False
@@ -232,14 +231,14 @@ class _Call(Generic[T]):
             return self._given_up
 
     def give_up(self) -> bool:
-        """Nobody waits any longer; whether a thread is at it."""
+        """Record that nobody waits for it any more; returns whether a thread is running it."""
         with self._lock:
             self._given_up = self.result is None
             return self._running
 
 
 class _Chunk(Generic[T, R]):
-    """Items from number *start* on, for as long as a chunk may take, or one *is_stuck*."""
+    """*items* from the index *start* on, until :data:`_CHUNK` has passed or one *is_stuck*."""
 
     def __init__(
         self,
@@ -256,7 +255,7 @@ class _Chunk(Generic[T, R]):
         self.current = items[start]
         self.begun = False
         self.over = threading.Event()
-        """Nobody wants more of it."""
+        """Set when no more results are wanted."""
 
     def work(self) -> None:
         self.begun = True

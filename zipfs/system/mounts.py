@@ -1,7 +1,7 @@
 """The table of mounts, ``/proc/self/mountinfo``: proc_pid_mountinfo(5).
 
-It is read in place of the paths themselves: a dead FUSE mount returns ``ENOTCONN``, and even
-``stat`` of a live one asks its daemon.
+It is read instead of accessing the paths themselves: a dead FUSE mount returns ``ENOTCONN``,
+and even ``stat`` of a live one waits for its daemon.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def is_dead(path: str) -> bool:
 
 
 def mounts_below(folder: str, mounted: Iterable[Mount]) -> list[Mount]:
-    """The mounts of *mounted* that hold *folder*, an absolute path: its own, and those in it."""
+    """Those of *mounted* that *folder*, an absolute path, is on, and those in it."""
     holding = ""
     topmost: dict[str, Mount] = {}
     for mount in mounted:

@@ -1,7 +1,7 @@
-"""Whose files are said to be, where they aren't whose they are at their source.
+"""Overrides of owner, group and permissions of all files and folders.
 
-As other file systems have it that keep no owners of their own (mount(8), for vfat: ``uid=``,
-``gid=``, ``umask=``). It is the operator's explicit choice, against DESIGN H3.
+The same options as for file systems without owners (mount(8), vfat: ``uid=``, ``gid=``,
+``umask=``). They are the operator's explicit choice, against DESIGN H3.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ _FILE = 0o666
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """What is said in place of what is; None: that."""
+    """Overrides for uid, gid and mode; None keeps the source's."""
 
     uid: int | None = None
     gid: int | None = None
     umask: int | None = None
-    """The permissions that nobody has; all others everybody has, but to execute a file."""
+    """Permission bits that are cleared; all others are set, except for execution of files."""
 
     def mode(self, mode: int) -> int:
-        """What is shown for the st_mode *mode*."""
+        """The st_mode that is shown for the source's *mode*."""
         if self.umask is None:
             return mode
         all_of_it = _FOLDER if stat.S_ISDIR(mode) else _FILE
@@ -32,7 +32,7 @@ class Ownership:
 
 
 def number_of(name: str | int, *, group: bool = False) -> int:
-    """The uid, or the gid of a *group*, that *name* is, or is called. Raises ValueError."""
+    """The uid, or the gid of a *group*, for a number or a name. Raises :exc:`ValueError`."""
     if isinstance(name, str) and not re.fullmatch("[0-9]+", name):
         return _looked_up(name, group=group)
     number = int(name)
@@ -53,7 +53,7 @@ def _looked_up(name: str, *, group: bool) -> int:
 
 
 def umask_of(text: str) -> int:
-    """The umask that *text* is in octal digits, such as ``022``. Raises ValueError."""
+    """The umask from *text*, octal digits such as ``022``. Raises :exc:`ValueError`."""
     if not re.fullmatch("0?o?[0-7]{1,4}", text) or int(text, 8) > 0o777:
         raise ValueError(f"{text!r} isn't a umask in octal digits, like '022'")
     return int(text, 8)

@@ -1,4 +1,4 @@
-"""Reading a file in order without changing what the page cache holds of it."""
+"""Reading a file in order without changing which parts of it are in the page cache."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from zipfs.errors import ChangedError
 from zipfs.system.syscalls import is_cached, pread, uncache
 
 _AHEAD: Final = 8
-"""Windows that are probed before they are read. More than the kernel reads ahead (8 MiB on some
-disks), so that its read-ahead isn't taken for what others had there."""
+"""Number of windows that are probed ahead. More than the kernel reads ahead (8 MiB on some disks),
+so that pages of its read-ahead don't count as cached before."""
 
 
 class CacheWindows:
     """Which windows of a file, of *window* bytes each, were cached before they were read here.
 
-    *size* is the file's. With *evict*, a window is evicted once it was probed, so that it is
-    read from the disk. The descriptor may be another one at each call.
+    *size* is the file's, in bytes. With *evict*, a window is evicted after it was probed, so
+    that it is read from the disk. Each call can have another descriptor of the file.
     """
 
     def __init__(self, size: int, window: int, *, evict: bool = False) -> None:
@@ -44,7 +44,7 @@ class CacheWindows:
 
 
 def fill(descriptor: int, buffer: memoryview, offset: int, length: int) -> None:
-    """Read *length* bytes at *offset* to the start of *buffer*; it may take more, never fewer.
+    """Read at least *length* bytes at *offset* to the start of *buffer*, which can be larger.
 
     Raises :exc:`ChangedError` if the file ends before, and :exc:`OSError`.
     """

@@ -1,22 +1,21 @@
-"""Paths without links on the way, of any length.
+"""Access to absolute paths of any length, without following links.
 
-What is opened or looked at here was found by way of real folders. Between that and now
-somebody who may write into the library can have put a symbolic link in the place of any of
-them, and the path would lead out of it (DESIGN H2). To compare first would only shorten the
-race. So no link is ever followed, be it in the middle of the path or at its end: one in the
-middle is ``ENOTDIR``, as if there were no folder any more.
+The paths used here were found through real folders. Meanwhile, a user who can write to the
+library can have replaced any of them by a symbolic link that leads out of it (DESIGN H2); a
+check before the access would only shorten the race. So no link is followed, neither in the
+middle of the path nor at its end: one in the middle is ``ENOTDIR``, as for a missing folder.
 
-- openat2(2) has the kernel see to it, in one call (since Linux 5.6).
+- openat2(2) makes the kernel do so, in one call (since Linux 5.6).
 - Without it the path is walked folder by folder, each opened relative to the one before
   and with ``O_NOFOLLOW``.
-- Where folders can't be opened so (not Linux), only the last component is looked at.
+- Where folders can't be opened like that (not Linux), only the last component is checked.
 
-Absolute paths are walked from ``/`` each time, and no folder is kept open: a disk that was
-unmounted and is mounted again at the same place goes on being the library.
+Absolute paths are walked from ``/`` each time, and no folder stays open: a disk that was
+unmounted and is mounted again at the same path is the library again.
 
-What a system call takes in one piece ends at PATH_MAX, 4096 bytes (path_resolution(7)),
-but a folder may lie deeper: programs that go there step by step make such paths, and
-rsync and Samba do. A longer path is walked in pieces.
+A system call accepts paths up to PATH_MAX, 4096 bytes (path_resolution(7)), but folders can be
+deeper: programs that change folder step by step, such as rsync and Samba, create such paths. A
+longer path is walked in pieces.
 """
 
 from __future__ import annotations
@@ -40,17 +39,18 @@ from zipfs.system.syscalls import (
 )
 
 PATH_MAX: Final = 4096
-"""Bytes, with the NUL at the end."""
+"""In bytes, with the NUL at the end."""
 
 _JUNCTION: Final = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", None)
-"""What Windows has beside symbolic links: a folder that stands for another one."""
+"""Windows' other kind of link: a folder that stands for another one."""
 
 
 def open_path(path: bytes, flags: int) -> int:
-    """open(2) of an absolute *path* with ``O_NOFOLLOW``: a descriptor. Raises :exc:`OSError`.
+    """open(2) of an absolute *path* with ``O_NOFOLLOW``: a descriptor.
 
-    That is ``ENOTDIR`` if a link is on the way. At the end of the path a link is ``ELOOP``,
-    or ``ENOTDIR`` if *flags* ask for a folder, and with ``O_PATH`` what is opened.
+    Raises :exc:`OSError`; ``ENOTDIR`` for a link on the way. A link at the end of the path is
+    ``ELOOP``, or ``ENOTDIR`` if *flags* have ``O_DIRECTORY``; with ``O_PATH`` the link itself is
+    opened.
     """
     if not ENTER_FOLDER:
         return os.open(path, flags)
@@ -63,7 +63,7 @@ def open_path(path: bytes, flags: int) -> int:
         return _in_pieces(path, flags, syscalls.openat2)
     except OSError as error:
         if error.errno == errno.ELOOP and flags & (os.O_PATH | os.O_DIRECTORY):
-            # The last component can't have been it.
+            # With these flags, a link at the end isn't ELOOP: so it is in the middle.
             raise _not_a_folder(path) from None
         raise
 
@@ -108,17 +108,17 @@ def _not_a_folder(path: bytes) -> OSError:
 
 
 def lstat(path: bytes) -> os.stat_result:
-    """lstat(2) of an absolute *path*, its group's permissions being :func:`truthful`.
+    """lstat(2) of an absolute *path*, with :func:`truthful` permissions of its group.
 
     Raises :exc:`OSError`; ``ENOTDIR`` for a link on the way.
     """
     if not LOOK_AT:
         return os.lstat(path)
-    return _looked_at(open_path(path, LOOK_AT))
+    return _stat_and_close(open_path(path, LOOK_AT))
 
 
-def _looked_at(descriptor: int) -> os.stat_result:
-    """fstat(2) of what was opened to be looked at, and the end of that."""
+def _stat_and_close(descriptor: int) -> os.stat_result:
+    """fstat(2) of a *descriptor* opened with :data:`LOOK_AT`, which is closed."""
     try:
         return truthful(os.fstat(descriptor), b"/proc/self/fd/%d" % descriptor)
     finally:
@@ -126,9 +126,9 @@ def _looked_at(descriptor: int) -> os.stat_result:
 
 
 def entries(path: bytes) -> list[tuple[bytes, os.stat_result]]:
-    """The name of each entry of the folder at *path*, which is no link, and its lstat(2).
+    """Name and lstat(2) of each entry of the folder at *path*, which is no link.
 
-    Raises :exc:`OSError`. An entry that goes away meanwhile isn't there.
+    Raises :exc:`OSError`. Entries that are removed meanwhile are omitted.
     """
     if not LISTS_DESCRIPTORS:
         return _entries_by_path(path)
@@ -140,7 +140,7 @@ def entries(path: bytes) -> list[tuple[bytes, os.stat_result]]:
                 try:
                     status = entry.stat(follow_symlinks=False)
                     if LOOK_AT and may_mislead(status):
-                        status = _looked_at(os.open(entry.name, LOOK_AT, dir_fd=descriptor))
+                        status = _stat_and_close(os.open(entry.name, LOOK_AT, dir_fd=descriptor))
                 except FileNotFoundError:
                     continue
                 found.append((os.fsencode(entry.name), status))
@@ -150,11 +150,11 @@ def entries(path: bytes) -> list[tuple[bytes, os.stat_result]]:
 
 
 def _entries_by_path(path: bytes) -> list[tuple[bytes, os.stat_result]]:
-    """The same where folders can't be opened; should one have become a link, it is an error."""
+    """The same where folders can't be opened; raises if the folder has become a link."""
     found = []
     for name in os.listdir(path):
         try:
-            # On Windows what scandir gives has no inode, and another one than fstat.
+            # On Windows, stat results of scandir have no inode and differ from those of fstat.
             found.append((name, os.lstat(os.path.join(path, name))))
         except FileNotFoundError:
             continue
@@ -165,7 +165,7 @@ def _entries_by_path(path: bytes) -> list[tuple[bytes, os.stat_result]]:
 
 
 def is_link(status: os.stat_result) -> bool:
-    """Whether an lstat(2) is of something that leads elsewhere."""
+    """Whether *status*, of lstat(2), is that of a symbolic link or a junction."""
     if stat.S_ISLNK(status.st_mode):
         return True
     return _JUNCTION is not None and getattr(status, "st_reparse_tag", 0) == _JUNCTION
@@ -174,23 +174,23 @@ def is_link(status: os.stat_result) -> bool:
 def real(path: bytes, *, strict: bool = True) -> bytes:
     """realpath(3): *path* without links on the way, ``/``-separated on any platform.
 
-    Raises :exc:`OSError` if there is nothing, and *strict*.
+    Raises :exc:`OSError` if it doesn't exist and *strict* is true.
     """
     return slashed(os.path.realpath(path, strict=strict))
 
 
 def slashed(path: bytes) -> bytes:
-    """*path* with ``/`` between folders, which Windows takes as well."""
+    """*path* with ``/`` between folders, which Windows accepts as well."""
     return path.replace(b"\\", b"/") if os.sep == "\\" else path
 
 
 def join(folder: bytes, name: bytes) -> bytes:
-    """The path of *name* in *folder*, of which the library's own, and the mount's, is empty."""
+    """The path of *name* in *folder*; ``b""`` is the library itself, or the mount."""
     return folder + b"/" + name if folder else name
 
 
 def is_within(path: bytes, folder: bytes) -> bool:
-    """Whether *path* is *folder* or in it; both as :func:`real` gives them."""
+    """Whether *path* is *folder* or in it; both as :func:`real` returns them."""
     return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
 
 
@@ -205,11 +205,11 @@ def may_read(path: bytes) -> bool:
 
 @contextmanager
 def named(path: bytes, flags: int = LOOK_AT) -> Iterator[bytes]:
-    """A short path to what an absolute *path* leads to, good while this lasts.
+    """A context with a short path to the file or folder at an absolute *path*.
 
-    It is for calls that take no descriptor, and they have to follow it: it is one of the links
-    in /proc/self/fd. *flags* are those of :func:`open_path`, which opens it. Raises
-    :exc:`OSError`. Elsewhere than on Linux it is *path* itself.
+    For calls that take no descriptor: it is a link in /proc/self/fd, which they have to follow.
+    :func:`open_path` opens *path* with *flags*. Raises :exc:`OSError`. On other systems than
+    Linux it is *path* itself.
     """
     if not LOOK_AT:
         yield path

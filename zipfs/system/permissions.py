@@ -1,13 +1,13 @@
-"""Who may read what, by permission bits and by access control lists (DESIGN H3).
+"""Read access by permission bits and access control lists (DESIGN H3).
 
-With a POSIX access control list the bits in the middle are no longer the group's: they are
-the list's mask, the most that any user or group named in it can have (acl(5), "Correspondence
-between ACL entries and file permission bits"). ``setfacl -m u:www-data:r,g::-`` has ``stat``
-tell of a file that its group may read, and it may not. A mount has the bits and no list, so
-there the group could.
+With a POSIX access control list, the group bits of a mode aren't the group's permissions but the
+list's mask, the maximum for the users and groups named in it (acl(5), "Correspondence between
+ACL entries and file permission bits"). After ``setfacl -m u:www-data:r,g::-``, ``stat`` shows a
+file as readable for its group, which it isn't. A mount shows the bits without the list, so the
+group could read the file there.
 
-Only files are asked whose bits grant the group more than others: it takes as long as all
-else that is asked of a file, and most libraries are everybody's to read.
+The list is read only if the bits grant the group more than others: it takes as long as all
+other calls for a file, and in most libraries everybody can read everything.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 
 class Access(NamedTuple):
-    """Who may read something: permission bits (only ``r``), owner and group."""
+    """Read access: permission bits (only ``r``), owner and group."""
 
     mode: int
     uid: int
@@ -30,12 +30,12 @@ class Access(NamedTuple):
 
 
 def grants_us(status: os.stat_result) -> bool:
-    """Whether this process may read a file, by its permission bits."""
-    # The bits first: a call for each of a million files takes its time.
+    """Whether the permission bits of *status* let this process read the file."""
+    # The bits first, which need no system call: there can be a million files.
     if status.st_mode & 0o444 == 0o444:
         return True
     if not hasattr(os, "geteuid"):
-        return False  # Windows has no bits for whom it concerns; its lists are to be asked
+        return False  # on Windows the bits aren't per user; access(2) reads its lists
     if (uid := os.geteuid()) == 0:
         return True
     if status.st_uid == uid:
@@ -46,11 +46,11 @@ def grants_us(status: os.stat_result) -> bool:
 
 
 def common_access(parts: Collection[os.stat_result]) -> Access:
-    """The access that every one of *parts* grants (DESIGN H3).
+    """The access that all of *parts* grant (DESIGN H3).
 
-    A folder grants reading what is in it if it can be listed and entered. Where
-    the parts have several owners (or groups), root stands for them, and anybody may
-    be the owner of a part: for him its owner's bits count, and no others.
+    A folder grants read access to its content if it can be listed and entered. If the parts
+    have different owners (or groups), the result has root's. As any user can be the owner of a
+    part, to whom only its owner bits apply, others then need those as well.
     """
     granted = 0o444
     for status in parts:
@@ -73,22 +73,22 @@ def common_access(parts: Collection[os.stat_result]) -> Access:
     )
 
 
-# One for all games whom the same may read, and not one each.
+# One object for all games with the same access.
 _access = functools.lru_cache(1000)(Access)
 
 
 def behind(status: os.stat_result, folders: Iterable[os.stat_result]) -> os.stat_result:
-    """*status* with the permissions and owners that are left of it behind *folders*.
+    """*status* with the access restricted to what *folders*, those above it, grant.
 
-    A link shows what lies behind folders that not everybody may enter, and on the way of the
-    link there may be none of them.
+    A link can show a file in folders that not everybody can enter, at a path that has none of
+    them.
     """
     private = [folder for folder in folders if folder.st_mode & 0o111 != 0o111]
     if not private:
         return status
     mode, uid, gid = common_access([status, *private])
     if stat.S_ISDIR(status.st_mode):
-        mode |= mode >> 2  # whoever may list it may enter it
+        mode |= mode >> 2  # permission to enter it comes with that to list it
     mode |= stat.S_IFMT(status.st_mode)
     return replaced(status, {stat.ST_MODE: mode, stat.ST_UID: uid, stat.ST_GID: gid})
 
@@ -96,7 +96,7 @@ def behind(status: os.stat_result, folders: Iterable[os.stat_result]) -> os.stat
 _NAME: Final = "system.posix_acl_access"
 _HEADER: Final = struct.Struct("<I")
 _ENTRY: Final = struct.Struct("<HHI")
-"""<linux/posix_acl_xattr.h>: a version, and then entries of tag, permissions and id."""
+"""<linux/posix_acl_xattr.h>: a version, then entries of tag, permissions and id."""
 _VERSION: Final = 2
 _USER: Final = 0x02
 _GROUP_OBJ: Final = 0x04
@@ -106,7 +106,7 @@ _NO_LIST: Final = (errno.ENODATA, errno.EOPNOTSUPP)
 
 
 def may_mislead(status: os.stat_result) -> bool:
-    """Whether a list, if there is one, would say other than the bits of an lstat(2)."""
+    """Whether an access control list, if there is one, can grant less than *status* shows."""
     mode = status.st_mode
     if not hasattr(os, "getxattr") or stat.S_ISLNK(mode):
         return False
@@ -114,10 +114,10 @@ def may_mislead(status: os.stat_result) -> bool:
 
 
 def truthful(status: os.stat_result, of: int | bytes) -> os.stat_result:
-    """*status*, in which the group has what is the group's by the list of the file *of*.
+    """*status* with the group bits restricted by the access control list of the file *of*.
 
-    Who is named in the list isn't asked for, but a user of whom it says less isn't to have more
-    by being in the group.
+    Grants to named users and groups are ignored, but a named user with fewer permissions, who
+    can be in the group, restricts the group's.
     """
     if not may_mislead(status):
         return status
@@ -126,15 +126,15 @@ def truthful(status: os.stat_result, of: int | bytes) -> os.stat_result:
     except OSError as error:
         if error.errno in _NO_LIST:
             return status
-        group = 0  # rather too little
+        group = 0  # unknown: rather too little
     else:
-        group = _of_group(entries)
+        group = _group_permissions(entries)
     mode = status.st_mode & ~0o070 | status.st_mode & group << 3
     return replaced(status, {stat.ST_MODE: mode})
 
 
-def _of_group(entries: bytes) -> int:
-    """The permissions that the owning group has, for all that a list says of its members."""
+def _group_permissions(entries: bytes) -> int:
+    """The permissions that a list, *entries*, grants to every member of the owning group."""
     if len(entries) % _ENTRY.size != _HEADER.size or _HEADER.unpack_from(entries)[0] != _VERSION:
         return 0
     group = 7
@@ -145,12 +145,12 @@ def _of_group(entries: bytes) -> int:
 
 
 def replaced(status: os.stat_result, fields: dict[int, int]) -> os.stat_result:
-    """*status* with other *fields*, by number."""
+    """*status* with some *fields* replaced, by their index in the tuple."""
     found = list(status)
     for number, value in fields.items():
         found[number] = value
-    # By name what isn't among those ten, the times in nanoseconds for one. Since Python 3.13 a
-    # name of one of the ten is a TypeError.
+    # Fields beyond the ten of the tuple, such as times in nanoseconds, are passed by name. Since
+    # Python 3.13 the name of one of the ten is a TypeError.
     names = (name for name in dir(status) if name.startswith("st_") and name not in _BY_NUMBER)
     others = {name: getattr(status, name) for name in names}
     return os.stat_result(found, others)

@@ -1,14 +1,13 @@
-"""What the process as a whole is given: one heap, a low priority, a number of open files.
+"""Settings of the whole process: one heap, a low priority, limits on open files.
 
-Nothing here fails: who may not be lowered, or runs where a call is missing or forbidden, works
-on as it is.
+Nothing here fails: where a call is missing or forbidden, the process continues without it.
 
-One heap: glibc gives threads heaps of their own, up to eight for each CPU (mallopt(3),
-M_ARENA_MAX). The daemon's threads come and go, each takes what a look at a game takes, and what
-one of them leaves free the others can't use: with as many objects alive, ``chmod -R`` of a
-library, eight times over, made the process grow from 52 MiB to 88, and with one heap to 70.
-Threads that would wait for each other there hold the interpreter's lock anyway. Elsewhere (musl)
-there is one heap, and no such call.
+One heap: glibc gives threads heaps of their own, up to eight per CPU (mallopt(3), M_ARENA_MAX).
+The daemon's threads are short-lived, each allocates memory to examine a game, and memory freed
+in one heap isn't available in the others: with an equal number of live objects, eight times
+``chmod -R`` of a library made the process grow from 52 MiB to 88, and with one heap to 70.
+Threads that would contend for it hold the interpreter's lock anyway. Other C libraries (musl)
+have one heap and no such call.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ _M_ARENA_MAX: Final = -8  # malloc.h
 
 
 def share_heap() -> bool:
-    """Have all threads that begin from now on use one heap; whether that could be said.
+    """Make all threads started from now on use one heap; returns whether that was possible.
 
-    Whoever has set ``MALLOC_ARENA_MAX`` has chosen.
+    Does nothing if ``MALLOC_ARENA_MAX`` is set, the user's own choice.
     """
     if "MALLOC_ARENA_MAX" in os.environ or "glibc.malloc.arena_max" in os.environ.get(
         "GLIBC_TUNABLES", ""
@@ -51,57 +50,58 @@ _IOPRIO_SET: Final = {
     ("i386", 4): 289,
     ("i686", 4): 289,
 }
-"""The number of the call, for which the C library has no function: by machine and the
-bytes of a pointer."""
+"""The number of the system call, for which the C library has no function, by machine and
+size of a pointer in bytes."""
 
-_OWN: Final = 32
-"""Descriptors that the daemon needs for itself, with some to spare."""
+_RESERVED: Final = 32
+"""Number of descriptors reserved for the daemon itself."""
 
 _libc: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def lower_process() -> None:
-    """Lower the calling thread, which is the process if it has but one: nice 19, idle I/O."""
+    """Lower the calling thread, or a process with a single one, to nice 19 and idle I/O."""
     if hasattr(os, "setpriority"):
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, 19)
     if _libc is None:
         return
     number = _IOPRIO_SET.get((os.uname().machine, ctypes.sizeof(ctypes.c_void_p)))
-    if number is not None:  # and if it fails, never mind
+    if number is not None:  # errors are ignored
         _libc.syscall(ctypes.c_long(number), _IOPRIO_WHO_PROCESS, 0, _IOPRIO_IDLE)
 
 
 def lower_session() -> None:
-    """Lower the whole session that the process is in: only for whom that is his own.
+    """Lower the whole session of the process, which must be its own, to nice 10.
 
-    A nice value is for a session alone, where the kernel gives each its share of the CPU:
-    sched(7). A tenth of another's, for on a machine that is busy for days a hundredth gets
-    nothing done.
+    With autogroups (sched(7)), sessions share the CPU, and a process's nice value counts only
+    within its session. Nice 10 is a tenth of the share of another session; at nice 19, a
+    hundredth, hashing would hardly progress on a machine that is busy for days.
     """
     with contextlib.suppress(OSError), open("/proc/self/autogroup", "wb", buffering=0) as file:
         file.write(b"10")
 
 
 class Limits(NamedTuple):
-    """How many files may be open at once, and how many threads may have some of their own."""
+    """Limits on open files, and on threads, each of which can have further files open."""
 
     files: int
-    """In the pool."""
+    """Maximum number of open files in the pool."""
     threads: int
-    """Threads that read; each may have a file open beyond the pool."""
+    """Maximum number of threads that read; each can have one file open beyond the pool."""
     looking: int = 8
-    """Threads that look at the library; each has a folder open, twice while it is listed."""
+    """Maximum number of threads that scan the library; each has a folder open, and a second
+    descriptor of it while it is listed."""
     spare: int = 0
-    """Threads of either kind that make up for stuck ones."""
+    """Maximum number of further threads, of both kinds, that replace stuck ones."""
 
     @classmethod
     def within(cls, descriptors: int) -> Limits:
-        """What fits into a process's limit on *descriptors* (RLIMIT_NOFILE).
+        """The limits for a process with at most *descriptors* (RLIMIT_NOFILE).
 
-        Some are left for the index, the log, the loop, and the file that is hashed.
+        Some are reserved for the index, the log, the loop, and the process that hashes.
         """
-        free = max(24, descriptors - _OWN)
+        free = max(24, descriptors - _RESERVED)
         threads = max(2, min(64, free // 6))
         spare = min(256, free // 16)
         return cls(

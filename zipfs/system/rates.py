@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Final
 
 BURST: Final = 0.1
-"""Seconds behind a limited rate that may be caught up."""
-_NAP: Final = 86400.0
-"""Seconds of one sleep at most: time.sleep() doesn't take any number."""
+"""Maximum delay, in seconds, that is made up for by exceeding a limited rate."""
+_MAX_SLEEP: Final = 86400.0
+"""Maximum duration of one sleep, in seconds: time.sleep() raises for very large numbers."""
 _WINDOW: Final = 60
 """Seconds over which a speed is averaged."""
-_MOMENT: Final = 1.0
-"""Seconds of work before a speed is known."""
+_MIN_TIME: Final = 1.0
+"""Minimum seconds of work before there is a speed."""
 
 
 class Pace:
@@ -43,7 +43,7 @@ class Pace:
         self._due = max(self._due, now - BURST) + amount / self.rate
         until = self._due if deadline is None else min(self._due, deadline)
         while now < until:
-            self._sleep(min(until - now, _NAP))
+            self._sleep(min(until - now, _MAX_SLEEP))
             now = self._clock()
 
 
@@ -52,19 +52,19 @@ class Speed:
 
     def __init__(self) -> None:
         self.total = 0
-        """Bytes in all."""
+        """Bytes in total."""
         self._seconds: deque[tuple[int, int]] = deque()
-        """Bytes of each second in which there were any."""
+        """Second and its bytes, for each second with any."""
         self._since: float | None = None
 
     def begin(self, now: float) -> None:
-        """Work begins, unless it is under way."""
+        """Record that work begins; no effect while it is under way."""
         if self._since is None:
             self._since = now
             self._seconds.clear()
 
     def rest(self) -> None:
-        """Work ends."""
+        """Record that work ends."""
         self._since = None
 
     def add(self, size: int, now: float) -> None:
@@ -78,7 +78,7 @@ class Speed:
 
     def now(self, now: float) -> float | None:
         """Bytes per second; None without work, or for its first second."""
-        if self._since is None or now - self._since < _MOMENT:
+        if self._since is None or now - self._since < _MIN_TIME:
             return None
         oldest = int(now) - _WINDOW
         size = sum(size for second, size in self._seconds if second > oldest)

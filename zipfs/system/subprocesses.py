@@ -31,11 +31,11 @@ from zipfs.errors import UnansweredError
 Ts = TypeVarTuple("Ts")
 
 PATIENCE: Final = 8.0
-"""Seconds that one call may take. A disk that has to spin up takes almost as long."""
-_KILLED: Final = 0.2
+"""Maximum duration of one call, in seconds. A disk that has to spin up takes almost as long."""
+_KILL_WAIT: Final = 0.2
 """Seconds to wait for the end of a killed process."""
-_left: Final[set[int]] = set()
-"""Killed processes that may not have ended yet."""
+_unreaped: Final[set[int]] = set()
+"""Killed processes that haven't been waited for yet."""
 _PIECE: Final = 1 << 16
 
 
@@ -125,29 +125,29 @@ def _lines(descriptor: int, patience: float) -> Iterator[bytes]:
 def _end(child: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
-    _left.add(child)
-    until = time.monotonic() + _KILLED
-    while child in _left and time.monotonic() < until:
+    _unreaped.add(child)
+    until = time.monotonic() + _KILL_WAIT
+    while child in _unreaped and time.monotonic() < until:
         _reap()
         time.sleep(0.001)
 
 
 def _reap() -> None:
     """Wait for the processes that have ended by now."""
-    for child in list(_left):
+    for child in list(_unreaped):
         try:
             ended = os.waitpid(child, os.WNOHANG) != (0, 0)
         except ChildProcessError:
             ended = True
         if ended:
-            _left.discard(child)
+            _unreaped.discard(child)
 
 
 def _answer(function: Callable[..., Iterator[Any]], arguments: Any, sending: int) -> NoReturn:
     """Call the function, in the subprocess."""
     status = 1
     try:
-        _let_go_of_streams()
+        _detach_streams()
         os.closerange(3, sending)
         os.closerange(sending + 1, os.sysconf("SC_OPEN_MAX"))
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -161,11 +161,11 @@ def _answer(function: Callable[..., Iterator[Any]], arguments: Any, sending: int
             _send(sending, "traceback", traceback.format_exc())
         status = 0
     finally:
-        # No handler, buffer or `finally` of the caller may run here.
+        # No handler, buffer or `finally` of the caller must run here.
         os._exit(status)
 
 
-def _let_go_of_streams() -> None:
+def _detach_streams() -> None:
     try:
         null = os.open(os.devnull, os.O_RDWR)
     except OSError:  # a root folder without it

@@ -1,16 +1,16 @@
-"""System calls, and what stands for them where a platform has none.
+"""System calls, and replacements where a platform has none.
 
-zipfs mounts on Linux only, but :func:`zipfs.open_archive` and whatever it needs work
-wherever Python does. What Windows or macOS lack is made up for here and in
-:mod:`zipfs.system.paths`, and the other modules needn't know:
+zipfs mounts only on Linux, but :func:`zipfs.open_archive` and all that it uses work wherever
+Python does. Functions that Windows or macOS lack are replaced here and in
+:mod:`zipfs.system.paths`, and other modules needn't know:
 
-- A flag of ``open`` that isn't there is 0. What it guards against is noticed all the
-  same: a file counts only in the state that it was found in, a folder only if it is one.
-- ``preadv`` is ``pread``, and where there is neither (Windows), ``lseek`` and ``read``
-  under a lock.
-- Where the page cache can't be asked or advised, it is left alone.
-- ``openat2``, which Python doesn't have, is called by its number; :mod:`zipfs.system.paths` knows
-  what to do without it.
+- A missing flag of ``open`` is 0. What it protects against is detected anyway: a file is valid
+  only in its recorded state, and a folder only if it is one.
+- ``preadv`` is replaced by ``pread``, or without that (Windows) by ``lseek`` and ``read`` under
+  a lock.
+- Where the page cache can't be queried or advised, nothing is done.
+- ``openat2``, which Python lacks, is called by its number; :mod:`zipfs.system.paths` works
+  without it as well.
 """
 
 from __future__ import annotations
@@ -32,47 +32,47 @@ def _flag(name: str) -> int:
     return flag
 
 
-# O_NONBLOCK: should the path have become a FIFO, the open must not wait. O_BINARY: else
-# Windows changes the ends of lines.
+# O_NONBLOCK: if the path has become a FIFO, open must not wait. O_BINARY: else Windows converts
+# line ends.
 READ_FILE: Final = (
     os.O_RDONLY | _flag("O_CLOEXEC") | _flag("O_NOFOLLOW") | _flag("O_NONBLOCK") | _flag("O_BINARY")
 )
-"""Flags to open a file with that was found to be one, and no link."""
+"""Flags to open a regular file, not a link, for reading."""
 NO_LINK: Final = _flag("O_NOFOLLOW")
-"""The same for what is to be written."""
+"""Flag to open no link for writing."""
 READ_FOLDER: Final = os.O_RDONLY | _flag("O_DIRECTORY") | _flag("O_CLOEXEC") | _flag("O_NOFOLLOW")
-"""The same for a folder, where folders can be opened (:data:`LISTS_DESCRIPTORS`)."""
+"""Flags to open a folder to list it, where that is possible (:data:`LISTS_DESCRIPTORS`)."""
 LOOK_AT: Final = _flag("O_PATH") and (_flag("O_PATH") | _flag("O_CLOEXEC") | _flag("O_NOFOLLOW"))
-"""Flags to open with whatever it is, a link itself included, only to know which it is, and
-what ``fstat`` tells of it; 0 where that can't be done."""
+"""Flags to open anything, a link itself included, only for ``fstat``; 0 where that isn't
+possible."""
 ENTER_FOLDER: Final = LOOK_AT and LOOK_AT | _flag("O_DIRECTORY")
-"""The same for a folder, only to go on from there."""
+"""Flags to open a folder only as the start of relative paths; 0 where that isn't possible."""
 
 LISTS_DESCRIPTORS: Final = os.scandir in os.supports_fd
 ACCESS: Final[dict[str, Any]] = (
     {"effective_ids": True} if os.access in os.supports_effective_ids else {}
 )
-"""What ``os.access`` has to be told so that it asks for whom we are now."""
+"""Arguments of ``os.access`` for the effective user and group."""
 
 HERE: Final = -100
-"""<fcntl.h>: AT_FDCWD, the folder from which a path begins that begins from none."""
+"""<fcntl.h>: AT_FDCWD, in place of a folder's descriptor: the working directory."""
 _OPENAT2: Final = 437
-"""The number of the call: one for all machines but two, of which one says ENOSYS."""
+"""The number of the call, on all machines except two: alpha, and one that returns ENOSYS."""
 _NO_SYMLINKS: Final = 0x04
 """<linux/openat2.h>: RESOLVE_NO_SYMLINKS."""
 _OPEN_HOW: Final = struct.Struct("=QQQ")
 """<linux/openat2.h>: struct open_how, with flags, mode and resolve."""
 
 _locks: Final = [allocate_lock() for _ in range(64)]
-"""For the position of a descriptor, which threads that read it share."""
+"""For the position of a descriptor, which all threads that read it share."""
 
 
 def pread(descriptor: int, buffer: memoryview, offset: int) -> int:
-    """Read bytes at *offset* into *buffer*; how many, at least one unless it is the end.
+    """Read at *offset* into *buffer*; returns the number of bytes, 0 only at the end.
 
-    As many threads as like may do so with one descriptor.
+    Thread-safe, with one descriptor as well.
     """
-    # Found out anew each time: asking is nothing beside a system call.
+    # Tested with each call, which costs little compared to a system call.
     if hasattr(os, "preadv"):
         return os.preadv(descriptor, [buffer], offset)
     if hasattr(os, "pread"):
@@ -86,10 +86,10 @@ def pread(descriptor: int, buffer: memoryview, offset: int) -> int:
 
 
 def is_cached(descriptor: int, offset: int) -> bool:
-    """Whether the page cache has the byte at *offset*; asking brings in its page at most.
+    """Whether the byte at *offset* is in the page cache; can load its page, but no more.
 
-    ``preadv2(2)``, ``RWF_NOWAIT``. mincore(2) would do as well, but tells the
-    truth only to those who may write the file.
+    ``preadv2(2)``, ``RWF_NOWAIT``. mincore(2) is reliable only for processes that can write to
+    the file.
     """
     if not hasattr(os, "RWF_NOWAIT"):
         return False
@@ -100,16 +100,16 @@ def is_cached(descriptor: int, offset: int) -> bool:
 
 
 def uncache(descriptor: int, offset: int, length: int) -> None:
-    """Have the page cache forget a stretch of a file, if it may be told so."""
+    """Evict a part of a file from the page cache, where the platform supports it."""
     if hasattr(os, "posix_fadvise"):
         with contextlib.suppress(OSError):  # advice; some file systems take none
             os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
 
 
 def leave_to_owner(descriptor: int, folder: str) -> None:
-    """What root makes in *folder* belongs to whom that belongs, as SQLite has it with its files.
+    """If root has created a file in *folder*, give it to the folder's owner, as SQLite does.
 
-    Else the daemon, an ordinary user, couldn't write what an administrator has made for it.
+    Otherwise the daemon, an ordinary user, couldn't write a file created by an administrator.
     """
     if hasattr(os, "fchown") and hasattr(os, "geteuid") and os.geteuid() == 0:
         with contextlib.suppress(OSError):  # a file system without owners
@@ -119,7 +119,7 @@ def leave_to_owner(descriptor: int, folder: str) -> None:
 
 @functools.cache
 def _how(flags: int) -> bytes:
-    # What open(2) adds by itself on machines of 32 bits; with O_PATH, openat2 refuses it.
+    # O_LARGEFILE: open(2) adds it on 32-bit machines; with O_PATH, openat2 refuses it.
     large = 0 if flags & _flag("O_PATH") else _flag("O_LARGEFILE")
     return _OPEN_HOW.pack(flags | _flag("O_CLOEXEC") | large, 0, _NO_SYMLINKS)
 
@@ -127,8 +127,8 @@ def _how(flags: int) -> bytes:
 def _openat2() -> Callable[[int, bytes, int], int] | None:
     if not LOOK_AT or sys.platform != "linux" or os.uname().machine == "alpha":
         return None
-    # CDLL, and not PyDLL: it lets go of the interpreter's lock, or a disk that doesn't answer
-    # would stop all threads. And a function of our own, since its types are set.
+    # CDLL and not PyDLL, since it releases the interpreter's lock: a disk that doesn't answer
+    # must not stop all threads. A CDLL object of its own, since its types are set.
     call = ctypes.CDLL(None, use_errno=True).syscall
     call.restype = ctypes.c_long
     call.argtypes = [
@@ -141,8 +141,8 @@ def _openat2() -> Callable[[int, bytes, int], int] | None:
 
     def open_without_links(folder: int, path: bytes, flags: int) -> int:
         if b"\0" in path:
-            raise ValueError("embedded null byte")  # as os.open says; C would cut it off there
-        if not flags & _flag("O_PATH"):  # which opens nothing: os.lstat isn't audited either
+            raise ValueError("embedded null byte")  # as os.open does; C would cut the path there
+        if not flags & _flag("O_PATH"):  # comparable to os.lstat, which isn't audited
             sys.audit("open", path, None, flags)
         how = _how(flags)
         while True:
@@ -154,12 +154,11 @@ def _openat2() -> Callable[[int, bytes, int], int] | None:
 
     try:
         os.close(open_without_links(HERE, b"/", ENTER_FOLDER))
-    except OSError:  # ENOSYS before Linux 5.6; EPERM of a sandbox that doesn't know it
+    except OSError:  # ENOSYS before Linux 5.6; EPERM in a sandbox that doesn't know it
         return None
     return open_without_links
 
 
 openat2: Callable[[int, bytes, int], int] | None = _openat2()
-"""openat2(2) with ``RESOLVE_NO_SYMLINKS``: open a path, relative to the folder that is open as a
-descriptor, if no link is on the way; None where the system hasn't got it. Raises
-:exc:`OSError`: with ``ELOOP`` if there is a link."""
+"""openat2(2) with ``RESOLVE_NO_SYMLINKS``: opens a path relative to a folder's descriptor, with
+given flags; None where the system lacks it. Raises :exc:`OSError`; ``ELOOP`` for a link."""

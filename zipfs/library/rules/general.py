@@ -1,7 +1,7 @@
 """Which folders are games, which files belong to them, and the names of archives.
 
-Pure: it judges names and paths. Paths are bytes, relative to the library, ``/``-separated,
-``b""`` for the library itself.
+Pure: it decides by names and paths only. Paths are bytes, relative to the library,
+``/``-separated, ``b""`` for the library itself.
 
 :class:`Selection` is the general policy. Another policy (the rules of a front end, such as
 :mod:`zipfs.library.rules.romm`) is another class that implements :class:`Policy`.
@@ -94,7 +94,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class PolicyDecorator:
-    """*policy* as it is; a subclass overrides what it adds."""
+    """Forwards everything to *policy*; a subclass overrides what it adds."""
 
     policy: Policy
 
@@ -134,7 +134,7 @@ def detect(has: Callable[[bytes], bool], folders: Iterable[bytes]) -> bytes:
 
 @dataclass(frozen=True)
 class Selection:
-    """The general policy: games by glob, and files that operating systems leave are excluded.
+    """The general policy: games by glob, without the files that operating systems create.
 
     *globs* are relative to the library (see :mod:`zipfs.library.rules.globs`). *patterns* take
     precedence over :data:`LITTER_FOLDERS` and :data:`LITTER_FILES`.

@@ -35,7 +35,7 @@ def text(raw: bytes) -> str:
 
 
 def encode(path: str) -> bytes:
-    """*path* of a text file as bytes, UTF-8; half a surrogate pair is no error."""
+    """*path*, read from a text file, as UTF-8 bytes; a lone surrogate is no error."""
     return path.encode("utf-8", "surrogatepass")
 
 
@@ -170,7 +170,7 @@ class Patterns:
         return None
 
     def allow(self, components: Sequence[bytes], by_default: Callable[[int], bool]) -> bool:
-        """Whether neither *components* nor a folder above is excluded.
+        """Whether neither the path of *components* nor a folder above it is excluded.
 
         *by_default* decides where no pattern matches; its argument is an index of *components*.
         """

@@ -121,11 +121,11 @@ def _entry(number: int, line: bytes, prefix: bytes) -> ListedMember:
         raise _Refused(f"it is longer than {MAX_LINE} bytes")
     match = _LINE.fullmatch(line)
     if match is None:
-        _complain(line)
+        _refuse(line)
     digits, location, query, name = match.groups()
     digits = digits.lstrip(b"0")
     if len(digits) > _MAX_SIZE_DIGITS:  # also because `int` takes no more than 4300
-        raise _Refused("no file has so many bytes")
+        raise _Refused("its size is larger than a file can be")
     size = int(digits or b"0")
     _check_name(name)
     if query is None:
@@ -135,7 +135,7 @@ def _entry(number: int, line: bytes, prefix: bytes) -> ListedMember:
     return ListedMember(number, size, name, content=_content(query, size))
 
 
-def _complain(line: bytes) -> NoReturn:
+def _refuse(line: bytes) -> NoReturn:
     """Raise :exc:`_Refused` for a *line* that doesn't match the format."""
     fields = re.split(rb" +", line, maxsplit=3)
     if line.startswith(b" "):
@@ -201,7 +201,7 @@ def _content(query: bytes, size: int) -> bytes:
             unquote_to_bytes(query.removeprefix(_VALUE)), strict_mode=True
         )
     except binascii.Error:
-        raise _Refused("what it has /decode decode isn't Base64") from None
+        raise _Refused("the value of /decode isn't Base64") from None
     if len(content) != size:
         raise _Refused(f"its size is {size}, but its content has {len(content)} bytes")
     return content

@@ -38,7 +38,7 @@ Mode = Literal["off", "romm", "discs"]
 
 PLATFORMS: Final = frozenset(
     {
-        # What folders are called by ES-DE, Batocera and RomM, and by people. Optical discs:
+        # Names of folders in ES-DE, Batocera and RomM, and common others. Optical discs:
         *(b"psx", b"ps1", b"ps", b"playstation"),  # Beetle PSX, SwanStation, DuckStation
         *(b"saturn", b"saturnjp", b"segasaturn", b"sega-saturn"),  # Beetle Saturn, Kronos
         # Genesis Plus GX, PicoDrive
@@ -66,9 +66,9 @@ PLATFORMS: Final = frozenset(
 """Folders of the platforms whose emulators load the discs of a game through an ``.m3u``.
 
 At least one emulator of each lists ``.m3u`` as supported, by ES-DE's ``es_systems.xml`` and
-RetroArch's core information. No emulator is known to for 3DO (Opera), Neo Geo CD (NeoCD), CD-i
-(SAME CDi), FM Towns, PlayStation 2 (LRPS2), PSP and Xbox. DOS isn't here because a game's own
-configuration mounts its discs.
+RetroArch's core information. None does for 3DO (Opera), Neo Geo CD (NeoCD), CD-i (SAME CDi), FM
+Towns, PlayStation 2 (LRPS2), PSP and Xbox. DOS isn't here because a game's own configuration
+mounts its discs.
 """
 
 TABLES: Final = (b"cue", b"gdi", b"ccd", b"mds", b"toc")
@@ -162,7 +162,7 @@ def discs(members: Iterable[bytes]) -> list[bytes]:
         *folders, base = member.split(b"/")
         stem, extension = _split(base)
         rank = _RANKS.get(extension)
-        if rank is None or base.startswith(b".") or any(map(_is_aside, folders)):
+        if rank is None or base.startswith(b".") or any(map(_is_excluded, folders)):
             continue
         key = (b"/".join(folders), stem)
         best[key] = min(best.get(key, (rank, member)), (rank, member))
@@ -207,8 +207,8 @@ def _is_free(name: bytes, members: Iterable[bytes]) -> bool:
     return folded(name.decode()) not in {folded(other.decode()) for other in beside}
 
 
-def _is_aside(folder: bytes) -> bool:
-    """Whether a *folder* of this name holds no discs of the game."""
+def _is_excluded(folder: bytes) -> bool:
+    """Whether a folder named *folder* contains no discs of the game."""
     return folder.startswith(b".") or category_named(folder) not in (None, GAME)
 
 

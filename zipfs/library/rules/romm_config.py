@@ -24,24 +24,24 @@ from zipfs.library.rules.romm import (
 )
 
 
-def _nothing(value: object) -> object:
-    """An empty table for a key without a value."""
+def _to_table(value: object) -> object:
+    """An empty table for a key without a value; likewise the functions below."""
     return {} if value is None else value
 
 
-def _no_list(value: object) -> object:
+def _to_list(value: object) -> object:
     return [] if value is None else value
 
 
-def _no_name(value: object) -> object:
+def _to_name(value: object) -> object:
     return Rules.roms_folder if value is None else value
 
 
-def _one_or_more(value: object) -> object:
-    return [value] if isinstance(value, str) else _no_list(value)
+def _to_names(value: object) -> object:
+    return [value] if isinstance(value, str) else _to_list(value)
 
 
-_Names = Annotated[list[str], BeforeValidator(_no_list)]
+_Names = Annotated[list[str], BeforeValidator(_to_list)]
 
 
 class _Section(BaseModel):
@@ -56,29 +56,30 @@ class _Files(_Section):
 
 class _MultiFile(_Section):
     names: _Names = []
-    parts: Annotated[_Files, BeforeValidator(_nothing)] = _Files()
+    parts: Annotated[_Files, BeforeValidator(_to_table)] = _Files()
 
 
 class _Roms(_Section):
-    single_file: Annotated[_Files, BeforeValidator(_nothing)] = _Files()
-    multi_file: Annotated[_MultiFile, BeforeValidator(_nothing)] = _MultiFile()
+    single_file: Annotated[_Files, BeforeValidator(_to_table)] = _Files()
+    multi_file: Annotated[_MultiFile, BeforeValidator(_to_table)] = _MultiFile()
 
 
 class _Exclude(_Section):
     platforms: _Names = []
-    roms: Annotated[_Roms, BeforeValidator(_nothing)] = _Roms()
+    roms: Annotated[_Roms, BeforeValidator(_to_table)] = _Roms()
 
 
 class _Filesystem(_Section):
-    roms_folder: Annotated[str, BeforeValidator(_no_name)] = Rules.roms_folder
+    roms_folder: Annotated[str, BeforeValidator(_to_name)] = Rules.roms_folder
     structure: Annotated[
-        dict[str, Annotated[list[str], BeforeValidator(_one_or_more)]], BeforeValidator(_nothing)
+        dict[str, Annotated[list[str], BeforeValidator(_to_names)]],
+        BeforeValidator(_to_table),
     ] = {}
 
 
 class _File(_Section):
-    exclude: Annotated[_Exclude, BeforeValidator(_nothing)] = _Exclude()
-    filesystem: Annotated[_Filesystem, BeforeValidator(_nothing)] = _Filesystem()
+    exclude: Annotated[_Exclude, BeforeValidator(_to_table)] = _Exclude()
+    filesystem: Annotated[_Filesystem, BeforeValidator(_to_table)] = _Filesystem()
 
 
 def read_rules(data: bytes, name: str) -> Rules:
@@ -87,7 +88,7 @@ def read_rules(data: bytes, name: str) -> Rules:
     Raises :exc:`ConfigError` with one line that names the file and the key.
     """
     try:
-        config = _File.model_validate(_nothing(parse_yaml(data)))
+        config = _File.model_validate(_to_table(parse_yaml(data)))
     except ValidationError as error:
         raise _wrong_type(error, name) from None
     except ValueError as error:
@@ -95,7 +96,7 @@ def read_rules(data: bytes, name: str) -> Rules:
     multi = config.exclude.roms.multi_file
     roms_folder = config.filesystem.roms_folder.strip("/")
     if "\0" in roms_folder or {"", ".", ".."} & set(roms_folder.split("/")):
-        raise _bad("filesystem.roms_folder", name, "a folder in the library is wanted")
+        raise _error("filesystem.roms_folder", name, "a folder in the library is wanted")
     return Rules(
         platforms=(*EXCLUDED_FOLDERS, *config.exclude.platforms),
         games=(*EXCLUDED_FOLDERS, *multi.names),
@@ -135,18 +136,18 @@ def _template(template: str, key: str, above: Sequence[str], name: str) -> bytes
     sections = template.strip("/").split("/")
     depth = len(above)
     if sections[-1] != GAME or sections.count(GAME) > 1 or sections.count(PLATFORM) > 1:
-        raise _bad(where, name, f"{template!r} has to end in {GAME}, and have {PLATFORM} once")
+        raise _error(where, name, f"{template!r} has to end in {GAME}, and have {PLATFORM} once")
     if "{library}" in sections or {"", ".", ".."} & set(sections):
-        raise _bad(where, name, f"{template!r} isn't a path in the library")
+        raise _error(where, name, f"{template!r} isn't a path in the library")
     if PLATFORM not in sections and key != "default" and sections[depth:]:
         # The platform's own name, which is the same as the placeholder below its key.
         if sections[depth].lower() != key.lower():
-            raise _bad(where, name, f"{template!r} has no {PLATFORM}")
+            raise _error(where, name, f"{template!r} has no {PLATFORM}")
         sections[depth] = PLATFORM
     if PLATFORM not in sections:
-        raise _bad(where, name, f"{template!r} has no {PLATFORM}")
+        raise _error(where, name, f"{template!r} has no {PLATFORM}")
     if sections[: depth + 1] != [*above, PLATFORM] or any(map(_is_macro, above)):
-        raise _bad(
+        raise _error(
             where, name, f"{template!r}: all platforms have to be in one folder, called by its name"
         )
     return encode("/".join(map(_section, sections)))
@@ -162,7 +163,7 @@ def _is_macro(section: str) -> bool:
     return section.startswith("{") and section.endswith("}")
 
 
-def _bad(key: str, name: str, message: str) -> ConfigError:
+def _error(key: str, name: str, message: str) -> ConfigError:
     return ConfigError(f"bad value for {key!r} in the RomM config {name}: {message}")
 
 
@@ -178,7 +179,7 @@ def _wrong_type(error: ValidationError, name: str) -> ConfigError:
         message = "a table of keys is wanted"
     elif first["type"] == "string_type":
         message += "; put it in quotes"
-    return _bad(key, name, message)
+    return _error(key, name, message)
 
 
 def _key(location: tuple[int | str, ...]) -> str:
@@ -200,13 +201,13 @@ MAX_PLAIN: Final = 1000
 def parse_yaml(data: bytes) -> object:
     """The value of *data*, one YAML document; None if it is empty.
 
-    Whatever *data* is, this makes nothing but plain values (tables, lists, strings, numbers,
-    dates, bytes), which may refer to each other, and takes no more time and memory than
-    *data*'s size times a constant. A safe loader alone doesn't promise that: in a kilobyte, aliases
-    of aliases can ask for a table of a billion keys (``<<``), and in a megabyte, one number to base
+    Whatever *data* is, the result has only plain values (tables, lists, strings, numbers,
+    dates, bytes), which can refer to each other, and time and memory are at most proportional
+    to *data*'s size. A safe loader alone doesn't guarantee that: in a kilobyte, aliases of
+    aliases can define a table of a billion keys (``<<``), and in a megabyte, one number to base
     60 can take a minute. Hence :data:`MAX_ALIASES`, :data:`MAX_MERGED` and :data:`MAX_PLAIN`.
-    Whether a file that merges the same keys over and over is refused depends on the version of
-    PyYAML: some make one key of them at once.
+    Whether a file that merges the same keys repeatedly is refused depends on the version of
+    PyYAML: some merge them into one key at once.
 
     Raises :exc:`ValueError`, whose message is the end of a sentence about the file.
     """

@@ -45,7 +45,7 @@ class Variant:
         return len(split(self.prefix))
 
     def is_of(self, game: bytes) -> bool:
-        """Whether the game at the path *game* may have it."""
+        """Whether the game at the path *game* can have it."""
         components = split(game)
         return not self.games or any(matches(glob, components) for glob in self._games)
 
@@ -87,7 +87,7 @@ class Variants:
         self._by_name = {variant.name: variant for variant in variants}
 
     def of(self, game: bytes) -> list[bytes]:
-        """The paths of the variants that the game at the path *game* may have.
+        """The paths of the variants that the game at the path *game* can have.
 
         Those whose archive would have too long a name are omitted.
         """
