@@ -1,8 +1,9 @@
-"""The queue of files to be hashed, in the background.
+"""The queue of files to be hashed in the background.
 
-Order: requested files first, then by size, the smallest first. One file is hashed at a time, in
-slices, in a process of its own (:mod:`zipfs.index.hash_process`), so that a requested file
-waits for one slice of a big file and not for all of it. Small files are sent in batches.
+Order: first the files of archives that a program accesses (*asked*, DESIGN S2), then the others;
+the smallest first. One file is hashed at a time, in slices, in a process of its own
+(:mod:`zipfs.index.hash_process`), so that an urgent file waits for one slice of a big file and
+not for all of it. Small files are sent in batches.
 
 A process that hangs in a disk that doesn't answer is abandoned, and another one continues with
 other files. A process that was killed is replaced as well. The state of unfinished files is
@@ -17,9 +18,9 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
 import trio
 
@@ -53,14 +54,37 @@ class UnexpectedError(Exception):
     """An unexpected exception in the process that hashes; the argument is its traceback."""
 
 
-class Sink(Protocol):
-    """The receiver of the results."""
+class Request:
+    """Files that one game waits for.
 
-    async def hashed(self, file: SourceFile, checksums: Checksums, owners: set[bytes]) -> None:
-        """Receives the *checksums* of *file*, which was queued for *owners*."""
+    *done* is set when each of them has its checksums or can't be read
+    (:exc:`PermissionError`), and as soon as one fails otherwise (:exc:`ChangedError`,
+    :exc:`OSError`, :exc:`UnexpectedError`). *failures* are the files without checksums, each
+    with its error.
+    """
 
-    async def failed(self, file: SourceFile, error: Exception, owners: set[bytes]) -> None:
-        """Receives the *error* of a file without: :exc:`ChangedError` or :exc:`OSError`."""
+    __slots__ = ("_pending", "done", "failures", "files")
+
+    def __init__(self, files: Sequence[SourceFile]) -> None:
+        self.files = files
+        self.done = trio.Event()
+        self.failures: list[tuple[SourceFile, Exception]] = []
+        self._pending = 0
+        """Number of them in the queue."""
+
+    def join(self, job: _Job) -> None:
+        """Wait for *job* as well."""
+        if self not in job.requests:
+            job.requests.append(self)
+            self._pending += 1
+
+    def finish(self, file: SourceFile, error: Exception | None) -> None:
+        """Record that *file* has its checksums, or has none because of *error*."""
+        self._pending -= 1
+        if error:
+            self.failures.append((file, error))
+        if not self._pending or (error and not isinstance(error, PermissionError)):
+            self.done.set()
 
 
 _Key = tuple[bytes, FileState]
@@ -68,14 +92,15 @@ _Place = tuple[bool, int, int, _Key]
 """A position in the queue, in sort order: whether in the background, size, number, and file."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Job:
     """A file in the queue, and its progress: *offset* bytes are hashed."""
 
     number: int
     file: SourceFile
-    owners: set[bytes]
     background: bool
+    requests: list[Request] = field(default_factory=list)
+    """The requests that wait for it; none if the game was examined again meanwhile."""
     offset: int = 0
     died: int = 0
     """Number of processes that ended unexpectedly at this file."""
@@ -88,15 +113,20 @@ class _Job:
 class Hasher:
     """The queue, and the task that processes it: :meth:`run`.
 
-    *absolute* returns the absolute path of a source. A file of which nothing could be read for
-    *patience* seconds fails with :exc:`TimeoutError`. *rate* is the maximum rate of reading in
-    bytes per second; 0: unlimited.
+    *absolute* returns the absolute path of a source; *keep* stores the checksums of a file. A
+    file of which nothing could be read for *patience* seconds fails with :exc:`TimeoutError`.
+    *rate* is the maximum rate of reading in bytes per second; 0: unlimited.
     """
 
     def __init__(
-        self, absolute: Callable[[bytes], bytes], patience: float | None = None, rate: float = 0.0
+        self,
+        absolute: Callable[[bytes], bytes],
+        keep: Callable[[SourceFile, Checksums], Awaitable[None]],
+        patience: float | None = None,
+        rate: float = 0.0,
     ) -> None:
         self._absolute = absolute
+        self._keep = keep
         self._patience = patience
         self._rate = rate
         self._jobs: dict[_Key, _Job] = {}
@@ -125,33 +155,55 @@ class Hasher:
         """Number of processes that hang in a disk that doesn't answer."""
         return len(self._stuck)
 
-    def add(self, file: SourceFile, owner: bytes, *, asked: bool) -> None:
-        """Queue *file* for *owner*; at the front if *asked*, even if it is queued already."""
-        key = (file.source, file.state)
-        job = self._jobs.get(key)
-        if job is None:
-            job = self._jobs[key] = _Job(next(self._numbers), file, {owner}, not asked)
-            self.pending_bytes += file.state.size
-        else:
-            job.owners.add(owner)
-            if not (asked and job.background):
-                return
-            job.background = False
-        self._queue(job)
+    def request(self, files: Sequence[SourceFile], *, asked: bool = False) -> Request:
+        """Queue *files*, at the front if *asked*, even those that are queued already.
+
+        A file of several requests is hashed once.
+        """
+        request = Request(files)
+        for file in files:
+            key = (file.source, file.state)
+            job = self._jobs.get(key)
+            if job is None:
+                job = self._jobs[key] = _Job(next(self._numbers), file, not asked)
+                self.pending_bytes += file.state.size
+                self._queue(job)
+            request.join(job)
+        if asked:
+            self.hurry(request)
         self._wakeup.set()
+        return request
+
+    def hurry(self, request: Request) -> None:
+        """Move the files of *request* to the front of the queue."""
+        for job in self._jobs_of(request):
+            if job.background:
+                job.background = False
+                self._queue(job)
+
+    def withdraw(self, request: Request) -> None:
+        """Record that nobody waits for *request* any more; its files stay in the queue."""
+        for job in self._jobs_of(request):
+            if request in job.requests:
+                job.requests.remove(request)
+
+    def _jobs_of(self, request: Request) -> Iterator[_Job]:
+        for file in request.files:
+            if job := self._jobs.get((file.source, file.state)):
+                yield job
 
     def _queue(self, job: _Job) -> None:
         place = (job.background, job.file.state.size, next(self._numbers), job.key)
         heapq.heappush(self._heap, place)
 
-    async def run(self, sink: Sink) -> None:
+    async def run(self) -> None:
         """Hash until cancelled, always a slice of the most urgent files."""
         async with trio.open_nursery() as nursery:
             try:
                 while True:
                     if jobs := self._next():
                         self.speed.begin(time.monotonic())
-                        await self._work(jobs, sink, nursery)
+                        await self._work(jobs, nursery)
                     else:
                         self.speed.rest()
                         await self._rest(nursery)
@@ -189,16 +241,16 @@ class Hasher:
             heapq.heappop(self._heap)
         return list(jobs.values())
 
-    async def _work(self, jobs: Sequence[_Job], sink: Sink, nursery: trio.Nursery) -> None:
+    async def _work(self, jobs: Sequence[_Job], nursery: trio.Nursery) -> None:
         """Hash a slice of *jobs*, in order; unfinished ones return to the heap."""
         todo = {job.number: job for job in jobs}
         try:
             for job in jobs:
                 if job.file.source in self._stuck:
                     del todo[job.number]
-                    await self._finish(job, timed_out(), sink)
+                    await self._finish(job, timed_out())
             if todo:
-                await self._ask(todo, sink, nursery)
+                await self._ask(todo, nursery)
         except Exception:
             # H4: an unexpected error doesn't end the mount.
             log.exception("unexpected error while talking to the process that hashes")
@@ -211,7 +263,7 @@ class Hasher:
                 if self._jobs.get(job.key) is job:
                     self._queue(job)
 
-    async def _ask(self, todo: dict[int, _Job], sink: Sink, nursery: trio.Nursery) -> None:
+    async def _ask(self, todo: dict[int, _Job], nursery: trio.Nursery) -> None:
         """Let the process hash *todo*; finished jobs are removed from it."""
         worker = self._worker
         if worker is None:
@@ -233,7 +285,7 @@ class Hasher:
                     self._move(job, answer.offset)
                     continue
                 del todo[answer.number]
-                await self._finish(job, _result_of(answer), sink)
+                await self._finish(job, _result_of(answer))
         except TimeoutError as error:
             self._dismiss(worker)
             culprit = todo.pop(next(iter(todo))) if todo else None
@@ -241,7 +293,7 @@ class Hasher:
             nursery.start_soon(self._await_end, worker, source)
             if culprit is not None:
                 self._stuck.add(culprit.file.source)
-                await self._finish(culprit, error, sink)
+                await self._finish(culprit, error)
         except LostError:
             self._dismiss(worker)
             how = await worker.gone()
@@ -255,7 +307,7 @@ class Hasher:
                 log.warning("hashing %s: the process has %s", shown(job.file.source), how)
                 if job.died == _TRIES:
                     del todo[number]
-                    await self._finish(job, OSError(errno.EIO, os.strerror(errno.EIO)), sink)
+                    await self._finish(job, OSError(errno.EIO, os.strerror(errno.EIO)))
 
     def _dismiss(self, worker: Worker) -> None:
         """Kill *worker*; the files that it has started are started again."""
@@ -287,24 +339,26 @@ class Hasher:
         job.offset = offset
         self._unfinished.add(job)
 
-    async def _finish(self, job: _Job, result: Checksums | Exception, sink: Sink) -> None:
-        """Remove *job* from the queue and pass its *result* to *sink*."""
+    async def _finish(self, job: _Job, result: Checksums | Exception) -> None:
+        """Remove *job* from the queue, store its *result*, and finish its requests."""
         if isinstance(result, Checksums):
             self.speed.add(job.file.state.size - job.offset, time.monotonic())
         if self._jobs.get(job.key) is job:  # not another one queued meanwhile
             del self._jobs[job.key]
             self.pending_bytes -= job.file.state.size - job.offset
         self._unfinished.discard(job)
+        error = result if isinstance(result, Exception) else None
         try:
             if isinstance(result, Checksums):
-                await sink.hashed(job.file, result, job.owners)
-            elif isinstance(result, ChangedError | OSError):
-                await sink.failed(job.file, result, job.owners)
-            else:
+                await self._keep(job.file, result)
+            elif isinstance(result, UnexpectedError):
                 raise result
-        except Exception:
+        except Exception as unexpected:
             # H4: an unexpected error doesn't end the mount. The file stays unhashed.
             log.exception("unexpected error while hashing a file")
+            error = unexpected
+        for request in job.requests:
+            request.finish(job.file, error)
 
 
 def _result_of(answer: Done | Failed | Unexpected) -> Checksums | Exception:
