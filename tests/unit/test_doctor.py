@@ -46,7 +46,7 @@ from zipfs.text import counted, printable, quoted, size
         ("9p", "rw", "note", "every ten seconds"),
         ("overlay", "rw", "note", "maps"),
         ("tmpfs", "rw", "note", "maps"),
-        ("befs", "rw", "note", "nothing is known"),
+        ("befs", "rw", "note", "zipfs doesn't know"),
         ("proc", "rw", "problem", "no files"),
     ],
 )

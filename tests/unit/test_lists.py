@@ -153,7 +153,7 @@ REFUSED: dict[str, tuple[bytes, int | None, str]] = {
     "no value": (b"- 5 /decode?v=" + HELLO + b" c", 1, "/decode takes value=BASE64"),
     "more than the value": (b"- 11 /decode?value=" + HELLO + b"&x=1 c", 1,
                             "the value of /decode isn't Base64"),
-    "no padding": (b"- 11 /decode?value=" + HELLO.rstrip(b"=") + b" c", 1, "what it has"),
+    "no padding": (b"- 11 /decode?value=" + HELLO.rstrip(b"=") + b" c", 1, "the value of"),
     "the other Base64": (b"- 3 /decode?value=--__ c", 1, "the value of /decode isn't"),
     "content of another size": (b"- 10 /decode?value=" + HELLO + b" c", 1,
                                 "its size is 10, but its content has 11 bytes"),

@@ -44,7 +44,7 @@ COMMAND: Final = (
     "import sys; sys.path[:] = sys.argv[1:];"
     f" from zipfs.index.hash_process import main; main({_MESSAGES})"
 )
-"""What ``python -c`` runs, with all of ``sys.path`` as arguments."""
+"""The program for ``python -c``, with all of ``sys.path`` as arguments."""
 
 _LONG: Final = 0.25
 """Seconds after which a job ends, even if not all its files are hashed."""

@@ -1,9 +1,9 @@
 """The queue of files to be hashed in the background.
 
-What was asked for comes first, then the smallest. One file is hashed at a time, slice by
-slice in a process of its own (:mod:`zipfs.index.hash_process`), so that a file just asked
-for waits for one slice of a big one, and never for all of it. Small files are handed over many at
-once.
+Order: first the files of archives that a program accesses (*asked*, DESIGN S2), then the others;
+the smallest first. One file is hashed at a time, in slices, in a process of its own
+(:mod:`zipfs.index.hash_process`), so that an urgent file waits for one slice of a big file and
+not for all of it. Small files are sent in batches.
 
 A process that hangs in a disk that doesn't answer is abandoned, and another one continues with
 other files. A process that was killed is replaced as well. The state of unfinished files is
@@ -57,9 +57,10 @@ class UnexpectedError(Exception):
 class Request:
     """Files that one game waits for.
 
-    *done* is set when each of them has its checksums or was refused to us
-    (:exc:`PermissionError`), and as soon as one failed otherwise (:exc:`ChangedError`,
-    :exc:`OSError`, :exc:`UnexpectedError`). *failures* are those that have none.
+    *done* is set when each of them has its checksums or can't be read
+    (:exc:`PermissionError`), and as soon as one fails otherwise (:exc:`ChangedError`,
+    :exc:`OSError`, :exc:`UnexpectedError`). *failures* are the files without checksums, each
+    with its error.
     """
 
     __slots__ = ("_pending", "done", "failures", "files")
@@ -69,16 +70,16 @@ class Request:
         self.done = trio.Event()
         self.failures: list[tuple[SourceFile, Exception]] = []
         self._pending = 0
-        """How many of them are in the queue."""
+        """Number of them in the queue."""
 
     def join(self, job: _Job) -> None:
-        """Wait for *job* too."""
+        """Wait for *job* as well."""
         if self not in job.requests:
             job.requests.append(self)
             self._pending += 1
 
-    def settle(self, file: SourceFile, error: Exception | None) -> None:
-        """*file* has its checksums, or *error* is why it has none."""
+    def finish(self, file: SourceFile, error: Exception | None) -> None:
+        """Record that *file* has its checksums, or has none because of *error*."""
         self._pending -= 1
         if error:
             self.failures.append((file, error))
@@ -99,7 +100,7 @@ class _Job:
     file: SourceFile
     background: bool
     requests: list[Request] = field(default_factory=list)
-    """Whoever waits for it; nobody if the game was examined again meanwhile."""
+    """The requests that wait for it; none if the game was examined again meanwhile."""
     offset: int = 0
     died: int = 0
     """Number of processes that ended unexpectedly at this file."""
@@ -112,9 +113,9 @@ class _Job:
 class Hasher:
     """The queue, and the task that processes it: :meth:`run`.
 
-    *absolute* gives the absolute path of a source; *keep* stores the checksums of a file. A
-    file of which nothing could be read for *patience* seconds is given up. *rate* limits the
-    bytes read per second; 0 is no limit.
+    *absolute* returns the absolute path of a source; *keep* stores the checksums of a file. A
+    file of which nothing could be read for *patience* seconds fails with :exc:`TimeoutError`.
+    *rate* is the maximum rate of reading in bytes per second; 0: unlimited.
     """
 
     def __init__(
@@ -155,9 +156,9 @@ class Hasher:
         return len(self._stuck)
 
     def request(self, files: Sequence[SourceFile], *, asked: bool = False) -> Request:
-        """Queue *files*; *asked* puts them, also those queued before, to the front.
+        """Queue *files*, at the front if *asked*, even those that are queued already.
 
-        A file that several requests name is hashed once.
+        A file of several requests is hashed once.
         """
         request = Request(files)
         for file in files:
@@ -181,7 +182,7 @@ class Hasher:
                 self._queue(job)
 
     def withdraw(self, request: Request) -> None:
-        """Nobody waits for *request* any more; its files stay in the queue."""
+        """Record that nobody waits for *request* any more; its files stay in the queue."""
         for job in self._jobs_of(request):
             if request in job.requests:
                 job.requests.remove(request)
@@ -196,7 +197,7 @@ class Hasher:
         heapq.heappush(self._heap, place)
 
     async def run(self) -> None:
-        """Hash for ever, one slice after the other of whatever is most urgent."""
+        """Hash until cancelled, always a slice of the most urgent files."""
         async with trio.open_nursery() as nursery:
             try:
                 while True:
@@ -241,13 +242,13 @@ class Hasher:
         return list(jobs.values())
 
     async def _work(self, jobs: Sequence[_Job], nursery: trio.Nursery) -> None:
-        """Hash a slice of *jobs*, one after the other; what isn't done goes back to its place."""
+        """Hash a slice of *jobs*, in order; unfinished ones return to the heap."""
         todo = {job.number: job for job in jobs}
         try:
             for job in jobs:
                 if job.file.source in self._stuck:
                     del todo[job.number]
-                    await self._settle(job, timed_out())
+                    await self._finish(job, timed_out())
             if todo:
                 await self._ask(todo, nursery)
         except Exception:
@@ -263,7 +264,7 @@ class Hasher:
                     self._queue(job)
 
     async def _ask(self, todo: dict[int, _Job], nursery: trio.Nursery) -> None:
-        """Have *todo* hashed; whatever is done is taken out of it."""
+        """Let the process hash *todo*; finished jobs are removed from it."""
         worker = self._worker
         if worker is None:
             while len(self._stuck) >= _MAX_STUCK:
@@ -284,7 +285,7 @@ class Hasher:
                     self._move(job, answer.offset)
                     continue
                 del todo[answer.number]
-                await self._settle(job, _result_of(answer))
+                await self._finish(job, _result_of(answer))
         except TimeoutError as error:
             self._dismiss(worker)
             culprit = todo.pop(next(iter(todo))) if todo else None
@@ -292,7 +293,7 @@ class Hasher:
             nursery.start_soon(self._await_end, worker, source)
             if culprit is not None:
                 self._stuck.add(culprit.file.source)
-                await self._settle(culprit, error)
+                await self._finish(culprit, error)
         except LostError:
             self._dismiss(worker)
             how = await worker.gone()
@@ -306,7 +307,7 @@ class Hasher:
                 log.warning("hashing %s: the process has %s", shown(job.file.source), how)
                 if job.died == _TRIES:
                     del todo[number]
-                    await self._settle(job, OSError(errno.EIO, os.strerror(errno.EIO)))
+                    await self._finish(job, OSError(errno.EIO, os.strerror(errno.EIO)))
 
     def _dismiss(self, worker: Worker) -> None:
         """Kill *worker*; the files that it has started are started again."""
@@ -338,8 +339,8 @@ class Hasher:
         job.offset = offset
         self._unfinished.add(job)
 
-    async def _settle(self, job: _Job, result: Checksums | Exception) -> None:
-        """Keep the *result* of *job*, and tell who waits for it."""
+    async def _finish(self, job: _Job, result: Checksums | Exception) -> None:
+        """Remove *job* from the queue, store its *result*, and finish its requests."""
         if isinstance(result, Checksums):
             self.speed.add(job.file.state.size - job.offset, time.monotonic())
         if self._jobs.get(job.key) is job:  # not another one queued meanwhile
@@ -353,11 +354,11 @@ class Hasher:
             elif isinstance(result, UnexpectedError):
                 raise result
         except Exception as unexpected:
-            # H4: nothing unexpected ends the mount. The file stays unhashed.
+            # H4: an unexpected error doesn't end the mount. The file stays unhashed.
             log.exception("unexpected error while hashing a file")
             error = unexpected
         for request in job.requests:
-            request.settle(job.file, error)
+            request.finish(job.file, error)
 
 
 def _result_of(answer: Done | Failed | Unexpected) -> Checksums | Exception:

@@ -53,7 +53,7 @@ class Facts(NamedTuple):
     rows_dropped: int
     """Number of rows with a wrong checksum; their files are hashed again."""
     set_aside: int
-    """How often the whole file was damaged, and replaced by a new one."""
+    """Number of times that the whole file was damaged, and replaced by a new one."""
 
 
 class Index:

@@ -18,7 +18,7 @@ _SAVE_SECONDS: Final = 2.0
 
 
 class Unsaved:
-    """Checksums on their way into *index*, saved in batches: the last may be lost in a crash."""
+    """Checksums to be saved to *index*, in batches: a crash loses the last batch."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
@@ -29,7 +29,7 @@ class Unsaved:
         self._saving = trio.Lock()
 
     async def keep(self, file: SourceFile, checksums: Checksums) -> None:
-        """Take the *checksums* of *file*; save all if they are many, or old."""
+        """Add the *checksums* of *file*; saves all if there are many, or the last save is old."""
         self._records[file.source] = (file.state, checksums)
         old = time.monotonic() - self._saved_at > _SAVE_SECONDS
         if old or len(self._records) >= _SAVE_COUNT:
@@ -41,13 +41,13 @@ class Unsaved:
         return record is not None and record[0] == file.state
 
     async def save(self) -> None:
-        """Save what isn't in the index yet; games that ask at the same time are one write."""
+        """Save all; simultaneous calls share one write."""
         async with self._saving:
             self._saved_at = time.monotonic()
             if not (records := dict(self._records)):
                 return
             await self._in_thread(self._index.put_files, records)
-            # Only now: whoever looks meanwhile must find them here or there.
+            # Only now, so that every reader finds them here or in the index.
             for source, record in records.items():
                 if self._records.get(source) is record:
                     del self._records[source]

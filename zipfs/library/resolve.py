@@ -71,7 +71,7 @@ class Folders:
         return folder
 
     def _entry(self, path: bytes, source: bytes, origins: Origins) -> Entry:
-        """What *source*, named *path* in the list, leads to. Raises :exc:`UnusableError`."""
+        """The entry at *source*, named *path* in the list. Raises :exc:`UnusableError`."""
         try:
             found = self._look(source, origins)
         except TimeoutError:

@@ -35,7 +35,7 @@ NO_LINKS: Final[Origins] = frozenset()
 
 
 class Place(NamedTuple):
-    """Where a path of the library leads to, links followed."""
+    """The target of a path of the library, links followed."""
 
     source: bytes
     origins: Origins = NO_LINKS
@@ -53,7 +53,7 @@ class Kind(enum.Enum):
 
 
 class Entry(NamedTuple):
-    """What a path of the library leads to, links followed.
+    """The file or folder that a path of the library leads to, links followed.
 
     *status* is the stat result of the file or folder; that of the list's file for a list, and
     that of the game's folder for a variant.
@@ -117,7 +117,7 @@ class GameScan(ABC):
     keeps_order: bool = False
     """Whether members are in the order of :attr:`files`, instead of sorted by name."""
     depth: int = 0
-    """How many leading folders of each path aren't the game's own."""
+    """Number of leading folders of each path that aren't the game's own."""
     playlists: Mode | None = None
     """Which playlists its archive gets; None: those of the mount."""
     owns_folder: bool = True

@@ -30,7 +30,7 @@ from zipfs.library.scan import NO_LINKS, Entry, GameScan, Kind, LeftOut, Origins
 from zipfs.library.view import Decorator, LibraryView
 
 _FEWEST: Final = 2
-"""How many files make a game, wherever there are variants."""
+"""Minimum number of files of a game with an archive, in any library with variants."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,12 +48,12 @@ class LibraryView(Protocol):
     # -- Folders and files --------------------------------------------------------
 
     def entry(self, source: bytes, origins: Origins = NO_LINKS) -> Entry | LeftOut | None:
-        """What *source*, whose parent has no links on the way, leads to; None if it is missing."""
+        """The entry at *source*, whose parent has no links on the way; None if it is missing."""
 
     def entry_at(
         self, path: bytes, source: bytes, origins: Origins = NO_LINKS
     ) -> Entry | LeftOut | None:
-        """The same for what is shown at *path*, which can lead to *source* through links."""
+        """The same for an entry shown at *path*, which leads to *source*, possibly by links."""
 
     def state(self, source: bytes) -> FileState:
         """The state of a folder itself; it changes when a name is added or removed."""

@@ -31,7 +31,7 @@ from zipfs.text import shown
 _SAVE_COUNT: Final = 500
 _SAVE_SECONDS: Final = 2.0
 _TRIES: Final = 5
-"""How many times a game that keeps changing is examined."""
+"""Maximum number of examinations of a game that keeps changing."""
 
 FoundGame = tuple[bytes, Entry]
 """A game's path and its folder, as :func:`zipfs.library.view.find_games` gives them."""

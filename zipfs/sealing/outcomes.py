@@ -16,7 +16,7 @@ class Sealed:
     """Attributes of a game's current archive, without the data needed to read it."""
 
     path: bytes
-    """Where the archive is in the mount."""
+    """Path of the archive in the mount."""
     content: int
     """The 128-bit content id."""
     inode: int
@@ -66,7 +66,7 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """It has too few files, or its archive's name would be too long: shown as a folder."""
+    """The game has too few files, or its archive's name would be too long: shown as a folder."""
 
     status: os.stat_result = field(compare=False)
     """Stat result of the folder."""
@@ -74,7 +74,7 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """It changed within the settle time; examine it again in *seconds*."""
+    """The game changed within the settle time; examine it again in *seconds*."""
 
     seconds: float
 
@@ -88,7 +88,7 @@ class Unhashed:
 
 @dataclass(frozen=True, slots=True)
 class Impossible:
-    """No ZIP can hold it, or its list is wrong."""
+    """No ZIP can hold the game, or its list is wrong."""
 
     reason: str
 

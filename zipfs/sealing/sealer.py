@@ -135,7 +135,7 @@ class Sealer:
         origins: Origins = frozenset(),
         whole: bool = False,
     ) -> tuple[Examination, Version | None]:
-        """What the game at the path *game*, with its folder at *source*, is now.
+        """Examine the game at the path *game*, with its folder at *source*.
 
         *before* is its previous examination, *origins* are those of the folder. The
         :class:`Version` is returned if the game is sealed, and either that is new or *whole*

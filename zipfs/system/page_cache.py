@@ -27,7 +27,7 @@ class CacheWindows:
         """By number of the window."""
 
     def probe(self, descriptor: int, offset: int) -> None:
-        """Look at the window at *offset* and some after it, unless they were probed before."""
+        """Probe the window at *offset* and those after it, except those probed before."""
         first = offset // self._window
         for number in range(first, first + _AHEAD):
             start = number * self._window
