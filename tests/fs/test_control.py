@@ -328,7 +328,7 @@ async def test_answers_that_are_none(answer: bytes, wanted: str, folder: Path) -
 
 
 async def test_an_endless_answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_client, "_MOST", 1 << 20)
+    monkeypatch.setattr(status_client, "_MAX_BYTES", 1 << 20)
 
     def endless(client: socket.socket) -> None:
         with contextlib.suppress(OSError):
