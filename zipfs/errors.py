@@ -112,12 +112,10 @@ EXIT_CODES: dict[int, str] = {
     LibraryError.exit_code: "no such library or game, or it can't be read",
     MountpointError.exit_code: "mount point missing, not empty, in use, or not mounted",
     FuseError.exit_code: "FUSE is missing, or the system forbids this mount",
-    IndexFileError.exit_code: (
-        "the index can't be written where it was asked for, or `verify` finds none"
-    ),
+    IndexFileError.exit_code: ("the index can't be written at its path, or `verify` finds none"),
     LayoutError.exit_code: "the game can't be expressed as a ZIP, or its list is wrong",
-    NotSealedError.exit_code: "the game is changing right now; try again when it is still",
-    ProblemsFoundError.exit_code: "`doctor` found a problem; its remedy stands beside it",
+    NotSealedError.exit_code: "the game is changing right now; try again later",
+    ProblemsFoundError.exit_code: "`doctor` found a problem; its remedy is printed with it",
     DamageError.exit_code: "`verify` found files that are damaged, or can't be read",
-    INTERRUPTED: "interrupted by Ctrl-C; what was done so far is kept",
+    INTERRUPTED: "interrupted by Ctrl-C; the results so far are saved",
 }

@@ -36,7 +36,7 @@ def check_fuse(*, allow_other: bool) -> None:
     if os.geteuid() == 0:
         return
     if shutil.which("fusermount3") is None:
-        raise FuseError(f"fusermount3 isn't there, and only root can mount without: {_INSTALL}")
+        raise FuseError(f"fusermount3 isn't there, and without it only root can mount: {_INSTALL}")
     if allow_other and not user_allow_other(FUSE_CONF):
         raise FuseError(
             f"--allow-other is forbidden to users: an administrator has to add the line"
@@ -95,7 +95,7 @@ def prepare(mountpoint: str, library: str) -> str:
     if mount and mount.kind != "autofs":
         if mount.kind != KIND or not mounts.is_dead(path):
             raise MountpointError(
-                f"something is mounted on {mountpoint} already; take it away first:"
+                f"something is mounted on {mountpoint} already; unmount it first:"
                 f" zipfs unmount {mountpoint}"
             )
         unmount(path)
@@ -116,7 +116,7 @@ def prepare(mountpoint: str, library: str) -> str:
     # Otherwise the file system would access itself, and hang.
     if os.path.commonpath([path, library]) in (path, library):
         raise MountpointError(
-            f"the mount point {mountpoint} and the library lie one in the other;"
+            f"the mount point {mountpoint} is in the library, or the library is in it;"
             " choose a folder elsewhere"
         )
     return path
@@ -130,7 +130,9 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
     elif os.geteuid() == 0:
         command = ["umount", *(["-l"] if lazy else []), "--", mountpoint]
     else:
-        raise FuseError(f"fusermount3 isn't there, and only root can unmount without: {_INSTALL}")
+        raise FuseError(
+            f"fusermount3 isn't there, and without it only root can unmount: {_INSTALL}"
+        )
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         reason = done.stderr.strip().splitlines()
@@ -147,10 +149,10 @@ def tune(path: str, read_ahead: int) -> str | None:
     """
     failed = None
     if read_ahead and (why := set_read_ahead(path, read_ahead)):
-        failed = f"the kernel's read-ahead stays as it is: {why}"
+        failed = f"can't set the kernel's read-ahead: {why}"
         log.debug("%s", failed)
     if why := set_max_background(path, MAX_BACKGROUND):
-        failed = failed or f"the kernel's limit on reads ahead stays as it is: {why}"
+        failed = failed or f"can't set the kernel's limit on read-ahead requests: {why}"
         log.debug("%s", failed)
     return failed
 

@@ -53,8 +53,8 @@ def ask(path: str, environment: Mapping[str, str] = os.environ) -> dict[str, Any
     if answer is None:
         if _is_dead(mount.path):
             raise MountpointError(
-                f"the daemon of {path} has died; mount it again, which clears it away, or take"
-                f" it away: zipfs unmount {path}"
+                f"the daemon of {path} has died; mount it again, which removes the dead mount,"
+                f" or unmount it: zipfs unmount {path}"
             )
         raise MountpointError(f"can't ask the daemon of {path}: {why}")
     return _checked(answer, path)
@@ -90,8 +90,8 @@ def _ask_all(mount: mounts.Mount, environment: Mapping[str, str]) -> tuple[bytes
 
 
 _REFUSED: Final = (
-    "no permission; ask as root, as the user who mounted it, or, if systemd runs it, as a member"
-    " of its group"
+    "no permission; run this as root, as the user who mounted it, or, if systemd runs it, as a"
+    " member of its group"
 )
 
 
@@ -163,12 +163,12 @@ def _checked(answer: bytes, path: str) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict):
         raise MountpointError(
-            f"the daemon of {path} has broken off its answer; ask again, or look at its log"
+            f"the answer of the daemon of {path} is incomplete; try again, or look at its log"
         )
     if found.get("document") != _DOCUMENT:
         version = str(found.get("version"))
         raise MountpointError(
-            f"the daemon of {path} is another version of zipfs ({version!a}); mount it anew, or"
-            " ask with the zipfs that it was mounted with"
+            f"the daemon of {path} is another version of zipfs ({version!a}); mount it again, or"
+            " use the zipfs that it was mounted with"
         )
     return found

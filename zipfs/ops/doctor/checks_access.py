@@ -265,7 +265,7 @@ def _of_user(
     if library is not None and (closed := ask(_first_closed, way_to(library), identity, real)):
         yield _Found(
             "note",
-            f"may not enter {printable(closed)}, above the library: no hindrance in the mount, but"
+            f"may not enter {printable(closed)}, above the library: the mount isn't affected, but"
             " the web server can't send single files from the library itself",
             f"chmod a+x {quoted(closed)}",
         )
@@ -293,7 +293,7 @@ def _in_mount(
     if not ours:
         yield _Found(
             "note",
-            "is let into the mount; what it may read there only root can try",
+            "is let into the mount; only root can check what it may read there",
             "run zipfs doctor as root",
         )
         return

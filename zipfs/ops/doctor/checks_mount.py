@@ -65,7 +65,7 @@ def locate(mountpoint: str, root: str | None, mounted: Iterable[Mount]) -> tuple
         if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
             finding = _problem(
                 f"the daemon of the mount on {shown} has died",
-                f"start it again, which clears that away; or zipfs unmount {shown}",
+                f"start it again, which removes the dead mount; or zipfs unmount {shown}",
             )
             return Point(path, None), finding
         if error.errno not in (errno.EACCES, errno.EPERM):
@@ -106,7 +106,7 @@ def _unmounted(path: str, shown: str, root: str | None) -> Finding:
         )
     if root is not None and os.path.commonpath([path, root]) in (path, root):
         return _problem(
-            f"{shown} and the library lie one in the other", "choose a folder elsewhere"
+            f"{shown} is in the library, or the library is in it", "choose a folder elsewhere"
         )
     return Finding(_POINT, "ok", f"{shown} is an empty folder; nothing is mounted there")
 

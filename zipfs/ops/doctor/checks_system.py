@@ -130,7 +130,7 @@ def _helper(program: str | None, no_new_privileges: bool) -> Finding:
         return Finding(
             name,
             "problem",
-            "isn't there, and only root can mount without",
+            "isn't there, and without it only root can mount",
             "apt-get install fuse3 (Fedora, Arch: fuse3)",
         )
     status = os.stat(program)
@@ -146,8 +146,8 @@ def _helper(program: str | None, no_new_privileges: bool) -> Finding:
         return Finding(
             name,
             "problem",
-            "is setuid root in vain: this process may gain no privileges (no_new_privs)",
-            "leave out NoNewPrivileges= of the service, or --security-opt no-new-privileges",
+            "is setuid root without effect: this process can't gain privileges (no_new_privs)",
+            "remove NoNewPrivileges= from the service, or --security-opt no-new-privileges",
         )
     if not os.access(program, os.X_OK):
         return Finding(name, "problem", f"this user may not run {program}", f"chmod a+x {program}")
