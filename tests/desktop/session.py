@@ -269,7 +269,11 @@ class Desktop:
         for number in range(0, len(cells), columns) if columns else ():
             icon, name = _icon_and_name(cells[number])
             texts = (name.name, *(cell.name for cell in cells[number + 1 : number + columns]))
-            found[name.name] = Row(texts=texts, icon=icon.box, name=name)
+            # A tree's cells are said to begin further right than they are drawn: by the width of
+            # what would fold a line, of which there is none.
+            x, y, width, height = icon.box
+            x -= cells[number].box[0] - _left(table)
+            found[name.name] = Row(texts=texts, icon=(x, y, width, height), name=name)
         return found
 
     def wait_rows(self, title: str, names: Collection[str]) -> dict[str, Row]:
@@ -357,6 +361,12 @@ class Desktop:
 def _columns(table: Widget) -> int:
     headers = [widget for widget in table.children if widget.role == "table column header"]
     return len([header for header in headers if header.name])
+
+
+def _left(table: Widget) -> int:
+    """Where the cells of the first column begin, beside a margin."""
+    header = next(w for w in table.children if w.role == "table column header" and w.name)
+    return header.box[0] + 2
 
 
 def _icon_and_name(cell: Widget) -> tuple[Widget, Widget]:

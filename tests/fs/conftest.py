@@ -13,7 +13,7 @@ import trio
 from tests.fs.inthread import ThreadChild
 from tests.fs.lab import FakeTime, in_memory, until
 from zipfs.catalog import game as game_module
-from zipfs.catalog.games import Game
+from zipfs.catalog.game import Game
 from zipfs.catalog.nodes import Archive, Folder, Node
 from zipfs.catalog.tree import Catalog
 from zipfs.index import hash_client
@@ -110,10 +110,10 @@ class Tree:
         return await self.archive(path)
 
     def was_looked_at(self, path: str) -> bool:
-        """Whether the game at *path* was, after it was doubted."""
+        """Whether the game at *path* was, after it was invalidated."""
         game = self.game(path)
         last = game and game.examination
-        return bool(game and last and last.started >= game.doubted)
+        return bool(game and last and last.started >= game.invalidated)
 
     def game(self, path: str) -> Game | None:
         return self.games.get(os.fsencode(path))

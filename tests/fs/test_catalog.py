@@ -21,7 +21,7 @@ from tests.fs.lab import FakeTime, open_below, until
 from tests.support.libraries import content, expected, make_file, make_game
 from tests.support.waiting import SECONDS
 from zipfs.catalog import game as game_module
-from zipfs.catalog import games as games_module
+from zipfs.catalog import reseal as reseal_module
 from zipfs.catalog.nodes import Archive, File, Folder
 from zipfs.catalog.tree import Catalog
 from zipfs.errors import StaleError
@@ -112,14 +112,19 @@ async def test_the_tree(library: Path, running: Tree) -> None:
     assert nodes[b"single.iso"] == file
 
 
-async def test_before_it_is_sealed_it_isnt_there(library: Path, tree: Tree) -> None:
+async def test_before_it_is_sealed_it_isnt_there(
+    library: Path, tree: Tree, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """S1; nothing here works in the background, so nothing waits for it either."""
     make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     assert not await tree.is_there("roms/game.zip")
     assert not await tree.is_there("roms/game")
     assert await tree.names("roms") == []
     assert tree.catalog.totals().unsealed == 1
-    assert tree.catalog.totals().pending_bytes == 2
+    monkeypatch.setattr(tree.catalog.hasher, "run", trio.sleep_forever)
+    nursery.start_soon(tree.catalog.run)
+    await until(lambda: tree.catalog.totals().pending_bytes == 2)
+    assert tree.catalog.totals().unsealed == 1
 
 
 async def test_what_is_asked_for_is_sealed_first(
@@ -137,11 +142,19 @@ async def test_what_is_asked_for_is_sealed_first(
         start(self, path, *rest)  # type: ignore[arg-type]  # passed on as they came
 
     monkeypatch.setattr(FileHasher, "__init__", watched)
+    run, go_on = tree.catalog.hasher.run, trio.Event()
+
+    async def later() -> None:
+        await go_on.wait()
+        await run()
+
+    monkeypatch.setattr(tree.catalog.hasher, "run", later)
     for number in range(5):
         make_game(library, f"roms/{number}", {"1": b"x" * (number + 1), "2": b"x"})
-    assert await tree.names("roms") == []  # all are queued now
-    assert not await tree.is_there("roms/3.zip")
     nursery.start_soon(tree.catalog.run)
+    await until(lambda: len(tree.catalog.hasher) == 10)
+    assert not await tree.is_there("roms/3.zip")
+    go_on.set()
     await tree.sealed("roms/4.zip")
     assert order[:2] == ["3", "3"]
     assert len(order) == 10
@@ -264,7 +277,7 @@ async def test_many_clients_are_one_look(
     monkeypatch.setattr(game_module, "FRESH", 3600.0)
     game = running.game("roms/game")
     assert game
-    game.doubted = time.monotonic()
+    game.invalidated = time.monotonic()
     before = looks.total
     async with trio.open_nursery() as nursery:
         for _ in range(60):
@@ -312,8 +325,8 @@ async def test_doubt(library: Path, running: Tree, looks: Looks) -> None:
     game = make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     node = await running.sealed("roms/game.zip")
     (game / "1").write_bytes(b"other")
-    running.catalog.doubt(node)
-    running.catalog.doubt(await running.folder("roms"))  # only archives can be doubted
+    running.catalog.invalidate(node)
+    running.catalog.invalidate(await running.folder("roms"))  # only archives can be doubted
     await until(lambda: running.was_looked_at("roms/game"))
     assert (await running.sealed("roms/game.zip")).attributes.inode != node.attributes.inode
 
@@ -335,10 +348,10 @@ async def test_a_look_that_began_before_the_doubt_is_no_answer(
         return found
 
     monkeypatch.setattr(sealer, "examine", slow)
-    running.catalog.doubt(node)
+    running.catalog.invalidate(node)
     await until(looked.is_set)
     (game / "1").write_bytes(b"other")
-    running.catalog.doubt(node)
+    running.catalog.invalidate(node)
     go_on.set()
     await until(lambda: running.was_looked_at("roms/game"))
     found = running.game("roms/game")
@@ -548,7 +561,7 @@ async def test_it_is_there_when_the_disk_is_well_again(
     nursery: trio.Nursery,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(games_module, "RETRY", 0.05)
+    monkeypatch.setattr(reseal_module, "RETRY", 0.05)
     disk = BadDisk(then, monkeypatch)
     make_game(library, "roms/game", {"1": b"1", "bad": b"2"})
     nursery.start_soon(tree.catalog.run)
@@ -691,7 +704,7 @@ async def test_clients_that_poll_cost_nothing(
         if number % 10 == 0:
             game = tree.game("roms/game")
             assert game
-            game.doubted = time.monotonic()
+            game.invalidated = time.monotonic()
         step.release()
     await tree.sealed("roms/game.zip")
     assert set(reads.values()) == {1}

@@ -63,7 +63,7 @@ async def test_no_escape(
     tree = Tree(Catalog(Sealer(listed, index, globs=(b"*/*",), settle=SETTLE), Limits(64, 8)))
     nursery.start_soon(tree.catalog.run)
     node = await tree.sealed(".lists/control.zip")
-    await until(lambda: tree.games._surveyed)
+    await until(lambda: tree.games.is_scanned)
     assert await tree.names(".lists") == ["control.zip"]
     for name in names:
         assert not await tree.is_there(f".lists/{name}.zip")

@@ -28,7 +28,7 @@ from zipfs.index import hash_process as hashing_module
 from zipfs.index import hash_queue as hasher_module
 from zipfs.index.hash_client import Worker
 from zipfs.index.hash_file import FileHasher, hash_file
-from zipfs.index.hash_queue import Hasher
+from zipfs.index.hash_queue import Hasher, Request, UnexpectedError
 from zipfs.library.filestate import BLOCK, Checksums, FileState
 from zipfs.library.scan import SourceFile
 
@@ -273,12 +273,11 @@ def test_a_file_system_that_takes_no_advice(
 
 class Result(NamedTuple):
     source: bytes
-    outcome: Checksums | Exception
-    owners: frozenset[bytes]
+    checksums: Checksums
 
 
 class Results:
-    """A sink that keeps what it is told."""
+    """What came of each file, in order."""
 
     def __init__(self) -> None:
         self.all: list[Result] = []
@@ -288,12 +287,8 @@ class Results:
     def order(self) -> list[bytes]:
         return [result.source for result in self.all]
 
-    async def hashed(self, file: SourceFile, checksums: Checksums, owners: set[bytes]) -> None:
-        self.all.append(Result(file.source, checksums, frozenset(owners)))
-        self.then(file)
-
-    async def failed(self, file: SourceFile, error: Exception, owners: set[bytes]) -> None:
-        self.all.append(Result(file.source, error, frozenset(owners)))
+    async def keep(self, file: SourceFile, checksums: Checksums) -> None:
+        self.all.append(Result(file.source, checksums))
         self.then(file)
 
 
@@ -303,19 +298,23 @@ class Queue:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.results = Results()
-        self.hasher = Hasher(lambda source: os.fsencode(root) + b"/" + source)
+        self.requests: list[Request] = []
+        self.hasher = Hasher(lambda source: os.fsencode(root) + b"/" + source, self.results.keep)
 
-    def add(self, name: str, size: int, *, asked: bool = False, owner: bytes = b"game") -> None:
+    def add(self, name: str, size: int, *, asked: bool = False) -> Request:
         if not (self.root / name).exists():
             make_file(self.root / name, content(size, name))
-        self.hasher.add(source_file(self.root, name), owner, asked=asked)
+        request = self.hasher.request([source_file(self.root, name)], asked=asked)
+        self.requests.append(request)
+        return request
 
     async def finish(self, nursery: trio.Nursery) -> list[bytes]:
-        nursery.start_soon(self.hasher.run, self.results)
+        nursery.start_soon(self.hasher.run)
         await until(lambda: not len(self.hasher))
         await until(lambda: not open_below(self.root))
         nursery.cancel_scope.cancel()
         assert self.hasher.pending_bytes == 0
+        assert all(request.done.is_set() for request in self.requests)
         return self.results.order
 
 
@@ -338,7 +337,7 @@ async def test_asked_for_first_then_the_smallest(queue: Queue, nursery: trio.Nur
     assert await queue.finish(nursery) == [b"x", b"y", b"empty", b"a", b"b", b"c"]
     for result in queue.results.all:
         data = (queue.root / os.fsdecode(result.source)).read_bytes()
-        assert result == (result.source, expected(data), frozenset([b"game"]))
+        assert result == (result.source, expected(data))
 
 
 async def test_what_is_asked_for_later_moves_to_the_front(
@@ -356,11 +355,40 @@ async def test_what_is_asked_for_later_moves_to_the_front(
 async def test_a_file_is_hashed_once_for_all_who_have_it(
     queue: Queue, nursery: trio.Nursery
 ) -> None:
-    for owner in (b"one", b"two", b"two", b"three"):
-        queue.add("file", 1000, owner=owner)
+    for _ in range(3):
+        queue.add("file", 1000)
+    assert await queue.finish(nursery) == [b"file"]
+
+
+async def test_whoever_waits_for_many_hears_of_the_last(
+    queue: Queue, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that was refused is no reason to give up the others; one that fails is."""
+    for number in range(6):
+        make_file(queue.root / f"{number}", content(10 + number, "x"))
+    files = [source_file(queue.root, f"{number}") for number in range(6)]
+    (queue.root / "4").write_bytes(b"other")
+    open_it = filehasher_module.open_path
+
+    def refused(path: bytes, flags: int) -> int:
+        if path.endswith(b"/0"):
+            raise PermissionError(errno.EACCES, "no")
+        return open_it(path, flags)
+
+    monkeypatch.setattr(filehasher_module, "open_path", refused)
+    left = queue.hasher.request([*files[:3], files[2]])
+    failing = queue.hasher.request(files[3:])
+    withdrawn = queue.hasher.request(files)
+    queue.hasher.withdraw(withdrawn)
+    seen: list[tuple[bool, bool]] = []
+    queue.results.then = lambda _: seen.append((left.done.is_set(), failing.done.is_set()))
     await queue.finish(nursery)
-    assert len(queue.results.all) == 1
-    assert queue.results.all[0].owners == {b"one", b"two", b"three"}
+    assert seen == [(False, False), (False, False), (True, False), (True, True)]
+    assert [type(error) for _, error in left.failures] == [PermissionError]
+    assert [(file.source, type(error)) for file, error in failing.failures] == [
+        (b"4", ChangedError)
+    ]
+    assert not withdrawn.done.is_set()
 
 
 @pytest.fixture
@@ -416,7 +444,7 @@ async def test_a_small_file_overtakes_a_big_one_between_slices(
         (4 * BLOCK, 3 * BLOCK),
     ]
     big = (queue.root / "big").read_bytes()
-    assert queue.results.all[-1].outcome == expected(big)
+    assert queue.results.all[-1].checksums == expected(big)
 
 
 @pytest.fixture
@@ -478,8 +506,7 @@ async def test_a_long_list_is_broken_off(
 async def test_a_file_that_fails_doesnt_hold_up_the_others(
     queue: Queue, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number, size in enumerate((10, 20, 30, 40)):
-        queue.add(f"{number}", size)
+    requests = [queue.add(f"{number}", size) for number, size in enumerate((10, 20, 30, 40))]
     (queue.root / "0").unlink()
     (queue.root / "1").write_bytes(b"other")
     preadv = os.preadv
@@ -490,13 +517,12 @@ async def test_a_file_that_fails_doesnt_hold_up_the_others(
         return preadv(descriptor, buffers, offset, flags)
 
     monkeypatch.setattr(os, "preadv", broken)
-    assert await queue.finish(nursery) == [b"0", b"1", b"2", b"3"]
-    outcomes = [result.outcome for result in queue.results.all]
-    assert [type(outcome) for outcome in outcomes] == [
-        ChangedError,
-        ChangedError,
-        OSError,
-        Checksums,
+    assert await queue.finish(nursery) == [b"3"]
+    assert [[type(error) for _, error in request.failures] for request in requests] == [
+        [ChangedError],
+        [ChangedError],
+        [OSError],
+        [],
     ]
 
 
@@ -520,16 +546,20 @@ async def test_the_unexpected_is_logged_and_the_rest_goes_on(
 
     monkeypatch.setattr(FileHasher, "advance", odd)
     queue.results.then = then
-    for size in (1, 2, 3):
-        queue.add(f"{size}", size)
+    requests = [queue.add(f"{size}", size) for size in (1, 2, 3)]
     assert await queue.finish(nursery) == [b"2", b"3"]
     assert [bool(line.exc_info) for line in caplog.records] == [True, True]
+    assert [[type(error) for _, error in request.failures] for request in requests] == [
+        [UnexpectedError],
+        [LookupError],
+        [],
+    ]
 
 
-async def test_what_its_sink_queues_again_isnt_lost(
+async def test_what_is_queued_again_meanwhile_isnt_lost(
     queue: Queue, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also not if the sink fails right after it."""
+    """Also not if whoever keeps the checksums does so, and fails right after it."""
 
     def then(file: SourceFile) -> None:
         if len(queue.results.all) == 1:
@@ -543,7 +573,7 @@ async def test_what_its_sink_queues_again_isnt_lost(
 
 
 async def test_it_sleeps_and_wakes(queue: Queue, nursery: trio.Nursery) -> None:
-    nursery.start_soon(queue.hasher.run, queue.results)
+    nursery.start_soon(queue.hasher.run)
     for number in range(3):
         await trio.testing.wait_all_tasks_blocked()
         queue.add(f"{number}", 10)
@@ -575,7 +605,7 @@ async def test_its_end_leaves_nothing_open(
     monkeypatch.setattr(FileHasher, "advance", slow)
     async with trio.open_nursery() as nursery:
         queue.add("overtaken", 4 * BLOCK)
-        nursery.start_soon(queue.hasher.run, queue.results)
+        nursery.start_soon(queue.hasher.run)
         await until(reading.is_set)
         nursery.cancel_scope.cancel()
     assert len(open_below(queue.root)) == 1  # what was overtaken is closed until its turn

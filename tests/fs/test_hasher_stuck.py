@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.fs.hashed import Results
 from tests.fs.lab import until
 from tests.support.libraries import content, make_file
 from zipfs.index import hash_file as filehasher_module
@@ -23,21 +24,6 @@ from zipfs.library.scan import SourceFile
 
 PATIENCE = 0.1
 LONG = 120.0
-
-
-class Results:
-    """What the hasher has said, by the names of files."""
-
-    def __init__(self) -> None:
-        self.hashed_: dict[bytes, Checksums] = {}
-        self.failed_: dict[bytes, Exception] = {}
-
-    async def hashed(self, file: SourceFile, checksums: Checksums, owners: set[bytes]) -> None:
-        self.hashed_[file.source] = checksums
-        self.failed_.pop(file.source, None)
-
-    async def failed(self, file: SourceFile, error: Exception, owners: set[bytes]) -> None:
-        self.failed_[file.source] = error
 
 
 class Disk:
@@ -97,35 +83,37 @@ def opened(folder: Path) -> list[str]:
     return found
 
 
-def make_hasher(folder: Path, patience: float | None = PATIENCE) -> Hasher:
-    return Hasher(lambda name: os.fsencode(folder) + b"/" + name, patience)
+def make_hasher(folder: Path, patience: float | None = PATIENCE) -> tuple[Hasher, Results]:
+    results = Results()
+    hasher = Hasher(lambda name: os.fsencode(folder) + b"/" + name, results.keep, patience)
+    return hasher, results
 
 
 async def test_others_are_hashed(tmp_path: Path, disk: Disk, nursery: trio.Nursery) -> None:
     first, second = source(tmp_path, "a", 10), source(tmp_path, "b", 1000)
     disk.hang(b"a")
-    hasher, results = make_hasher(tmp_path), Results()
-    hasher.add(first, b"game a", asked=True)
-    hasher.add(second, b"game b", asked=False)
-    nursery.start_soon(hasher.run, results)
-    await until(lambda: b"b" in results.hashed_)
-    assert results.hashed_[b"b"].crc32 == zlib.crc32(content(1000, "b"))
-    assert isinstance(results.failed_[b"a"], TimeoutError)
+    hasher, results = make_hasher(tmp_path)
+    results.request(hasher, first, asked=True)
+    results.request(hasher, second)
+    nursery.start_soon(hasher.run)
+    await until(lambda: b"b" in results.hashed)
+    assert results.hashed[b"b"].crc32 == zlib.crc32(content(1000, "b"))
+    assert isinstance(results.failed[b"a"], TimeoutError)
     assert (len(hasher), hasher.pending_bytes) == (0, 0)
 
     # As long as the thread is in there, to ask again is answered at once, by no thread.
-    results.failed_.clear()
-    hasher.add(first, b"game a", asked=True)
-    await until(lambda: b"a" in results.failed_)
+    results.requests.clear()
+    results.request(hasher, first, asked=True)
+    await until(lambda: b"a" in results.failed)
     assert disk.entered == [b"a"]
     assert opened(tmp_path) == ["a"]
 
     disk.release()
     await until(lambda: not opened(tmp_path))
     await until(lambda: not hasher._stuck)
-    hasher.add(first, b"game a", asked=True)
-    await until(lambda: b"a" in results.hashed_)
-    assert results.hashed_[b"a"].crc32 == zlib.crc32(content(10, "a"))
+    results.request(hasher, first, asked=True)
+    await until(lambda: b"a" in results.hashed)
+    assert results.hashed[b"a"].crc32 == zlib.crc32(content(10, "a"))
     assert not opened(tmp_path)
 
 
@@ -141,25 +129,25 @@ async def test_big_file_is_not_given_up(
 
     monkeypatch.setattr(FileHasher, "_block", slow)
     file = source(tmp_path, "a", 12 << 20)
-    hasher, results = make_hasher(tmp_path), Results()
-    hasher.add(file, b"game", asked=True)
-    nursery.start_soon(hasher.run, results)
-    await until(lambda: results.hashed_ or results.failed_)
-    assert not results.failed_
-    assert results.hashed_[b"a"].crc32 == zlib.crc32(content(12 << 20, "a"))
+    hasher, results = make_hasher(tmp_path)
+    results.request(hasher, file, asked=True)
+    nursery.start_soon(hasher.run)
+    await until(lambda: results.hashed or results.failed)
+    assert not results.failed
+    assert results.hashed[b"a"].crc32 == zlib.crc32(content(12 << 20, "a"))
 
 
 async def test_many_stuck_files(tmp_path: Path, disk: Disk, nursery: trio.Nursery) -> None:
-    hasher, results = make_hasher(tmp_path, 0.02), Results()
+    hasher, results = make_hasher(tmp_path, 0.02)
     names = [f"{number}" for number in range(20)]
     for name in names:
         disk.hang(name.encode())
-        hasher.add(source(tmp_path, name, 10), b"game", asked=False)
-    hasher.add(source(tmp_path, "last", 1000), b"game", asked=False)
+        results.request(hasher, source(tmp_path, name, 10))
+    results.request(hasher, source(tmp_path, "last", 1000))
     before = threading.active_count()
-    nursery.start_soon(hasher.run, results)
-    await until(lambda: b"last" in results.hashed_)
-    assert len(results.failed_) == 20
+    nursery.start_soon(hasher.run)
+    await until(lambda: b"last" in results.hashed)
+    assert len(results.failed) == 20
     disk.release()
     await until(lambda: disk.left == 20)
     await until(lambda: not hasher._stuck)
@@ -174,7 +162,7 @@ async def test_overtaken_files_are_not_left_open(
     """However many files have been begun, one is open; and they go on where they were."""
     monkeypatch.setattr(hasher_module, "SLICE", 1 << 20)
     monkeypatch.setattr(filehasher_module, "_WINDOW", 1 << 20)
-    hasher, results = make_hasher(tmp_path), Results()
+    hasher, results = make_hasher(tmp_path)
     sizes = [(9 - number) << 20 for number in range(8)]
     files = [source(tmp_path, f"{number}", size) for number, size in enumerate(sizes)]
     begun: list[bytes] = []
@@ -189,7 +177,7 @@ async def test_overtaken_files_are_not_left_open(
             if len(begun) < len(files):  # one that is smaller, before this one is done
                 number = len(begun)
                 trio.from_thread.run_sync(
-                    lambda: hasher.add(files[number], b"game", asked=False), trio_token=token
+                    lambda: results.request(hasher, files[number]), trio_token=token
                 )
         result = advance(self, limit)
         most = max(most, len(opened(tmp_path)))
@@ -197,25 +185,25 @@ async def test_overtaken_files_are_not_left_open(
 
     monkeypatch.setattr(FileHasher, "advance", noted)
     token = trio.lowlevel.current_trio_token()
-    hasher.add(files[0], b"game", asked=False)
-    nursery.start_soon(hasher.run, results)
-    await until(lambda: len(results.hashed_) == len(files))
+    results.request(hasher, files[0])
+    nursery.start_soon(hasher.run)
+    await until(lambda: len(results.hashed) == len(files))
     assert begun == [file.source for file in files]
     assert most == 1
     for number, size in enumerate(sizes):
         name = f"{number}"
-        assert results.hashed_[name.encode()].crc32 == zlib.crc32(content(size, name))
+        assert results.hashed[name.encode()].crc32 == zlib.crc32(content(size, name))
     await until(lambda: not opened(tmp_path))
 
 
 async def test_end_while_stuck(tmp_path: Path, disk: Disk) -> None:
     """The end waits for no thread, and a thread that comes back later leaves nothing open."""
     disk.hang(b"a")
-    hasher, results = make_hasher(tmp_path, None), Results()
-    hasher.add(source(tmp_path, "a", 10), b"game", asked=True)
+    hasher, results = make_hasher(tmp_path, None)
+    results.request(hasher, source(tmp_path, "a", 10), asked=True)
     with trio.fail_after(LONG / 2):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(hasher.run, results)
+            nursery.start_soon(hasher.run)
             await until(lambda: disk.entered == [b"a"])
             nursery.cancel_scope.cancel()
     disk.release()

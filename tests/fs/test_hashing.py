@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.fs.hashed import Results
 from tests.fs.lab import until
 from tests.support.libraries import content, make_file
 from zipfs.errors import ChangedError
@@ -23,8 +24,8 @@ from zipfs.index import hash_queue as hasher_module
 from zipfs.index.hash_client import Process
 from zipfs.index.hash_file import SLICE
 from zipfs.index.hash_process import Job
-from zipfs.index.hash_queue import Hasher
-from zipfs.library.filestate import BLOCK, Checksums, FileState
+from zipfs.index.hash_queue import Hasher, UnexpectedError
+from zipfs.library.filestate import BLOCK, FileState
 from zipfs.library.scan import SourceFile
 from zipfs.system.rates import BURST
 
@@ -51,31 +52,19 @@ def children() -> list[int]:
     return [pid for pid in found if pid not in _OF_OTHERS]
 
 
-class Results:
-    def __init__(self) -> None:
-        self.hashed_: dict[bytes, Checksums] = {}
-        self.failed_: dict[bytes, Exception] = {}
-
-    async def hashed(self, file: SourceFile, checksums: Checksums, owners: set[bytes]) -> None:
-        self.hashed_[file.source] = checksums
-
-    async def failed(self, file: SourceFile, error: Exception, owners: set[bytes]) -> None:
-        self.failed_[file.source] = error
-
-
 class Bench:
     """A hasher of files in *folder*, at work."""
 
     def __init__(self, folder: Path, nursery: trio.Nursery) -> None:
         self._folder = folder
         self._nursery = nursery
-        self.hasher = Hasher(lambda name: os.fsencode(folder) + b"/" + name)
         self.results = Results()
+        self.hasher = Hasher(lambda name: os.fsencode(folder) + b"/" + name, self.results.keep)
 
     def start(self, *, rate: float = 0, patience: float | None = None) -> None:
         self.hasher._rate = rate
         self.hasher._patience = patience
-        self._nursery.start_soon(self.hasher.run, self.results)
+        self._nursery.start_soon(self.hasher.run)
 
     def add(self, *names: str) -> None:
         for name in names:
@@ -84,7 +73,7 @@ class Bench:
             self.add_in(os.fsencode(name), FileState.of(path.stat()))
 
     def add_in(self, name: bytes, state: FileState) -> None:
-        self.hasher.add(SourceFile(name, name, state), b"game", asked=False)
+        self.results.request(self.hasher, SourceFile(name, name, state))
 
     async def done(self) -> Results:
         await until(lambda: not len(self.hasher))
@@ -119,7 +108,7 @@ async def bench(tmp_path: Path, nursery: trio.Nursery) -> Bench:
 
 def wrong(results: Results, *names: str) -> list[str]:
     """Those of *names* that haven't the right checksum."""
-    got = {name: results.hashed_.get(name.encode()) for name in names}
+    got = {name: results.hashed.get(name.encode()) for name in names}
     return [name for name, found in got.items() if not found or found.crc32 != crc_of(name)]
 
 
@@ -139,10 +128,10 @@ async def test_it_hashes(bench: Bench, tmp_path: Path) -> None:
     bench.add_in(odd, FileState.of((tmp_path / os.fsdecode(odd)).stat()))
     bench.start()
     results = await bench.done()
-    assert not results.failed_
+    assert not results.failed
     assert wrong(results, *names, *SIZES) == []
-    assert len(results.hashed_[b"big"].blocks) == 71 * 8
-    assert results.hashed_[odd].crc32 == zlib.crc32(b"odd")
+    assert len(results.hashed[b"big"].blocks) == 71 * 8
+    assert results.hashed[odd].crc32 == zlib.crc32(b"odd")
 
 
 async def test_a_daemon_older_than_the_packages_finds_it(
@@ -164,9 +153,9 @@ async def test_errors_come_through(bench: Bench, tmp_path: Path) -> None:
     bench.add_in(b"long" * 100, state)
     bench.start()
     results = await bench.done()
-    assert isinstance(results.failed_[b"changed"], ChangedError)
-    assert isinstance(results.failed_[b"gone"], ChangedError)
-    error = results.failed_[b"long" * 100]
+    assert isinstance(results.failed[b"changed"], ChangedError)
+    assert isinstance(results.failed[b"gone"], ChangedError)
+    error = results.failed[b"long" * 100]
     assert isinstance(error, OSError)
     assert (error.errno, error.strerror) == (errno.ENAMETOOLONG, "File name too long")
 
@@ -178,7 +167,7 @@ async def test_a_defect_is_logged_here(bench: Bench, caplog: pytest.LogCaptureFi
     bench.start()
     results = await bench.done()
     assert wrong(results, "good") == []
-    assert not results.failed_
+    assert [type(error) for error in results.failed.values()] == [UnexpectedError]
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "in open_path" in caplog.text
     assert "ValueError: " in caplog.text
@@ -240,7 +229,7 @@ async def test_killed(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.hasher._rate = 0
     os.kill(child, signal.SIGKILL)
     results = await bench.done()
-    assert not results.failed_
+    assert not results.failed
     assert wrong(results, "other", "big") == []
     assert [record.getMessage() for record in caplog.records] == [
         "hashing other: the process has been killed by SIGKILL"
@@ -258,7 +247,7 @@ async def test_what_kills_it_each_time(bench: Bench, caplog: pytest.LogCaptureFi
         os.kill(child, signal.SIGKILL)
         await until(lambda child=child: child not in children())  # type: ignore[misc]
     results = await bench.done()
-    error = results.failed_[b"other"]
+    error = results.failed[b"other"]
     assert isinstance(error, OSError)
     assert error.errno == errno.EIO
     assert wrong(results, "big") == []
@@ -272,13 +261,13 @@ async def test_given_up(bench: Bench) -> None:
     bench.start(rate=FOR_EVER, patience=2)
     child = await bench.child("other")
     os.kill(child, signal.SIGSTOP)
-    await until(lambda: b"other" in bench.results.failed_)
+    await until(lambda: b"other" in bench.results.failed)
     bench.hasher._patience = None
     bench.hasher._rate = 0
     for other in children():
         os.kill(other, signal.SIGKILL)  # it knows the old rate
     results = await bench.done()
-    assert isinstance(results.failed_[b"other"], TimeoutError)
+    assert isinstance(results.failed[b"other"], TimeoutError)
     assert wrong(results, "big") == []
     await until(lambda: child not in children())
     await until(lambda: not bench.hasher._stuck)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.fs.conftest import SETTLE, Tree, sealed
 from tests.fs.lab import FakeTime, open_below, unprivileged, until
@@ -584,25 +585,41 @@ async def test_lists_whose_names_look_like_archives(
     assert sorted(await running.names(".lists")) == sorted(f"{name}.zip" for name in names)
 
 
-async def test_asked_for_before_it_is_listed(library: Path, lists: Path, tree: Tree) -> None:
+async def test_asked_for_before_it_is_listed(
+    library: Path,
+    lists: Path,
+    tree: Tree,
+    nursery: trio.Nursery,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """S2: asking is enough for it to be hashed, first of all."""
+    monkeypatch.setattr(tree.catalog.hasher, "run", trio.sleep_forever)
     assert not await tree.is_there(".lists/bulk.zip")
     write_list(lists / "bulk.list", text_of(library, MEMBERS))
     assert not await tree.is_there(".lists/bulk.zip")
     game = tree.game(".lists/bulk")
     assert game
-    assert game.hurried
-    assert game.waiting
-    assert {source for source, _ in game.waiting} == {
+    assert game.reseal
+    assert game.reseal.asked
+    nursery.start_soon(tree.catalog.run)
+    await until(lambda: game.reseal and game.reseal.request)
+    assert game.reseal.request
+    assert {file.source for file in game.reseal.request.files} == {
         b"roms/final/disc 1.bin",
         b"roms/final/disc 2.bin",
         b"roms/solo.iso",
     }
 
 
-async def test_noticed_when_told(library: Path, lists: Path, running: Tree, sealer: Sealer) -> None:
+async def test_noticed_when_told(
+    library: Path,
+    lists: Path,
+    running: Tree,
+    sealer: Sealer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     shown_at = sealer.library.watched()[os.fsencode(lists)]
-    await until(lambda: running.games._surveyed)
+    await until(lambda: running.games.is_scanned)
     text = text_of(library, MEMBERS)
     write_list(lists / "bulk.list", text)
     assert shown_at([b"x.list", b"y", b".list", b""]) == {b".lists/x", b".lists"}
@@ -610,7 +627,7 @@ async def test_noticed_when_told(library: Path, lists: Path, running: Tree, seal
     await until(lambda: running.games.by_archive(b".lists/bulk.zip"))
     before = await running.archive(".lists/bulk.zip")
     unpublished: list[bytes] = []
-    running.games.unpublished = unpublished.append
+    monkeypatch.setattr(running.games, "_unpublished", unpublished.append)
     (lists / "bulk.list").unlink()
     running.catalog.changed([LIST])
     await until(lambda: running.games.by_archive(b".lists/bulk.zip") is None)
@@ -677,10 +694,10 @@ async def test_what_is_kept_of_a_list_is_small(library: Path, lists: Path, runni
     assert len(running.games.versions) == 0
     game = running.game(".lists/bulk")
     assert game
+    await until(lambda: game.reseal is None)
     assert game.examination
     assert not isinstance(game.examination, ListScan)
     assert isinstance(game.outcome, Sealed)
-    assert game.waiting is None
 
 
 def test_nothing_here_is_plain(library: Path, lists: Path, sealer: Sealer) -> None:

@@ -37,6 +37,11 @@ class Shelf:
     async def listing(self) -> Listing:
         return await self.catalog.children(await self.folder())
 
+    def invalidate(self, path: bytes) -> None:
+        game = self.games.get(path)
+        assert game
+        self.catalog._resealer.invalidate(game, 0)
+
     async def names(self) -> list[str]:
         return [os.fsdecode(name) for name, _ in await self.listing()]
 
@@ -54,7 +59,7 @@ async def shelf(
     make_file(library / "roms/single.iso", b"iso")
     found = Shelf(sealer)
     nursery.start_soon(found.catalog.run)
-    await until(lambda: found.games.totals().archives == 2)
+    await until(lambda: found.catalog.totals().archives == 2)
     await trio.sleep(0.05)  # more than a tick of the clock
     return found
 
@@ -127,7 +132,7 @@ async def test_a_change_of_the_folder_shows_at_once(
     [
         lambda shelf: shelf.catalog.changed([b"roms/a/1"]),
         lambda shelf: shelf.catalog.changed([b"roms/single.iso"]),
-        lambda shelf: shelf.games.doubt(b"roms/a"),
+        lambda shelf: shelf.invalidate(b"roms/a"),
         lambda shelf: shelf.catalog.rescan(),
     ],
 )
@@ -142,15 +147,15 @@ async def test_being_told_of_a_change_ends_a_listing(
 
 async def test_a_change_while_it_is_made(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then it is told to those who have asked for it, and to nobody else."""
-    child = shelf.catalog._child
+    child = shelf.catalog._finder.child
 
     def slow(folder: Folder, name: bytes) -> object:
         if name == b"b":
-            trio.from_thread.run_sync(shelf.games.doubt, b"roms/a")
+            trio.from_thread.run_sync(shelf.invalidate, b"roms/a")
         return child(folder, name)
 
     with monkeypatch.context() as patched:
-        patched.setattr(shelf.catalog, "_child", slow)
+        patched.setattr(shelf.catalog._finder, "child", slow)
         first = await shelf.listing()
     assert not first.is_true
     assert await shelf.listing() is not first
@@ -173,14 +178,14 @@ async def test_a_game_that_becomes_another_ends_it(library: Path, shelf: Shelf) 
 
 async def test_many_who_list_are_one_look(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = 0
-    names = shelf.catalog._names
+    names = shelf.catalog._finder.names
 
     def counted(source: bytes) -> object:
         nonlocal listed
         listed += 1
         return names(source)
 
-    monkeypatch.setattr(shelf.catalog, "_names", counted)
+    monkeypatch.setattr(shelf.catalog._finder, "names", counted)
     async with trio.open_nursery() as nursery:
         for _ in range(60):
             nursery.start_soon(shelf.listing)
@@ -202,20 +207,20 @@ async def test_listings_are_bounded(
 
 async def test_totals_are_those_of_what_is_there(library: Path, shelf: Shelf) -> None:
     """They are counted as it comes and goes."""
-    assert (shelf.games.totals().archives, shelf.games.totals().members) == (2, 4)
+    assert (shelf.catalog.totals().archives, shelf.catalog.totals().members) == (2, 4)
     make_game(library, "roms/c", {"1": b"1", "2": b"2", "3": b"3"})
     shelf.catalog.changed([b"roms/c"])
-    await until(lambda: shelf.games.totals().archives == 3)
-    assert shelf.games.totals().members == 7
+    await until(lambda: shelf.catalog.totals().archives == 3)
+    assert shelf.catalog.totals().members == 7
     (library / "roms/c/3").unlink()
     shelf.catalog.changed([b"roms/c"])
-    await until(lambda: shelf.games.totals().members == 6)
+    await until(lambda: shelf.catalog.totals().members == 6)
     shutil.rmtree(library / "roms/c")
     shelf.catalog.changed([b"roms/c"])
-    await until(lambda: shelf.games.totals().archives == 2)
-    assert shelf.games.totals().members == 4
+    await until(lambda: shelf.catalog.totals().archives == 2)
+    assert shelf.catalog.totals().members == 4
     sealed = [node for _, node in await shelf.listing() if isinstance(node, Archive)]
-    assert shelf.games.totals().size == sum(node.attributes.size for node in sealed)
+    assert shelf.catalog.totals().size == sum(node.attributes.size for node in sealed)
 
 
 async def test_a_rescan_that_was_asked_for_says_when_it_is_done(

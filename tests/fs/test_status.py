@@ -14,12 +14,13 @@ import trio
 from tests.fs.lab import root_only, source_file, unprivileged, until
 from tests.support.libraries import make_game
 from tests.support.waiting import SECONDS
+from zipfs.catalog.skipped import NEWEST
 from zipfs.catalog.tree import Catalog
 from zipfs.config import Settings
 from zipfs.library.scan import LeftOut
 from zipfs.mount.fs import Operations
 from zipfs.mount.reader import Reader
-from zipfs.mount.status import NEWEST, Status
+from zipfs.mount.status import Status
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.process import Limits
 
@@ -80,7 +81,7 @@ async def test_not_more_than_it_can_tell(
     for number in range(2 * NEWEST):
         (library / f"link {number}").symlink_to("nowhere")
     nursery.start_soon(catalog.run)
-    await until(lambda: len(catalog.omissions) == 2 * NEWEST)
+    await until(lambda: len(catalog.skipped) == 2 * NEWEST)
     found = (await told(status))["left_out"]
     assert found["count"] == 2 * NEWEST
     assert len(found["newest"]) == NEWEST
@@ -129,18 +130,18 @@ def test_a_game_that_cant_be_listed(game: Path, sealer: Sealer) -> None:
 async def test_what_is_kept_of_a_game_is_small(
     game: Path, library: Path, catalog: Catalog, nursery: trio.Nursery
 ) -> None:
-    """However much of it is left out: the book alone has that, and has a limit."""
+    """However much of it is skipped: that is listed elsewhere, and only so much of it."""
     for number in range(10):
         (game / f"link {number}").symlink_to("nowhere")
     nursery.start_soon(catalog.run)
-    await until(lambda: len(catalog.omissions) == 10)
+    await until(lambda: len(catalog.skipped) == 10)
     known = catalog._games.get(GAME)
     assert known
     assert known.examination
     assert known.examination.left_out == ()
     os.rename(game, library / "elsewhere")
     catalog.rescan()
-    await until(lambda: len(catalog.omissions) == 0)
+    await until(lambda: len(catalog.skipped) == 0)
 
 
 @root_only
@@ -150,7 +151,7 @@ async def test_a_folder_of_games_that_cant_be_listed(
     (library / "roms").chmod(0o700)
     with unprivileged():
         nursery.start_soon(catalog.run)
-        await until(lambda: len(catalog.omissions) == 1)
-        (omission,) = catalog.omissions.newest(9)
-        assert (omission.path, omission.reason) == (b"roms", "can't be listed: Permission denied")
+        await until(lambda: len(catalog.skipped) == 1)
+        (skip,) = catalog.skipped.newest
+        assert (skip.path, skip.reason) == (b"roms", "can't be listed: Permission denied")
         nursery.cancel_scope.cancel()

@@ -13,7 +13,7 @@ from tests.fs.conftest import SETTLE, Tree, sealed
 from tests.fs.lab import FakeTime, open_below, until
 from tests.support.libraries import content, expected, make_file, make_game
 from tests.support.lists import text_of, write_list
-from zipfs.catalog.scanner import survey
+from zipfs.catalog.scanner import Found, survey
 from zipfs.index.index import Index
 from zipfs.library.library import Library
 from zipfs.library.lists import WithLists
@@ -414,8 +414,9 @@ async def test_a_game_that_doesnt_answer(
     running.catalog._listings.clear()
     assert sorted(await running.names("roms/psx")) == before
     found = [found async for found in survey(library, sealer.policy, Threads(4))]
-    games = {path for paths, _ in found for path, _ in paths}
-    silent = {path for _, paths in found for path in paths}
+    steps = [step for step in found if isinstance(step, Found)]
+    games = {path for step in steps for path, _ in step.games}
+    silent = {path for step in steps for path in step.silent}
     assert {GAME.encode(), MUOS.encode(), NO_MANUALS.encode()} <= silent
     assert not games & silent
 

@@ -87,11 +87,29 @@ def test_old_mapping(mounted: Mounted, change: str) -> None:
         assert survives == (None not in found)
 
         new = expected_archive(folder)
-        poll("the new version", lambda: archive.exists() and _is(archive, inode) == (old == new))
-        with closing(Mapped(archive)) as again:
+        with closing(_mapped_again(archive, inode, unchanged=old == new)) as again:
             assert b"".join(filter(None, _steps(again, new))) == new
         if survives:
             assert b"".join(filter(None, _steps(mapped, old))) == old
+
+
+def _mapped_again(archive: Path, inode: int, *, unchanged: bool) -> Mapped:
+    """The archive once it has that inode, or another one; it may be gone for a while before."""
+    found: list[Mapped] = []
+
+    def is_there() -> bool:
+        try:
+            mapped = Mapped(archive)
+        except FileNotFoundError:
+            return False
+        if (mapped.inode == inode) == unchanged:
+            found.append(mapped)
+            return True
+        mapped.close()
+        return False
+
+    poll("the new version", is_there)
+    return found[0]
 
 
 def _steps(mapped: Mapped, wanted: bytes) -> Iterator[bytes | None]:

@@ -133,7 +133,7 @@ def test_hangup_reads_it(library: Path, config: Path, mount: Mounts) -> None:
 
     def has_changed() -> bool:
         os.utime(config)
-        return "has changed; looking at all games again" in mounted.log_text()
+        return "has changed; rescanning all games" in mounted.log_text()
 
     poll("the config to be read", has_changed)
     wait_members(mounted, ["1", "2", "x.nfo"])

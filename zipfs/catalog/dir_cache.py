@@ -1,15 +1,15 @@
-"""What folders hold, as it was seen a moment ago, so that a large one needn't be looked at anew.
+"""A cache of what folders hold, so that a large one isn't examined for each ``ls``.
 
-To look at all games of a folder takes as long as it takes to list and stat the folder of each.
-A listing that took long to make is made in a part of the time at most, as a game is looked
-at (:func:`zipfs.catalog.game.last_for`). It ends sooner if
+To examine all games of a folder takes as long as listing the folder of each and asking for the
+status of what is in it. A listing lives as long as an examination that took the same time
+(:func:`zipfs.catalog.game.lifetime`), and ends sooner if
 
-- a game in it becomes another, or may have (:meth:`Listings.drop`);
-- the folder's own state is another: a name came, went, or changed hands.
+- a game in it has another outcome, or was invalidated (:meth:`Listings.drop`);
+- the folder's own state is another: a name came, went, or changed its owner.
 
-Both are asked before it is told once more, and single files are looked at each time. And
-what it says of an archive is only told as long as that is so (``Catalog.is_there``), so an
-old listing can lead nobody from one version to the next (DESIGN V1).
+Both are checked before a listing is used again, and single files are looked at each time. What
+it has of an archive is used only while that version is there (``Catalog.is_there``), so an
+old listing leads nobody from one version to the next (DESIGN V1).
 
 All methods belong to trio's thread.
 """
@@ -23,16 +23,17 @@ from typing import Final, overload
 
 import trio
 
-from zipfs.catalog.game import last_for
+from zipfs.catalog.game import lifetime
 from zipfs.catalog.nodes import Folder, Node
 from zipfs.library.filestate import FileState
 from zipfs.library.scan import Place
 
 MEMORY: Final = 50_000
-"""How many entries are kept in all listings, except that one may have more."""
+"""Entries kept in all listings together; a single listing may have more."""
 _SETTLED_NS: Final = 1_000_000_000
-"""A state as old as that shows the next change; the coarsest clocks of disks we can write to
-have two seconds, but listings of those don't last longer either."""
+"""Age of a folder's state, in nanoseconds, from which the next change gives it another one. The
+coarsest clocks of disks we can write to have two seconds, but listings of those don't live
+longer either."""
 
 
 class Listing(Sequence[tuple[bytes, Node]]):
@@ -47,7 +48,7 @@ class Listing(Sequence[tuple[bytes, Node]]):
         self._nodes = tuple(nodes)
         self.others = others
         self.is_true = False
-        """Whether each archive in it is known to be there as it says."""
+        """Whether each archive in it is there in this version."""
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -61,14 +62,14 @@ class Listing(Sequence[tuple[bytes, Node]]):
 
 
 class Making:
-    """A listing that is being made. It is kept if *state*, the folder's before that, is set."""
+    """A listing that is being made. It is kept if *state*, the folder's state before, is set."""
 
     def __init__(self) -> None:
         self.started_ns = time.time_ns()
         self.state: FileState | None = None
         self.listing: Listing | None = None
         self.dropped = False
-        """Whether something became another meanwhile."""
+        """Whether something in it was invalidated meanwhile."""
         self.ended = trio.Event()
 
 
@@ -100,13 +101,13 @@ class Listings:
         return kept.listing, kept.state
 
     async def made(self, folder: Folder) -> None:
-        """Wait for somebody else who is making it: three hundred clients are one look."""
+        """Wait for another task that is making it: three hundred clients are one listing."""
         if making := self._making.get(folder.path):
             await making.ended.wait()
 
     @contextlib.contextmanager
     def making(self, folder: Folder) -> Iterator[Making]:
-        """Make the listing of *folder*; kept is what :attr:`Making.listing` is in the end."""
+        """Make the listing of *folder*; keeps what :attr:`Making.listing` is in the end."""
         making = Making()
         self._making[folder.path] = making
         started = time.monotonic()
@@ -124,7 +125,7 @@ class Listings:
                     and making.started_ns - state.changed_ns > _SETTLED_NS
                 ):
                     place = Place(folder.source, folder.origins)
-                    until = now + last_for(now - started)
+                    until = now + lifetime(now - started)
                     self._let_go(folder.path)
                     listing.is_true = True
                     self._kept[folder.path] = _Kept(listing, place, state, until)
@@ -132,24 +133,28 @@ class Listings:
             making.ended.set()
 
     def drop(self, path: bytes) -> None:
-        """Something in the folder at *path* is another now, or may be."""
+        """Drop the listing of the folder at *path*: something in it is, or may be, another now."""
         self._let_go(path)
         if making := self._making.get(path):
             making.dropped = True
+
+    def moved(self, path: bytes) -> None:
+        """Drop the listing of the folder that *path* is in."""
+        self.drop(path.rpartition(b"/")[0])
 
     def clear(self) -> None:
         for path in [*self._kept, *self._making]:
             self.drop(path)
 
     def tidy(self) -> None:
-        """Let go of those that are too old to be told."""
+        """Drop those that are too old to be used."""
         now = time.monotonic()
         for path in [path for path, kept in self._kept.items() if kept.until < now]:
             self._let_go(path)
 
     def _let_go(self, path: bytes) -> None:
         if kept := self._kept.pop(path, None):
-            kept.listing.is_true = False  # nobody will tell it any more
+            kept.listing.is_true = False  # nobody clears it any more when an archive changes
 
     def _limit(self) -> None:
         while (

@@ -1,37 +1,30 @@
-"""What is known of one game, and how far all of them are."""
+"""What is known of one game, and the totals of all."""
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from zipfs.library.filestate import FileState
+import trio
+
+from zipfs.index.hash_queue import Request
 from zipfs.library.scan import Place
-from zipfs.sealing.outcomes import Examination, Outcome, Sealed
+from zipfs.sealing.outcomes import Examination, Outcome, Sealed, Version
 
 FRESH: Final = 1.0
-"""Seconds for which what was found out about a game is taken as it is."""
+"""Cache lifetime of an examination, in seconds."""
 _SHARE: Final = 5.0
-"""A game that takes long to look at is looked at in a fifth of the time at most..."""
+"""The lifetime of one that took long, in terms of the time it took..."""
 _STALE: Final = 10.0
-"""...but no longer taken as it is than so many seconds: a disk may just have hung."""
+"""...but no more than so many seconds: a disk may just have hung."""
 
 
 class Game:
-    """What is known of a game. One a game, so small: what isn't open has no more."""
+    """What is known of a game: under a kilobyte, as there may be 100,000 of them."""
 
-    __slots__ = (
-        "_origins",
-        "_source",
-        "doubted",
-        "examination",
-        "hurried",
-        "path",
-        "recheck",
-        "retry_at",
-        "waiting",
-    )
+    __slots__ = ("_origins", "_source", "examination", "invalidated", "path", "reseal")
 
     def __init__(self, path: bytes, place: Place) -> None:
         self.path = path
@@ -40,27 +33,26 @@ class Game:
         self._source = path if place.source == path else place.source
         self._origins = place.origins
         self.examination: Examination | None = None
-        self.waiting: set[tuple[bytes, FileState]] | None = None
-        """Files in the hasher's queue."""
-        self.hurried = False
-        """Whether they are at its front."""
-        self.recheck: float | None = None
-        """When it will be looked at again."""
-        self.retry_at = 0.0
-        """Not before is a file to be read again that couldn't be."""
-        self.doubted = 0.0
-        """When a reader last found that the examination isn't true any more."""
+        self.invalidated = 0.0
+        """An examination that began before this isn't valid; time.monotonic."""
+        self.reseal: Reseal | None = None
+        """The state of its coroutine; None while it is quiet (zipfs.catalog.reseal)."""
 
     @property
     def outcome(self) -> Outcome | None:
         return self.examination.outcome if self.examination else None
 
+    def invalidate(self) -> None:
+        """Whatever was seen of it until now isn't valid any more."""
+        self.invalidated = time.monotonic()
+
     def is_fresh(self) -> bool:
+        """Whether the examination may be used as it is."""
         last = self.examination
         return (
             last is not None
-            and last.started >= self.doubted
-            and time.monotonic() - last.started < last_for(last.took)
+            and last.started >= self.invalidated
+            and time.monotonic() - last.started < lifetime(last.took)
         )
 
     @property
@@ -69,9 +61,56 @@ class Game:
         return Place(self._source, self._origins)
 
 
+class Reseal:
+    """What the coroutine of a game waits for, and how others wake it. Times are trio's."""
+
+    __slots__ = ("_timer", "asked", "due", "request", "retry_at")
+
+    def __init__(self) -> None:
+        self.asked = False
+        """Whether somebody has asked for the archive: its files go to the front of the queue."""
+        self.due = math.inf
+        """When the game is to be examined at the latest, whatever it waits for."""
+        self.retry_at = -math.inf
+        """Files that couldn't be read aren't read again before this."""
+        self.request: Request | None = None
+        """Its files in the hash queue."""
+        self._timer = trio.CancelScope()
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether it waits to read again what couldn't be read."""
+        return trio.current_time() < self.retry_at
+
+    def examine_in(self, seconds: float) -> None:
+        """Have the game examined in so many *seconds* at the latest."""
+        self.due = min(self.due, trio.current_time() + seconds)
+        self._timer.deadline = min(self._timer.deadline, self.due)
+
+    def wake(self) -> None:
+        """End the wait: the game has another outcome."""
+        self._timer.cancel()
+
+    async def wait(self, until: float, done: trio.Event | None = None) -> None:
+        """Wait until that time, *done*, :attr:`due` or :meth:`wake`, whichever comes first."""
+        self._timer = trio.CancelScope(deadline=min(until, self.due))
+        with self._timer:
+            await (trio.Event() if done is None else done).wait()
+
+
+class Look(NamedTuple):
+    """What a worker thread found out about the game at a path and place."""
+
+    path: bytes
+    place: Place
+    examination: Examination | None = None
+    """None: the one that is known is valid."""
+    version: Version | None = None
+
+
 @dataclass(slots=True)
 class Sums:
-    """Of all archives; kept up to date, since asking each takes a while if they are many."""
+    """Totals of all archives, updated with each: to add up 100,000 takes too long."""
 
     archives: int = 0
     members: int = 0
@@ -86,7 +125,7 @@ class Sums:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How far everything is."""
+    """Totals for the status: sealed archives, and what is still to be done."""
 
     archives: int
     members: int
@@ -95,6 +134,11 @@ class Totals:
     pending_bytes: int
 
 
-def last_for(took: float) -> float:
-    """Seconds for which a game is taken as it is that took so many to look at."""
+def lifetime(took: float) -> float:
+    """Cache lifetime, in seconds, of an examination that *took* so many."""
     return max(FRESH, min(_STALE, _SHARE * took))
+
+
+def lane_of(path: bytes) -> tuple[str, bytes]:
+    """The lane of threads in which *path*, which is the item, is looked at."""
+    return "folder", path.rpartition(b"/")[0]

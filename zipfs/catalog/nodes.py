@@ -20,7 +20,7 @@ from zipfs.sealing.outcomes import Sealed
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attributes:
-    """What ``stat`` tells of a node."""
+    """What ``stat`` says of a node."""
 
     inode: int
     mode: int
@@ -42,7 +42,7 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of the library, passed through; one state of it, which is its version."""
+    """A file of the library, passed through, in one state, which is its version."""
 
     path: bytes
     file: SourceFile

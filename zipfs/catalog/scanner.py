@@ -1,6 +1,8 @@
-"""Walks through the library, one after the other, that find every game and forget those gone.
+"""Scans of the library, one after the other: each finds every game, and what is skipped.
 
-A walk goes from game to game, and no dead folder can stop it.
+A scan goes from folder to folder, and no dead one can stop it. Between two scans, single paths
+are found as the watcher tells of them. What is found is examined and installed by
+:mod:`zipfs.catalog.reseal`.
 """
 
 from __future__ import annotations
@@ -9,17 +11,19 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from typing import Final, Protocol
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from typing import Final, NamedTuple
 
 import trio
 
-from zipfs.catalog.game import Game
+from zipfs.catalog.game import Look, lane_of, lifetime
+from zipfs.catalog.games import Games
+from zipfs.catalog.reseal import Resealer
+from zipfs.catalog.skipped import By, Skipped, within
 from zipfs.library.rules.general import Policy
 from zipfs.library.scan import Entry, LeftOut, Origins, Place
 from zipfs.library.view import LibraryView
 from zipfs.logs import Once
-from zipfs.sealing.outcomes import Examination, Version
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.lanes import Threads, timed_out
 from zipfs.system.paths import join
@@ -27,155 +31,188 @@ from zipfs.system.paths import join
 log = logging.getLogger(__name__)
 
 RESCAN: Final = 300.0
-"""Seconds, at least, between two walks through the library if changes are told."""
+"""Seconds, at least, between two scans while the watcher tells of changes."""
 POLL: Final = 10.0
-"""The same if they aren't."""
-
-_Item = tuple[bytes, Place, Examination | None]
-"""A game's path and place, and its last examination."""
+"""The same while it doesn't."""
 
 
-class Finder(Protocol):
-    """Who takes note of what is found."""
+class Scanner:
+    """Scans the library of *sealer* into *games* and *skipped*."""
 
-    def get(self, path: bytes) -> Game | None: ...
-    def install(
+    def __init__(
         self,
-        path: bytes,
-        place: Place,
-        examination: Examination,
-        version: Version | None,
-        *,
-        asked: bool,
-    ) -> Game: ...
-    def say_failed(self, path: bytes, error: Exception) -> None:
-        """The game at *path* couldn't be looked at."""
-
-    def keep(self, seen: set[bytes], unseen: Sequence[bytes], since: float) -> None:
-        """Forget all but *seen*, what is in *unseen*, and what was found *since*."""
-
-    def left_out(self, folder: bytes, found: Iterable[LeftOut]) -> None:
-        """*found* is what isn't shown of the folder with that source."""
-
-    def surveyed(self, *, asked: bool) -> None:
-        """A walk has ended, which somebody has *asked* for."""
-
-
-class Rounds:
-    """Walks through the library of *sealer*, for *finder*."""
-
-    def __init__(self, sealer: Sealer, threads: Threads, finder: Finder) -> None:
+        sealer: Sealer,
+        threads: Threads,
+        games: Games,
+        skipped: Skipped,
+        resealer: Resealer,
+    ) -> None:
         self._sealer = sealer
+        self._library = sealer.library
         self._threads = threads
-        self._finder = finder
+        self._games = games
+        self._skipped = skipped
+        self._resealer = resealer
+        self._nursery: trio.Nursery | None = None
         self._once = Once(log)
         self._now = trio.Event()
         self._asked = False
-        self._doubted = 0.0
-        """When it was last said that whatever was seen before isn't true any more."""
         self.polling = True
-        """Whether changes have to be looked for, since nobody tells of them."""
+        """Whether a scan begins every :data:`POLL` seconds, as no events come of changes."""
 
-    def start(self, *, asked: bool, anew: bool = False) -> None:
-        """Walk through the whole library now; *asked* is whether somebody waits to hear of it.
-
-        *anew* is to look at each game, also at those that were looked at a moment ago.
-        """
+    def rescan(self, *, asked: bool = False) -> None:
+        """Scan the whole library now; the log says so when it is done, if *asked*."""
         self._asked |= asked
-        if anew:
-            self._doubted = time.monotonic()
         self._now.set()
 
     async def run(self) -> None:
-        """Walk, for ever."""
-        while True:
-            started = time.monotonic()
-            asked, self._asked = self._asked, False
-            try:
-                await self._walk()
-            except OSError as error:
-                self._once.warning("can't look through the library: %s", error.strerror)
-            except Exception:
-                # H4: nothing unexpected ends the mount.
-                log.exception("unexpected error while looking through the library")
-            self._finder.surveyed(asked=asked)
-            # A walk takes a share of the disk, so it may use a twentieth of the time.
-            took = time.monotonic() - started
-            pause = POLL if self.polling else RESCAN
-            with trio.move_on_after(max(pause, min(20 * took, RESCAN))):
-                await self._now.wait()
-            self._now = trio.Event()
+        """Scan, for ever."""
+        async with trio.open_nursery() as self._nursery:
+            while True:
+                started = time.monotonic()
+                asked, self._asked = self._asked, False
+                try:
+                    await self._scan()
+                except OSError as error:
+                    self._once.warning("can't look through the library: %s", error.strerror)
+                except Exception:
+                    # H4: nothing unexpected ends the mount.
+                    log.exception("unexpected error while looking through the library")
+                self._games.scanned(asked=asked)
+                # A scan takes a share of the disk, so it may use a twentieth of the time.
+                took = time.monotonic() - started
+                pause = POLL if self.polling else RESCAN
+                with trio.move_on_after(max(pause, min(20 * took, RESCAN))):
+                    await self._now.wait()
+                self._now = trio.Event()
 
-    async def _walk(self) -> None:
+    async def _scan(self) -> None:
         started = time.monotonic()
         with contextlib.suppress(TimeoutError):  # then it is what it was
             await self._threads.run(self._sealer.detect, lane="detect")
         seen: set[bytes] = set()
-        unseen: list[bytes] = []
-        sealer, tell = self._sealer, self._finder.left_out
-        found = survey(sealer.library, sealer.policy, self._threads, tell)
+        silent: list[bytes] = []
+        found = survey(self._library, self._sealer.policy, self._threads)
         async with contextlib.aclosing(found):
-            async for games, silent in found:
-                unseen += silent
-                seen.update(path for path, _ in games)
-                await self._look(games)
-        self._finder.keep(seen, unseen, started)
+            async for step in found:
+                if isinstance(step, Skips):
+                    self._skipped.replace((By.FOLDER, step.folder), step.left_out)
+                    continue
+                silent += step.silent
+                seen.update(path for path, _ in step.games)
+                await self._examine(step.games)
+        for game in [game for game in self._games if game.path not in seen]:
+            last = game.examination
+            if last and last.started < started and not within(game.path, silent):
+                self._games.forget(game)
+        for by, path in self._skipped.owners(started):
+            if within(path, silent):
+                continue
+            if by is By.FOLDER:  # which no scan leads through: it holds no games
+                await self._relist(path)
+            elif path not in seen:
+                self._skipped.drop((by, path))
 
-    async def _look(self, games: Iterable[tuple[bytes, Place]]) -> None:
-        """Look at *games*, of one folder.
+    async def _examine(self, games: Sequence[tuple[bytes, Place]]) -> None:
+        """Examine *games*, of one folder.
 
         To send a thread to each of a hundred thousand takes longer than what it does there.
         """
-        todo: list[_Item] = []
-        for path, place in games:
-            game = self._finder.get(path)
-            last = game.examination if game and game.place == place else None
-            if not (game and last and game.is_fresh() and last.started >= self._doubted):
-                todo.append((path, place, last))
-        if not todo:
+        if not games:
             return
         looks = await self._threads.map(
-            self._examine, todo, lane=lane_of(todo[0][0]), key=lambda item: item[0]
+            self._examine_one, games, lane=lane_of(games[0][0]), key=lambda game: game[0]
         )
-        for (path, place, _), look in zip(todo, looks, strict=True):
-            if isinstance(look, Examination):
-                self._finder.install(path, place, look, None, asked=False)
+        for (path, _), look in zip(games, looks, strict=True):
+            if isinstance(look, Look):
+                self._resealer.install(look, asked=False)
             else:
-                self._finder.say_failed(path, look or timed_out())
+                self._resealer.failed(path, look or timed_out())
 
-    def _examine(self, item: _Item) -> Examination | Exception:
-        """In a thread: look at one game of many, which may not spoil it for the others."""
-        path, (source, origins), before = item
+    def _examine_one(self, game: tuple[bytes, Place]) -> Look | Exception:
+        """In a worker thread: one game of many, which may not spoil it for the others."""
         try:
-            # Its version, should it have one, ends here: nobody has asked for it.
-            return self._sealer.examine(path, source, before, origins=origins)[0]
-        except Exception as error:  # noqa: BLE001 - told by say_failed
+            return self._resealer.examine(*game)
+        except Exception as error:  # noqa: BLE001 - told by Resealer.failed
             return error
+
+    # -- Single paths ------------------------------------------------------------
+
+    def changed(self, path: bytes) -> None:
+        """Something has changed at the source *path*, which may have been skipped."""
+        if self._nursery and self._skipped.is_known(path):
+            self._nursery.start_soon(self._relist, path.rpartition(b"/")[0])
+
+    def notice(self, path: bytes) -> None:
+        """Something has changed in the game at *path*, or it is new."""
+        if game := self._games.get(path):
+            took = game.examination.took if game.examination else 0.0
+            self._resealer.invalidate(game, lifetime(took))
+        elif self._nursery:
+            self._nursery.start_soon(self._discover, path)
+
+    async def _discover(self, path: bytes) -> None:
+        """Find the game that may have come to be at *path*, and examine it."""
+        try:
+            found = await self._threads.run(
+                self._find_and_examine, path, lane=lane_of(path), item=path
+            )
+        except Exception as error:  # noqa: BLE001 - H4: nothing unexpected ends the mount
+            self._resealer.failed(path, error)
+            return
+        if isinstance(found, Look):
+            self._resealer.install(found, asked=False)
+        if isinstance(found, LeftOut) or self._skipped.is_known(path):
+            await self._relist(path.rpartition(b"/")[0])
+
+    def _find_and_examine(self, path: bytes) -> Look | LeftOut | None:
+        """In a worker thread: the game at *path*; None if there is none."""
+        entry = self._library.entry(path)
+        if isinstance(entry, Entry):
+            return self._resealer.examine(path, entry.place) if entry.is_folder else None
+        return entry
+
+    async def _relist(self, folder: bytes) -> None:
+        """Renew what is skipped in the folder with that source."""
+        lane = lane_of(folder + b"/")
+        try:
+            found = await self._threads.run(self._library.folder, folder, lane=lane, item=folder)
+        except (FileNotFoundError, NotADirectoryError):
+            self._skipped.drop((By.FOLDER, folder))
+        except OSError:
+            return  # it is what it was
+        except Exception:
+            # H4: nothing unexpected ends the mount.
+            log.exception("unexpected error while looking through the library")
+        else:
+            left_out = (entry for _, entry in found if isinstance(entry, LeftOut))
+            self._skipped.replace((By.FOLDER, folder), left_out)
 
 
 STEP: Final = 256
-"""Entries of a folder that are looked at in one go, games of it that are told of at once."""
-
-Found = tuple[list[tuple[bytes, Place]], list[bytes]]
-"""Games in one folder, path and place, and where something, a game or a folder of games,
-doesn't answer."""
+"""Entries of a folder, and at most as many games, that one step has."""
 
 
-def lane_of(path: bytes) -> tuple[str, bytes]:
-    """The lane of threads in which *path*, which is the item, is looked at."""
-    return "folder", path.rpartition(b"/")[0]
+class Found(NamedTuple):
+    """Games in one folder, up to :data:`STEP`; and paths that don't answer, which may be some."""
+
+    games: list[tuple[bytes, Place]]
+    silent: list[bytes]
+
+
+class Skips(NamedTuple):
+    """All that is skipped of the folder with that source."""
+
+    folder: bytes
+    left_out: Iterable[LeftOut]
 
 
 async def survey(
-    library: LibraryView,
-    policy: Policy,
-    threads: Threads,
-    tell: Callable[[bytes, Iterable[LeftOut]], object] = lambda folder, left_out: None,
-) -> AsyncGenerator[Found, None]:
-    """All games, as *policy* takes them, up to :data:`STEP` at a time.
+    library: LibraryView, policy: Policy, threads: Threads
+) -> AsyncGenerator[Found | Skips, None]:
+    """All games, as *policy* takes them; and after those of a folder what is skipped of it.
 
-    A folder that can't be listed is passed over: whoever asks for it is told why. *tell* hears
-    the source of each folder that was gone through, and what is left out of it.
+    A folder that can't be listed is passed over: whoever asks for it is told why.
     """
     todo: list[tuple[bytes, bytes, Origins]] = [(b"", b"", frozenset())]
     while todo:
@@ -183,14 +220,12 @@ async def survey(
         prefix = path + b"/" if path else b""
         try:
             names = await threads.run(library.names, source, lane=lane_of(path), item=path)
-        except TimeoutError as error:
-            tell(source, [LeftOut(source, f"can't be listed: {error.strerror}")])
-            yield [], [path]
-            continue
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            tell(source, [LeftOut(source, f"can't be listed: {error.strerror}")])
+            yield Skips(source, [LeftOut(source, f"can't be listed: {error.strerror}")])
+            if isinstance(error, TimeoutError):
+                yield Found([], [path])
             continue
         left_out = []
         for start in range(0, len(names), STEP):
@@ -222,8 +257,8 @@ async def survey(
                 for name in library.beside(path, own, names)
             ]
             if games or silent:
-                yield games, silent
-        tell(source, left_out)
+                yield Found(games, silent)
+        yield Skips(source, left_out)
 
 
 def _look(library: LibraryView, source: bytes, origins: Origins, name: bytes) -> Entry | LeftOut:

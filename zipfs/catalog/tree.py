@@ -1,5 +1,8 @@
 """The tree as it is now: paths to nodes, nodes to what can be read.
 
+What is known is used for as long as an examination lives (:mod:`zipfs.catalog.game`), and then
+examined again, on access: correctness never rests on being told of changes.
+
 All methods belong to trio's thread; what may touch the disk they do in others.
 """
 
@@ -12,12 +15,13 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
 from zipfs.catalog.dir_cache import Listing, Listings, Making
-from zipfs.catalog.game import Game, Totals
+from zipfs.catalog.finder import Child, Finder
+from zipfs.catalog.game import Game, Totals, lane_of
 from zipfs.catalog.games import Games
 from zipfs.catalog.nodes import (
     Archive,
@@ -26,9 +30,10 @@ from zipfs.catalog.nodes import (
     Node,
     archive_node,
     folder_node,
-    mirrored,
 )
-from zipfs.catalog.scanner import lane_of
+from zipfs.catalog.reseal import Resealer
+from zipfs.catalog.scanner import Scanner
+from zipfs.catalog.skipped import By, Skipped
 from zipfs.errors import StaleError
 from zipfs.index.hash_queue import Hasher
 from zipfs.library.filestate import FileState
@@ -36,7 +41,7 @@ from zipfs.library.rules.general import folders_of
 from zipfs.library.rules.romm import Rules
 from zipfs.library.scan import Entry, LeftOut, Place
 from zipfs.logs import Once
-from zipfs.sealing.outcomes import Examination, Plain, Sealed, Version
+from zipfs.sealing.outcomes import Plain, Sealed, Version
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.lanes import Threads
 from zipfs.system.paths import join
@@ -46,33 +51,19 @@ from zipfs.text import shown
 log = logging.getLogger(__name__)
 
 _TIDY: Final = 1.0
-"""Seconds between two times that old listings are let go."""
-
-_Candidate = tuple[bytes, Entry]
-"""A game's path, and its folder."""
+"""Seconds between two times that old listings are dropped."""
 
 
-class _Examined(NamedTuple):
-    """A game's folder, and what was found."""
-
-    entry: Entry
-    examination: Examination
-
-
-class _Known(NamedTuple):
-    """A game that was looked at a moment ago, and its folder."""
-
-    entry: Entry
-
-
-_Child = File | Folder | LeftOut | _Examined | _Known
+def _ignore(path: bytes) -> None:
+    """Does nothing: there is no kernel to be told of *path*."""
 
 
 class Catalog:
     """The tree that *sealer* makes of its library.
 
-    Where a disk doesn't answer, questions fail after *patience* seconds. Files are
-    hashed at *hash_rate* bytes a second; 0: as fast as it goes.
+    Where a disk doesn't answer, calls fail after *patience* seconds. Files are hashed at
+    *hash_rate* bytes per second, 0 for no limit. *invalidated* is called with a path of the
+    mount that may lead to something else now.
     """
 
     def __init__(
@@ -81,21 +72,23 @@ class Catalog:
         limits: Limits,
         patience: float | None = None,
         hash_rate: float = 0.0,
+        *,
+        invalidated: Callable[[bytes], None] = _ignore,
     ) -> None:
         threads = Threads(limits.looking, patience, spare=limits.spare)
         self._threads = threads
         self._in_thread = threads.run
         self._sealer = sealer
         self._library = sealer.library
-        self._games = Games(sealer, threads, patience, hash_rate)
-        self.omissions: Final = self._games.reviews
-        """What isn't shown, and why."""
+        self._invalidated = invalidated
         self._once = Once(log)
-        self.invalidate: Callable[[bytes], None] = lambda path: None
-        """Called with a path of the mount that may lead to something else now."""
-        self._games.unpublished = self._unpublished
         self._listings = Listings()
-        self._games.moved = self._drop_listing
+        self.skipped: Final = Skipped()
+        """What isn't shown, and why."""
+        self._games = Games(sealer.settle, self.skipped, self._listings.moved, invalidated)
+        self._resealer = Resealer(sealer, threads, self._games, self.skipped, patience, hash_rate)
+        self._finder = Finder(sealer, self._resealer)
+        self._scanner = Scanner(sealer, threads, self._games, self.skipped, self._resealer)
 
     # -- What the file system asks ---------------------------------------------
 
@@ -112,21 +105,34 @@ class Catalog:
         game = self._games.by_archive(path)
         if game and game.is_fresh() and _is_in(folder, game) and isinstance(game.outcome, Sealed):
             return archive_node(game.path, game.outcome)
-        found = await self._in_thread(self._find, folder, name, lane=lane_of(path), item=path)
+        found = await self._in_thread(
+            self._finder.find_and_examine,
+            folder,
+            name,
+            lane=lane_of(path),
+            item=self._game_behind(folder, name, path),
+        )
         if isinstance(found, LeftOut):
-            if not self._is_in_game(folder):
-                self.omissions.settle(join(folder.source, name), found)
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        self.omissions.settle(join(folder.source, name), None)
+        self._scanner.changed(join(folder.source, name))  # if it was skipped: it is there now
         if isinstance(found, File | Folder):
             return found
-        for game_path, entry in found:
-            game = await self._games.check(game_path, entry.place, asked=True)
-            if isinstance(game.outcome, Sealed) and game.outcome.path == path:
-                return archive_node(game.path, game.outcome)
-            if isinstance(game.outcome, Plain) and game_path == path:
+        for entry, look in found:
+            game = self._resealer.install(look, asked=True)
+            outcome = game.outcome if game else None
+            if game and isinstance(outcome, Sealed) and outcome.path == path:
+                return archive_node(game.path, outcome)
+            if game and isinstance(outcome, Plain) and game.path == path:
                 return folder_node(path, entry)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    def _game_behind(self, folder: Folder, name: bytes, path: bytes) -> bytes:
+        """The known game whose archive *name* may be, or *path*: what a thread may hang in."""
+        for base in (name, *folders_of(name)):
+            game = self._games.get(join(folder.path, base))
+            if game and not (isinstance(game.outcome, Sealed) and game.outcome.path != path):
+                return game.path
+        return path
 
     async def children(self, folder: Folder) -> Listing:
         """All that is in *folder*, by name in the library."""
@@ -141,7 +147,7 @@ class Catalog:
             return await self._list(folder, making)
 
     async def _still_holds(self, folder: Folder, listing: Listing, state: FileState) -> bool:
-        """Whether all but the games, which tell of themselves, are as they were in *listing*."""
+        """Whether all but the games are as in *listing*; games that change drop it themselves."""
         now = await self._in_thread(
             self._library.state, folder.source, lane=lane_of(folder.path), item=folder.path
         )
@@ -150,10 +156,10 @@ class Catalog:
         others = await self._look_at(folder, [name for name, _ in listing.others])
         return others == [node for _, node in listing.others]
 
-    async def _look_at(self, folder: Folder, names: Sequence[bytes]) -> list[_Child | None]:
-        """What each of *names* in *folder* is; None for what doesn't answer."""
+    async def _look_at(self, folder: Folder, names: Sequence[bytes]) -> list[Child | None]:
+        """What each of *names* in *folder* is; None where the disk doesn't answer."""
         return await self._threads.map(
-            functools.partial(self._child, folder),
+            functools.partial(self._finder.child, folder),
             names,
             lane=lane_of(join(folder.path, b"")),
             key=functools.partial(join, folder.path),
@@ -161,7 +167,7 @@ class Catalog:
 
     async def _list(self, folder: Folder, making: Making) -> Listing:
         state, names = await self._in_thread(
-            self._names, folder.source, lane=lane_of(folder.path), item=folder.path
+            self._finder.names, folder.source, lane=lane_of(folder.path), item=folder.path
         )
         found = list(zip(names, await self._look_at(folder, names), strict=True))
         # What doesn't answer may be a game.
@@ -181,8 +187,8 @@ class Catalog:
             path = join(folder.path, name)
             if child is None:
                 self._once.warning("can't look at %s: no answer", shown(path))
-            elif isinstance(child, _Examined):
-                self._games.install(path, child.entry.place, child.examination, None, asked=False)
+            else:
+                self._resealer.install(child.look, asked=False)
             # What doesn't answer is shown as it was last known.
             game = self._games.get(path)
             outcome = game.outcome if game else None
@@ -196,7 +202,7 @@ class Catalog:
             silent = (join(folder.source, name) for name, child in found if child is None)
             left_out = [child for _, child in found if isinstance(child, LeftOut)]
             left_out += [LeftOut(path, "doesn't answer") for path in silent]
-            self.omissions.listed(folder.source, left_out)
+            self.skipped.replace((By.FOLDER, folder.source), left_out)
         listing = Listing(nodes, others)
         if all(child is not None for _, child in found):
             making.dropped = dropped
@@ -204,7 +210,7 @@ class Catalog:
         return listing
 
     def is_there(self, node: Node) -> bool:
-        """Whether *node* may be told of: an archive only as long as there is no other version."""
+        """Whether *node* is still there: an archive is while it has no other version."""
         if not isinstance(node, Archive):
             return True
         game = self._games.by_archive(node.path)
@@ -234,20 +240,22 @@ class Catalog:
         if game is None:
             raise StaleError
         if not (version and game.is_fresh() and game.outcome == version.sealed):
-            game = await self._games.check(game.path, game.place, asked=True, whole=version is None)
+            await self._resealer.look(game, asked=True, whole=version is None)
+            game = self._games.get(node.game)
             version = self._games.versions.get(node.attributes.inode)
             if (
                 version is None
+                or game is None
                 or not isinstance(game.outcome, Sealed)
                 or game.outcome.inode != node.attributes.inode
             ):
                 raise StaleError
         return version
 
-    def doubt(self, node: Node) -> None:
-        """Look at the game of *node* again, soon: a file of it wasn't in its state."""
-        if isinstance(node, Archive):
-            self._games.doubt(node.game)
+    def invalidate(self, node: Node) -> None:
+        """Examine the game of *node* now: a file of it wasn't in its state."""
+        if isinstance(node, Archive) and (game := self._games.get(node.game)):
+            self._resealer.invalidate(game, 0)
 
     async def statvfs(self) -> os.statvfs_result:
         return await self._in_thread(self._library.statvfs, lane="statvfs")
@@ -255,7 +263,8 @@ class Catalog:
     async def run(self) -> None:
         """Find, hash and seal all games, for ever."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._games.run)
+            nursery.start_soon(self._resealer.run)
+            nursery.start_soon(self._scanner.run)
             while True:
                 await trio.sleep(_TIDY)
                 self._listings.tidy()
@@ -263,127 +272,74 @@ class Catalog:
     def changed(self, paths: Iterable[bytes]) -> None:
         """Something has changed at *paths*, relative to the library."""
         policy = self._sealer.policy
+        games: set[bytes] = set()
         for path in paths:
-            self.invalidate(path)
-            self._drop_listing(path)
+            self._invalidated(path)
+            self._listings.moved(path)
             self._listings.drop(path)
-            self.omissions.changed(path)
+            self._scanner.changed(path)
             if game := next(filter(policy.is_game, _prefixes(path)), None):
-                for noticed in (game, *self._library.variants_of(game)):
-                    self._games.notice(noticed)
+                games.update((game, *self._library.variants_of(game)))
             elif policy.may_hold_games(path):
-                self._games.rescan()  # a folder of games came, went, or has another name
+                self._scanner.rescan()  # a folder of games came, went, or has another name
+        for game in games:
+            self._scanner.notice(game)
 
     @property
     def polling(self) -> bool:
-        """Whether changes have to be looked for, since nobody tells of them."""
-        return self._games.polling
+        """Whether the library is scanned every few seconds, as no events come of changes."""
+        return self._scanner.polling
 
     @polling.setter
     def polling(self, polling: bool) -> None:
-        self._games.polling = polling
+        self._scanner.polling = polling
 
     def rescan(self) -> None:
-        """Look through the whole library now."""
+        """Scan the whole library now."""
         self._listings.clear()
-        self._games.rescan(asked=True)
+        self._scanner.rescan(asked=True)
 
     async def reselect(self, rules: Rules) -> None:
-        """Go by other *rules* of RomM from now on, and look at each game anew."""
-        with contextlib.suppress(TimeoutError):  # then the next walk finds out the rest
+        """Go by other *rules* of RomM from now on, and examine each game anew."""
+        with contextlib.suppress(TimeoutError):  # then the next scan finds out the rest
             await self._in_thread(self._sealer.adopt, rules, lane="detect")
         self._listings.clear()
-        self._games.rescan(asked=True, anew=True)
+        for game in self._games:
+            self._games.invalidate(game)
+        self._scanner.rescan(asked=True)
 
     async def save(self) -> None:
         """Save the checksums that aren't saved yet."""
-        await self._games.save()
+        await self._resealer.save()
 
     def totals(self) -> Totals:
-        """How far everything is."""
-        return self._games.totals()
+        """Totals of what is sealed, and of what isn't yet."""
+        sums = self._games.sums
+        return Totals(
+            archives=sums.archives,
+            members=sums.members,
+            size=sums.size,
+            unsealed=self._games.unsealed,
+            pending_bytes=self.hasher.pending_bytes,
+        )
 
     @property
     def is_surveyed(self) -> bool:
-        """Whether the whole library has been walked through."""
-        return self._games.is_surveyed
+        """Whether the whole library has been scanned."""
+        return self._games.is_scanned
 
     @property
     def hasher(self) -> Hasher:
-        return self._games.hasher
+        return self._resealer.hasher
 
     @property
     def stuck(self) -> int:
-        """How many threads wait for a disk that doesn't answer."""
+        """How many threads hang in a disk that doesn't answer."""
         return self._threads.stuck
 
     def _is_in_game(self, folder: Folder) -> bool:
-        """Whether *folder* is a game's, whose look says what is left out of all of it."""
+        """Whether *folder* is in a game, whose examination says what is skipped in it."""
         return any(map(self._sealer.policy.is_game, _prefixes(folder.path)))
-
-    def _unpublished(self, path: bytes) -> None:
-        self.invalidate(path)
-
-    def _drop_listing(self, path: bytes) -> None:
-        """What is at *path*, or may be, isn't what the listing of its folder says."""
-        self._listings.drop(path.rpartition(b"/")[0])
-
-    # -- In worker threads -----------------------------------------------------
-
-    def _find(self, folder: Folder, name: bytes) -> File | Folder | LeftOut | list[_Candidate]:
-        """The node *name* in *folder*, or the games that it may be the archive of."""
-        path = join(folder.path, name)
-        policy = self._sealer.policy
-        entry = self._library.entry(join(folder.source, name), folder.origins)
-        candidates: list[_Candidate] = []
-        if isinstance(entry, Entry):
-            if entry.is_folder and policy.is_game(path):
-                candidates.append((path, entry))
-            elif entry.is_real:
-                return mirrored(path, entry)
-        if isinstance(entry, LeftOut):
-            self._say(entry)
-            return entry
-        for base in folders_of(name):
-            game_path = join(folder.path, base)
-            if policy.is_game(game_path):
-                found = self._library.entry(join(folder.source, base), folder.origins)
-                if isinstance(found, Entry) and found.is_folder:
-                    candidates.append((game_path, found))
-        return candidates
-
-    def _names(self, source: bytes) -> tuple[FileState, list[bytes]]:
-        """A folder's state, and after that what is in it."""
-        return self._library.state(source), self._library.names(source)
-
-    def _child(self, folder: Folder, name: bytes) -> _Child:
-        """What *name* in *folder* is, which was there a moment ago."""
-        path = join(folder.path, name)
-        source = join(folder.source, name)
-        try:
-            entry = self._library.entry(source, folder.origins)
-        except TimeoutError:
-            raise
-        except OSError as error:
-            entry = LeftOut(source, f"can't be looked at: {error.strerror}")
-        if entry is None:
-            return LeftOut(source, "went away meanwhile")
-        if isinstance(entry, LeftOut):
-            self._say(entry)
-            return entry
-        if not (entry.is_folder and self._sealer.policy.is_game(path)):
-            return mirrored(path, entry)
-        game = self._games.get(path)  # atomic
-        at_place = game if game and game.place == entry.place else None
-        if at_place and at_place.is_fresh():
-            return _Known(entry)
-        before = at_place.examination if at_place else None
-        # Its version, should it have one, ends here: for those nobody asks for there is no room.
-        examination, _ = self._sealer.examine(path, entry.source, before, origins=entry.origins)
-        return _Examined(entry, examination)
-
-    def _say(self, left_out: LeftOut) -> None:
-        self._once.warning("%s is left out: %s", shown(left_out.path), left_out.reason)
 
 
 def _prefixes(path: bytes) -> Iterator[bytes]:

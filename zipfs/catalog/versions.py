@@ -1,4 +1,4 @@
-"""Versions of archives at hand, and the gap between two of one archive (DESIGN V1)."""
+"""A cache of versions of archives, and the gap between two of one archive (DESIGN V1)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Final
 from zipfs.sealing.outcomes import Version
 
 VERSIONS_MEMORY: Final = 64 << 20
-"""Bytes of versions kept at hand for the next to open them."""
+"""Bytes of versions that the cache keeps."""
 
 
 class Versions:
-    """Versions of archives by inode, as many as fit into *memory* bytes, one at least.
+    """Versions of archives by inode, as many as fit into *memory* bytes, and one at least.
 
-    An open archive holds its version itself; this is for the next to open it.
+    An open handle holds its version itself; the cache is for the next one who opens it.
     """
 
     def __init__(self, memory: int = VERSIONS_MEMORY) -> None:
@@ -26,6 +26,9 @@ class Versions:
     def __len__(self) -> int:
         return len(self._versions)
 
+    def __contains__(self, inode: int) -> bool:
+        return inode in self._versions  # atomic
+
     def get(self, inode: int) -> Version | None:
         version = self._versions.get(inode)
         if version:
@@ -33,7 +36,7 @@ class Versions:
         return version
 
     def keep(self, version: Version) -> None:
-        """Keep *version*, and let go of those not used for longest."""
+        """Keep *version*, and drop those not used for longest."""
         self.drop(version.sealed.inode)
         self._versions[version.sealed.inode] = version
         self._memory += version.memory
@@ -48,10 +51,10 @@ class Versions:
 class Gaps:
     """Between two versions of an archive there is none for *seconds* (DESIGN V1).
 
-    Caddy and Apache ask for date and size by one call, open by another, and never
-    compare. Led a path straight from one version to the next, they would now and then
-    send the bytes of the new one under the ETag of the old one. So whatever was told
-    of a version is old, and in the kernel's cache too old, when the next one comes.
+    Caddy and Apache ask for date and size by one call, open by another, and never compare. If a
+    path led straight from one version to the next, they would now and then send the bytes of the
+    new one under the ETag of the old one. After the gap, nothing that the kernel has cached of
+    the old version is valid any more.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -59,7 +62,7 @@ class Gaps:
         self._ended: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
 
     def ended(self, path: bytes, inode: int) -> None:
-        """The version *inode* of the archive at *path* isn't there any more."""
+        """The version *inode* of the archive at *path* was unpublished now."""
         now = time.monotonic()
         self._ended[path] = inode, now + self._seconds
         self._ended.move_to_end(path)
@@ -67,6 +70,6 @@ class Gaps:
             self._ended.popitem(last=False)
 
     def left(self, path: bytes, inode: int) -> float:
-        """Seconds until *inode* may be there; none for the version that was there last."""
+        """Seconds until *inode* may be published; 0 for the version that was there last."""
         last, until = self._ended.get(path, (inode, 0.0))
         return 0.0 if last == inode else max(0.0, until - time.monotonic())

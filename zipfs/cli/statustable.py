@@ -28,7 +28,7 @@ def table(document: Document, before: Document | None = None, newest: int = 20) 
     lines.add_column(overflow="fold")
     for name, value in _lines(document, before, seconds):
         lines.add_row(name, Text(text.clean(value)))
-    return Group(lines, _requests(document, before, seconds), *_left_out(document, newest))
+    return Group(lines, _requests(document, before, seconds), *_skipped(document, newest))
 
 
 def _between(document: Document, before: Document | None) -> float | None:
@@ -128,7 +128,7 @@ def _requests(document: Document, before: Document | None, seconds: float | None
     return found
 
 
-def _left_out(document: Document, newest: int) -> Iterator[Text | Table]:
+def _skipped(document: Document, newest: int) -> Iterator[Text | Table]:
     left_out = document["left_out"]
     if not left_out["count"]:
         yield Text("Nothing is skipped.")
@@ -141,11 +141,9 @@ def _left_out(document: Document, newest: int) -> Iterator[Text | Table]:
     found = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("since (UTC)", "path in the library", "reason"):
         found.add_column(name, overflow="fold")
-    for omission in shown:
-        since = text.date(omission["since"])
-        found.add_row(
-            since, Text(text.clean(omission["path"])), Text(text.clean(omission["reason"]))
-        )
+    for skip in shown:
+        since = text.date(skip["since"])
+        found.add_row(since, Text(text.clean(skip["path"])), Text(text.clean(skip["reason"])))
     yield found
     if more := left_out["count"] - len(shown):
         yield Text(f"... and {more:,} more.")

@@ -1,6 +1,6 @@
-"""The queue of files to be hashed, in the background.
+"""The queue of files to be hashed in the background.
 
-Order: what was asked for first, then the smallest. One file is hashed at a time, slice by
+What was asked for comes first, then the smallest. One file is hashed at a time, slice by
 slice in a process of its own (:mod:`zipfs.index.hash_process`), so that a file just asked
 for waits for one slice of a big one, and never for all of it. Small files are handed over many at
 once.
@@ -18,9 +18,9 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
 import trio
 
@@ -54,14 +54,36 @@ class UnexpectedError(Exception):
     """An exception in the process that hashes; its traceback is the argument."""
 
 
-class Sink(Protocol):
-    """Who wants the results."""
+class Request:
+    """Files that one game waits for.
 
-    async def hashed(self, file: SourceFile, checksums: Checksums, owners: set[bytes]) -> None:
-        """*file*, queued for *owners*, has *checksums*."""
+    *done* is set when each of them has its checksums or was refused to us
+    (:exc:`PermissionError`), and as soon as one failed otherwise (:exc:`ChangedError`,
+    :exc:`OSError`, :exc:`UnexpectedError`). *failures* are those that have none.
+    """
 
-    async def failed(self, file: SourceFile, error: Exception, owners: set[bytes]) -> None:
-        """It has none, because of *error* (:exc:`ChangedError`, :exc:`OSError`)."""
+    __slots__ = ("_pending", "done", "failures", "files")
+
+    def __init__(self, files: Sequence[SourceFile]) -> None:
+        self.files = files
+        self.done = trio.Event()
+        self.failures: list[tuple[SourceFile, Exception]] = []
+        self._pending = 0
+        """How many of them are in the queue."""
+
+    def join(self, job: _Job) -> None:
+        """Wait for *job* too."""
+        if self not in job.requests:
+            job.requests.append(self)
+            self._pending += 1
+
+    def settle(self, file: SourceFile, error: Exception | None) -> None:
+        """*file* has its checksums, or *error* is why it has none."""
+        self._pending -= 1
+        if error:
+            self.failures.append((file, error))
+        if not self._pending or (error and not isinstance(error, PermissionError)):
+            self.done.set()
 
 
 _Key = tuple[bytes, FileState]
@@ -69,14 +91,15 @@ _Place = tuple[bool, int, int, _Key]
 """In the queue: whether in the background, size, number, and which file."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Job:
     """A file in the queue, and how far it is."""
 
     number: int
     file: SourceFile
-    owners: set[bytes]
     background: bool
+    requests: list[Request] = field(default_factory=list)
+    """Whoever waits for it; nobody if the game was examined again meanwhile."""
     offset: int = 0
     died: int = 0
     """How many processes ended at this file."""
@@ -89,14 +112,20 @@ class _Job:
 class Hasher:
     """The queue, and the task that works it off: :meth:`run`.
 
-    *absolute* gives the absolute path of a source. A file of which nothing could be read for
-    *patience* seconds is given up. *rate* is how many bytes a second may be read; 0: all.
+    *absolute* gives the absolute path of a source; *keep* stores the checksums of a file. A
+    file of which nothing could be read for *patience* seconds is given up. *rate* limits the
+    bytes read per second; 0 is no limit.
     """
 
     def __init__(
-        self, absolute: Callable[[bytes], bytes], patience: float | None = None, rate: float = 0.0
+        self,
+        absolute: Callable[[bytes], bytes],
+        keep: Callable[[SourceFile, Checksums], Awaitable[None]],
+        patience: float | None = None,
+        rate: float = 0.0,
     ) -> None:
         self._absolute = absolute
+        self._keep = keep
         self._patience = patience
         self._rate = rate
         self._jobs: dict[_Key, _Job] = {}
@@ -126,33 +155,55 @@ class Hasher:
         """How many processes hang in a disk that doesn't answer."""
         return len(self._stuck)
 
-    def add(self, file: SourceFile, owner: bytes, *, asked: bool) -> None:
-        """Queue *file*, or move it to the front if it is there and now *asked* for."""
-        key = (file.source, file.state)
-        job = self._jobs.get(key)
-        if job is None:
-            job = self._jobs[key] = _Job(next(self._numbers), file, {owner}, not asked)
-            self.pending_bytes += file.state.size
-        else:
-            job.owners.add(owner)
-            if not (asked and job.background):
-                return
-            job.background = False
-        self._queue(job)
+    def request(self, files: Sequence[SourceFile], *, asked: bool = False) -> Request:
+        """Queue *files*; *asked* puts them, also those queued before, to the front.
+
+        A file that several requests name is hashed once.
+        """
+        request = Request(files)
+        for file in files:
+            key = (file.source, file.state)
+            job = self._jobs.get(key)
+            if job is None:
+                job = self._jobs[key] = _Job(next(self._numbers), file, not asked)
+                self.pending_bytes += file.state.size
+                self._queue(job)
+            request.join(job)
+        if asked:
+            self.hurry(request)
         self._wakeup.set()
+        return request
+
+    def hurry(self, request: Request) -> None:
+        """Move the files of *request* to the front of the queue."""
+        for job in self._jobs_of(request):
+            if job.background:
+                job.background = False
+                self._queue(job)
+
+    def withdraw(self, request: Request) -> None:
+        """Nobody waits for *request* any more; its files stay in the queue."""
+        for job in self._jobs_of(request):
+            if request in job.requests:
+                job.requests.remove(request)
+
+    def _jobs_of(self, request: Request) -> Iterator[_Job]:
+        for file in request.files:
+            if job := self._jobs.get((file.source, file.state)):
+                yield job
 
     def _queue(self, job: _Job) -> None:
         place = (job.background, job.file.state.size, next(self._numbers), job.key)
         heapq.heappush(self._heap, place)
 
-    async def run(self, sink: Sink) -> None:
+    async def run(self) -> None:
         """Hash for ever, one slice after the other of whatever is most urgent."""
         async with trio.open_nursery() as nursery:
             try:
                 while True:
                     if jobs := self._next():
                         self.speed.begin(time.monotonic())
-                        await self._work(jobs, sink, nursery)
+                        await self._work(jobs, nursery)
                     else:
                         self.speed.rest()
                         await self._rest(nursery)
@@ -190,16 +241,16 @@ class Hasher:
             heapq.heappop(self._heap)
         return list(jobs.values())
 
-    async def _work(self, jobs: Sequence[_Job], sink: Sink, nursery: trio.Nursery) -> None:
+    async def _work(self, jobs: Sequence[_Job], nursery: trio.Nursery) -> None:
         """Hash a slice of *jobs*, one after the other; what isn't done goes back to its place."""
         todo = {job.number: job for job in jobs}
         try:
             for job in jobs:
                 if job.file.source in self._stuck:
                     del todo[job.number]
-                    await self._settle(job, timed_out(), sink)
+                    await self._settle(job, timed_out())
             if todo:
-                await self._ask(todo, sink, nursery)
+                await self._ask(todo, nursery)
         except Exception:
             # H4: nothing unexpected ends the mount.
             log.exception("unexpected error while talking to the process that hashes")
@@ -212,7 +263,7 @@ class Hasher:
                 if self._jobs.get(job.key) is job:
                     self._queue(job)
 
-    async def _ask(self, todo: dict[int, _Job], sink: Sink, nursery: trio.Nursery) -> None:
+    async def _ask(self, todo: dict[int, _Job], nursery: trio.Nursery) -> None:
         """Have *todo* hashed; whatever is done is taken out of it."""
         worker = self._worker
         if worker is None:
@@ -234,7 +285,7 @@ class Hasher:
                     self._move(job, answer.offset)
                     continue
                 del todo[answer.number]
-                await self._settle(job, _result_of(answer), sink)
+                await self._settle(job, _result_of(answer))
         except TimeoutError as error:
             self._dismiss(worker)
             culprit = todo.pop(next(iter(todo))) if todo else None
@@ -242,7 +293,7 @@ class Hasher:
             nursery.start_soon(self._leave, worker, source)
             if culprit is not None:
                 self._stuck.add(culprit.file.source)
-                await self._settle(culprit, error, sink)
+                await self._settle(culprit, error)
         except LostError:
             self._dismiss(worker)
             how = await worker.gone()
@@ -256,7 +307,7 @@ class Hasher:
                 log.warning("hashing %s: the process has %s", shown(job.file.source), how)
                 if job.died == _TRIES:
                     del todo[number]
-                    await self._settle(job, OSError(errno.EIO, os.strerror(errno.EIO)), sink)
+                    await self._settle(job, OSError(errno.EIO, os.strerror(errno.EIO)))
 
     def _dismiss(self, worker: Worker) -> None:
         """No more of *worker*; what it has begun is begun again."""
@@ -288,24 +339,26 @@ class Hasher:
         job.offset = offset
         self._begun.add(job)
 
-    async def _settle(self, job: _Job, result: Checksums | Exception, sink: Sink) -> None:
-        """Tell *sink* what came of *job*."""
+    async def _settle(self, job: _Job, result: Checksums | Exception) -> None:
+        """Keep the *result* of *job*, and tell who waits for it."""
         if isinstance(result, Checksums):
             self.speed.add(job.file.state.size - job.offset, time.monotonic())
         if self._jobs.get(job.key) is job:  # and not another one that was queued meanwhile
             del self._jobs[job.key]
             self.pending_bytes -= job.file.state.size - job.offset
         self._begun.discard(job)
+        error = result if isinstance(result, Exception) else None
         try:
             if isinstance(result, Checksums):
-                await sink.hashed(job.file, result, job.owners)
-            elif isinstance(result, ChangedError | OSError):
-                await sink.failed(job.file, result, job.owners)
-            else:
+                await self._keep(job.file, result)
+            elif isinstance(result, UnexpectedError):
                 raise result
-        except Exception:
+        except Exception as unexpected:
             # H4: nothing unexpected ends the mount. The file stays unhashed.
             log.exception("unexpected error while hashing a file")
+            error = unexpected
+        for request in job.requests:
+            request.settle(job.file, error)
 
 
 def _result_of(answer: Done | Failed | Unexpected) -> Checksums | Exception:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Final
 
+import trio
+
 from zipfs.index.index import Index
 from zipfs.index.tables import Record
 from zipfs.library.filestate import Checksums
@@ -16,7 +18,7 @@ _SAVE_SECONDS: Final = 2.0
 
 
 class Unsaved:
-    """Checksums on their way into *index*, saved in batches."""
+    """Checksums on their way into *index*, saved in batches: the last may be lost in a crash."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
@@ -24,28 +26,28 @@ class Unsaved:
         self._in_thread = Threads(1).run
         self._records: dict[bytes, Record] = {}
         self._saved_at = time.monotonic()
+        self._saving = trio.Lock()
 
-    def add(self, file: SourceFile, checksums: Checksums) -> None:
+    async def keep(self, file: SourceFile, checksums: Checksums) -> None:
+        """Take the *checksums* of *file*; save all if they are many, or old."""
         self._records[file.source] = (file.state, checksums)
+        old = time.monotonic() - self._saved_at > _SAVE_SECONDS
+        if old or len(self._records) >= _SAVE_COUNT:
+            await self.save()
 
     def holds(self, file: SourceFile) -> bool:
         """Whether the checksums of *file*, in its state, are among them."""
         record = self._records.get(file.source)
         return record is not None and record[0] == file.state
 
-    @property
-    def due(self) -> bool:
-        """Whether they are many or old enough to be saved now."""
-        old = time.monotonic() - self._saved_at > _SAVE_SECONDS
-        return old or len(self._records) >= _SAVE_COUNT
-
     async def save(self) -> None:
-        records = dict(self._records)
-        self._saved_at = time.monotonic()
-        if not records:
-            return
-        await self._in_thread(self._index.put_files, records)
-        # Only now: whoever looks meanwhile must find them here or there.
-        for source, record in records.items():
-            if self._records.get(source) is record:
-                del self._records[source]
+        """Save what isn't in the index yet; games that ask at the same time are one write."""
+        async with self._saving:
+            self._saved_at = time.monotonic()
+            if not (records := dict(self._records)):
+                return
+            await self._in_thread(self._index.put_files, records)
+            # Only now: whoever looks meanwhile must find them here or there.
+            for source, record in records.items():
+                if self._records.get(source) is record:
+                    del self._records[source]

@@ -11,6 +11,7 @@ import contextlib
 import faulthandler
 import functools
 import logging
+import math
 import os
 import resource
 import signal
@@ -107,7 +108,15 @@ class _Mount(NamedTuple):
 async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
     patience = settings.read_timeout or None
     limits = Limits.within(_raise_limit())
-    catalog = Catalog(sealer, limits, patience, settings.hash_rate * (1 << 20))
+    # Paths for the kernel to forget. A channel, as the operations are made from the catalog.
+    invalidated, to_invalidate = trio.open_memory_channel[bytes](math.inf)
+    catalog = Catalog(
+        sealer,
+        limits,
+        patience,
+        settings.hash_rate * (1 << 20),
+        invalidated=invalidated.send_nowait,
+    )
     reader = Reader(sealer.library.absolute, sealer.index.blocks, limits, patience)
     notifier = mount.notifier
     # Listening before there is a mount: a signal in between would leave it behind.
@@ -121,7 +130,6 @@ async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
             operations = Operations(
                 catalog, reader, await catalog.root(), settings.settle, settings.ownership
             )
-            catalog.invalidate = operations.invalidate
             _mount(operations, mount, settings)
             try:
                 async with trio.open_nursery() as serving:
@@ -136,6 +144,7 @@ async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
                     notifier.ready()
                     mount.mounted()
                     serving.start_soon(_keep_alive, notifier)
+                    serving.start_soon(_invalidate, to_invalidate, operations)
                     serving.start_soon(catalog.run)
                     serving.start_soon(romm.follow)
                     serving.start_soon(_watch, settings, sealer.library, catalog)
@@ -162,6 +171,16 @@ async def _ending_nursery() -> AsyncIterator[trio.Nursery]:
             nursery.cancel_scope.cancel()
     if mine:
         raise mine
+
+
+async def _invalidate(paths: trio.MemoryReceiveChannel[bytes], operations: Operations) -> None:
+    """Have the kernel forget what it knows of *paths*, as they come."""
+    async for path in paths:
+        try:
+            operations.invalidate(path)
+        except Exception:
+            # H4: nothing unexpected ends the mount.
+            log.exception("unexpected error about changes in the library")
 
 
 async def _save(catalog: Catalog) -> None:
@@ -216,10 +235,10 @@ def _has_descriptor(stream: object) -> bool:
 
 
 async def _watch(settings: Settings, library: LibraryView, catalog: Catalog) -> None:
-    """Hear of changes as *settings* say; see to it that they are looked for otherwise."""
+    """Pass events of changes on as *settings* say; where there are none, have it poll."""
     folders = library.watched()
     silent = set(folders)
-    """Those of which nobody tells what changes."""
+    """Folders whose changes cause no events."""
     eventless = {folder: await trio.to_thread.run_sync(needs_polling, folder) for folder in folders}
     if settings.watch == "poll" or (settings.watch == "auto" and any(eventless.values())):
         kinds = ", ".join(sorted({kind for found in eventless.values() for kind in found}))
@@ -256,7 +275,7 @@ async def _watch(settings: Settings, library: LibraryView, catalog: Catalog) -> 
 
 
 async def _report(catalog: Catalog, notifier: Notifier) -> None:
-    """Keep the service manager's status line true."""
+    """Update the service manager's status line once a second."""
     while True:
         totals = catalog.totals()
         if totals.unsealed:
@@ -274,7 +293,7 @@ def _shown(path: str) -> str:
 
 
 async def _keep_alive(notifier: Notifier) -> None:
-    """Tell the service manager, as often as it wants to hear it, that the loop isn't stuck."""
+    """Ping the service manager's watchdog four times in its interval."""
     if seconds := watchdog_seconds():
         while True:
             notifier.alive()

@@ -238,7 +238,7 @@ class Operations(pyfuse3.Operations):
             _once.warning("opening %s ended in an error: no answer in time", shown(node.path))
             raise
         except ChangedError:
-            self._catalog.doubt(node)
+            self._catalog.invalidate(node)
             self.invalidate(node.path)
             if isinstance(node, Archive):
                 raise StaleError from None
@@ -276,7 +276,7 @@ class Operations(pyfuse3.Operations):
                 reason = error.strerror or repr(error)
             version = b"%d" % node.attributes.inode
             _once.warning("reading %s ended in an error: %s", shown(node.path), reason, of=version)
-            self._catalog.doubt(node)
+            self._catalog.invalidate(node)
             error = pyfuse3.FUSEError(UNREADABLE)
         return _failure(self.metrics, "read", error)
 

@@ -1,8 +1,8 @@
-"""How a mount is: one document with all of it, made in the daemon.
+"""The state of a mount as one JSON document, made in the daemon.
 
-It is JSON. Paths are shown as in the log, so that whatever bytes they have, it is text; sizes
-are bytes, durations seconds, and dates seconds since the epoch. ``null`` stands for what isn't
-known. :data:`DOCUMENT` is raised when something in it changes its meaning or goes.
+Paths are quoted as in the log, so that they are text whatever bytes they have; sizes are in
+bytes, durations in seconds, and dates in seconds since the epoch. ``null`` is what isn't known.
+:data:`DOCUMENT` is raised when a key changes its meaning or goes.
 """
 
 from __future__ import annotations
@@ -26,15 +26,13 @@ from zipfs.system.mounts import mounted_at
 from zipfs.text import shown
 
 DOCUMENT: Final = 1
-NEWEST: Final = 100
-"""How many of the things left out are told by name."""
 _SECOND: Final = 1_000_000_000
 _INDEX_PATIENCE: Final = 1.0
 """Seconds to wait for the index, which may be waiting for its disk."""
 
 
 class Status:
-    """What there is to say of the mount of *settings* at *path*."""
+    """Makes the document of the mount of *settings* at *path*."""
 
     def __init__(
         self,
@@ -55,7 +53,7 @@ class Status:
         self._device: str | None = None
 
     async def document(self) -> bytes:
-        """All of it, as JSON in UTF-8."""
+        """The document, JSON in UTF-8."""
         if self._device is None and (mount := mounted_at(self._path)):
             self._device = mount.device
         index = await self._index_facts()
@@ -63,7 +61,7 @@ class Status:
             **self._about(),
             "archives": self._archives(),
             "pending": self._pending(),
-            "left_out": self._left_out(),
+            "left_out": self._skipped(),
             "open": {
                 "handles": self._operations.open_handles,
                 "files": self._reader.open_files,
@@ -113,7 +111,7 @@ class Status:
         speed = self._catalog.hasher.speed
         rate = speed.now(time.monotonic())
         left: float | None = None
-        if self._catalog.is_surveyed:  # else there may be more than is known
+        if self._catalog.is_surveyed:  # before the first scan ends there may be more
             if not totals.pending_bytes:
                 left = 0.0
             elif rate:
@@ -127,14 +125,14 @@ class Status:
             "hashed_bytes": speed.total,
         }
 
-    def _left_out(self) -> dict[str, Any]:
-        omissions = self._catalog.omissions
+    def _skipped(self) -> dict[str, Any]:
+        skipped = self._catalog.skipped
         return {
-            "count": len(omissions),
-            "reasons": omissions.kinds,
+            "count": len(skipped),
+            "reasons": skipped.kinds,
             "newest": [
                 {"path": shown(path), "reason": reason, "since": since}
-                for path, reason, since in omissions.newest(NEWEST)
+                for path, reason, since in skipped.newest
             ],
         }
 
@@ -155,7 +153,7 @@ class Status:
         }
 
     async def _index_facts(self) -> Facts | None:
-        """How the index is; None if it doesn't answer, as it may be on a disk that doesn't."""
+        """Facts about the index; None if it doesn't answer: it may be on a dead disk."""
         with trio.move_on_after(_INDEX_PATIENCE):
             return await trio.to_thread.run_sync(
                 self._index.facts, limiter=self._asking, abandon_on_cancel=True

@@ -1,0 +1,163 @@
+"""The coroutine of a game: what it waits for, what ends a wait, and that it ends itself."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.fs.conftest import Tree
+from tests.fs.lab import until
+from tests.support.libraries import make_game
+from zipfs.catalog import reseal as reseal_module
+from zipfs.catalog.tree import Catalog
+from zipfs.index.hash_queue import Hasher
+from zipfs.index.index import Index
+from zipfs.library.library import Library
+from zipfs.sealing.outcomes import Sealed, Unhashed
+from zipfs.sealing.sealer import Sealer
+from zipfs.system.process import Limits
+
+GAME = b"roms/game"
+TWO = {"1": b"1", "2": b"22"}
+
+
+def tasks(tree: Tree) -> int:
+    """How many games have a coroutine that runs."""
+    nursery = tree.catalog._resealer._nursery
+    return len(nursery.child_tasks) - 1 if nursery else 0  # one is the hash queue's
+
+
+@pytest.fixture
+def nothing_is_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def idle(self: Hasher) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Hasher, "run", idle)
+
+
+async def test_quiet_games_have_none(library: Path, running: Tree) -> None:
+    """There may be 100,000 of them."""
+    for number in range(20):
+        make_game(library, f"roms/{number}", TWO)
+    running.catalog.rescan()
+    await until(lambda: running.catalog.totals().archives == 20)
+    await until(lambda: tasks(running) == 0)
+    assert all(game.reseal is None for game in running.games)
+    # And none is left of those that are only looked at.
+    await running.names("roms")
+    await running.archive("roms/1.zip")
+    assert tasks(running) == 0
+
+
+@pytest.mark.usefixtures("nothing_is_hashed")
+async def test_it_ends_with_the_game(library: Path, running: Tree) -> None:
+    folder = make_game(library, "roms/game", TWO)
+    running.catalog.rescan()
+    await until(lambda: running.catalog.totals().pending_bytes == 3)
+    assert tasks(running) == 1
+    shutil.rmtree(folder)
+    assert await running.names("roms") == []
+    await until(lambda: tasks(running) == 0)
+    assert running.catalog.totals().unsealed == 0
+
+
+@pytest.mark.usefixtures("nothing_is_hashed", "stale")
+async def test_another_outcome_is_what_it_goes_by(library: Path, running: Tree) -> None:
+    """Whoever has found it: what was to be hashed isn't there any more, and the rest is new."""
+    folder = make_game(library, "roms/game", TWO)
+    running.catalog.rescan()
+    await until(lambda: running.catalog.totals().pending_bytes == 3)
+    game = running.game("roms/game")
+    assert game
+    assert game.reseal
+    first = game.reseal.request
+    assert first
+    (folder / "2").rename(folder / "3")
+    (folder / "1").unlink()
+    make_game(library, "roms/game", {"4": b"4444"})
+    assert not await running.is_there("roms/game.zip")
+    await until(lambda: game.reseal and game.reseal.request not in (None, first))
+    assert game.reseal.request
+    assert {file.path for file in game.reseal.request.files} == {b"3", b"4"}
+    assert game.reseal.asked
+    assert tasks(running) == 1
+    assert all(first not in job.requests for job in running.catalog.hasher._jobs.values())
+
+
+async def test_an_examination_that_fails_is_repeated(
+    library: Path, running: Tree, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a file isn't hashed again for it."""
+    monkeypatch.setattr(reseal_module, "RETRY", 0.02)
+    examine = sealer.examine
+    failed = 0
+
+    def failing(game: bytes, *rest: object, **keywords: object) -> object:
+        nonlocal failed
+        known = running.games.get(game)
+        if known and isinstance(known.outcome, Unhashed) and failed < 3:
+            failed += 1
+            raise OSError(errno.EIO, "Input/output error")
+        return examine(game, *rest, **keywords)  # type: ignore[arg-type]  # passed on as they came
+
+    monkeypatch.setattr(sealer, "examine", failing)
+    make_game(library, "roms/game", TWO)
+    running.catalog.rescan()
+    await until(lambda: running.catalog.totals().archives == 1)
+    assert failed == 3
+    assert running.catalog.hasher.speed.total == 3  # bytes
+    assert len(running.catalog.skipped) == 0
+    await until(lambda: tasks(running) == 0)
+
+
+async def test_a_defect_ends_it_and_nothing_else(
+    library: Path, running: Tree, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """H4; the next look begins anew."""
+    make_game(library, "roms/good", TWO)
+    make_game(library, "roms/game", TWO)
+    hash_files = running.catalog._resealer._hash
+    failed = 0
+
+    async def odd(game: object, *rest: object) -> None:
+        nonlocal failed
+        if game is running.game("roms/game") and not failed:
+            failed += 1
+            raise LookupError
+        await hash_files(game, *rest)  # type: ignore[arg-type]  # passed on as they came
+
+    monkeypatch.setattr(running.catalog._resealer, "_hash", odd)
+    running.catalog.rescan()
+    await until(lambda: failed and running.game("roms/good"))
+    await until(lambda: running.games.by_archive(b"roms/good.zip"))
+    assert [bool(line.exc_info) for line in caplog.records] == [True]
+    running.catalog.rescan()
+    await until(lambda: running.catalog.totals().archives == 2)
+
+
+async def test_unsure_checksums_are_made_anew(
+    library: Path, index: Index, nursery: trio.Nursery
+) -> None:
+    """``--trust mtime``: the archive is there all the while."""
+    folder = make_game(library, "roms/game", TWO)
+    sealer = Sealer(Library(str(library)), index, globs=(b"roms/*",), settle=0.05, trust_mtime=True)
+    tree = Tree(Catalog(sealer, Limits(64, 8)))
+    nursery.start_soon(tree.catalog.run)
+    node = await tree.sealed("roms/game.zip")
+    await until(lambda: tasks(tree) == 0)
+    hashed = tree.catalog.hasher.speed.total
+    os.link(folder / "2", library / "other")  # a new ctime, and nothing else
+    tree.catalog.changed([GAME])
+    await until(lambda: tree.catalog.hasher.speed.total == hashed + 2)
+    await until(lambda: tasks(tree) == 0)
+    game = tree.game("roms/game")
+    assert game
+    assert isinstance(game.outcome, Sealed)
+    assert game.outcome.inode == node.attributes.inode
+    assert game.examination
+    assert game.examination.unsure == ()

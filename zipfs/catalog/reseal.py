@@ -1,0 +1,266 @@
+"""From a change in a game to its sealed archive: one coroutine a game, :meth:`Resealer._reseal`.
+
+A game that is quiet has no coroutine: nothing has to be done until somebody looks at it. It
+gets one when an examination says that it isn't finished, or when one is due, and keeps it until
+it is quiet again. The coroutine is a loop: wait for what the last outcome asks for, examine,
+go by the new outcome.
+
+    outcome                     waits for                               then
+    Unsettled(seconds)          so many seconds                         examine
+    Unhashed(missing)           the hash queue, for the missing files   save, examine
+    Sealed, with unsure files   the same, for those (``--trust mtime``) save, examine
+    any of both, failing        RETRY seconds since a file failed       examine
+    else                        what is due; ends if nothing is         examine
+
+A file that was refused to us is marked as unreadable, so that the next examination skips it. One
+that failed otherwise is failing until :data:`RETRY` seconds are over, or the fingerprint of the
+game is another one. An examination that raises :exc:`OSError` is repeated after as long.
+
+What ends a wait sooner:
+
+- an examination is *due* (:meth:`Resealer.invalidate`): the watcher told of a change, which is
+  looked at after the lifetime of an examination, or a reader found a file changed: at once;
+- somebody else's examination (a lookup, a listing, a scan, an open) brought another outcome:
+  the coroutine goes by that, without one of its own;
+- the game was forgotten: the coroutine ends.
+
+Somebody who asks for the archive (``asked``) moves the game's files to the front of the queue.
+
+All examinations go one way: :meth:`Resealer.examine` in a worker thread, unless what is known is
+valid, and :meth:`Resealer.install` in trio's, which publishes and wakes. Calls of one item are
+serialised (:mod:`zipfs.system.lanes`), and an examination is installed before the next call of
+its item begins; so three hundred clients that ask for one game are one examination. The lanes
+also limit how many games are examined at once, whoever wants it.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from zipfs.catalog.game import Game, Look, Reseal, lane_of
+from zipfs.catalog.games import Games
+from zipfs.catalog.skipped import By, Skipped
+from zipfs.index.hash_queue import Hasher
+from zipfs.index.unsaved import Unsaved
+from zipfs.library.scan import LeftOut, Place, SourceFile
+from zipfs.logs import Once
+from zipfs.sealing.outcomes import Examination, Sealed, Unhashed, Unsettled
+from zipfs.sealing.sealer import Sealer
+from zipfs.system.lanes import Threads
+from zipfs.text import shown
+
+log = logging.getLogger(__name__)
+
+RETRY: Final = 30.0
+"""Seconds until what couldn't be read is tried again."""
+
+
+class Resealer:
+    """Examines the games of *sealer*, and has them hashed until they are sealed.
+
+    A disk is given *patience* seconds to answer; files are hashed at *hash_rate* bytes per
+    second, 0 for no limit.
+    """
+
+    def __init__(
+        self,
+        sealer: Sealer,
+        threads: Threads,
+        games: Games,
+        skipped: Skipped,
+        patience: float | None,
+        hash_rate: float,
+    ) -> None:
+        self._sealer = sealer
+        self._threads = threads
+        self._games = games
+        self._skipped = skipped
+        self._unsaved = Unsaved(sealer.index)
+        self.hasher: Final = Hasher(
+            sealer.library.absolute, self._unsaved.keep, patience, hash_rate
+        )
+        self._once = Once(log)
+        self._nursery: trio.Nursery | None = None
+        self._early: list[tuple[Game, Reseal]] = []
+        """Games whose coroutine starts as soon as there is a nursery."""
+
+    async def run(self) -> None:
+        """Hash and seal, for ever."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for game in self._early:
+                nursery.start_soon(self._reseal, *game)
+            self._early.clear()
+            nursery.start_soon(self.hasher.run)
+
+    async def save(self) -> None:
+        """Save the checksums that aren't saved yet."""
+        await self._unsaved.save()
+
+    # -- Examining -------------------------------------------------------------
+
+    async def look(self, game: Game, *, asked: bool, whole: bool = False) -> None:
+        """Examine *game*, unless what is known is valid; *whole* if its version is needed."""
+        look = await self._threads.run(
+            functools.partial(self.examine, game.path, game.place, whole=whole),
+            lane=lane_of(game.path),
+            item=game.path,
+        )
+        self.install(look, asked=asked)
+
+    def examine(self, path: bytes, place: Place, *, whole: bool = False) -> Look:
+        """In a worker thread: what the game at *path* and *place* is now."""
+        game = self._games.get(path)
+        before = None
+        if game and game.place == place:
+            before = game.examination
+            if game.is_fresh() and not (whole and self._lacks_version(game)):
+                return Look(path, place)
+        examination, version = self._sealer.examine(
+            path, place.source, before, origins=place.origins, whole=whole
+        )
+        return Look(path, place, examination, version)
+
+    def _lacks_version(self, game: Game) -> bool:
+        outcome = game.outcome
+        return isinstance(outcome, Sealed) and outcome.inode not in self._games.versions
+
+    def install(self, look: Look, *, asked: bool) -> Game | None:
+        """Publish what *look* has found, and have the rest done; *asked* if somebody waits.
+
+        None if the game isn't known any more.
+        """
+        path, place, examination, version = look
+        if examination is None:
+            game = self._games.get(path)
+            if game is None or game.place != place:
+                return None
+        else:
+            game = self._games.put(path, place, examination)
+        # For those that nobody has asked for there is no room.
+        if version and asked and game.outcome == version.sealed:
+            self._games.versions.keep(version)
+        if self._games.get(path) is game and (last := game.examination):
+            is_sealed = isinstance(last.outcome, Sealed)
+            if isinstance(last.outcome, Unsettled | Unhashed) or (is_sealed and last.unsure):
+                self._start(game)
+            if asked and game.reseal and not is_sealed:
+                self._hurry(game.reseal)
+        return game
+
+    def _hurry(self, state: Reseal) -> None:
+        if not state.asked:
+            state.asked = True
+            if state.request:
+                self.hasher.hurry(state.request)
+
+    def failed(self, path: bytes, error: Exception) -> None:
+        """The game at *path* couldn't be examined."""
+        if not isinstance(error, OSError):
+            log.error("unexpected error while looking at %s", shown(path), exc_info=error)
+            reason = "an unexpected error, which is in the log"
+        else:
+            reason = error.strerror or repr(error)
+            self._once.warning("can't look at %s: %s", shown(path), error.strerror)
+            if game := self._games.get(path):
+                self._start(game).examine_in(RETRY)
+        self._skipped.replace((By.GAME, path), [LeftOut(path, f"can't be looked at: {reason}")])
+
+    def invalidate(self, game: Game, seconds: float) -> None:
+        """Something in *game* has changed: examine it in so many *seconds*, and before if asked."""
+        self._games.invalidate(game)
+        self._start(game).examine_in(seconds)
+
+    # -- The coroutine of a game -------------------------------------------------
+
+    def _start(self, game: Game) -> Reseal:
+        """See to it that *game* has its coroutine."""
+        if game.reseal is None:
+            game.reseal = Reseal()
+            if self._nursery:
+                self._nursery.start_soon(self._reseal, game, game.reseal)
+            else:
+                self._early.append((game, game.reseal))
+        return game.reseal
+
+    async def _reseal(self, game: Game, state: Reseal) -> None:
+        try:
+            while self._games.get(game.path) is game and (last := game.examination):
+                match last:
+                    case Examination(outcome=Unsettled(seconds=seconds)):
+                        await state.wait(trio.current_time() + seconds)
+                    case (
+                        Examination(outcome=Unhashed(missing=files))
+                        | Examination(outcome=Sealed(), unsure=files)
+                    ) if files:
+                        if state.is_failing:
+                            await state.wait(state.retry_at)
+                        else:
+                            await self._hash(game, state, files)
+                    case _ if state.due == math.inf:
+                        return
+                    case _:
+                        await state.wait(state.due)
+                if game.outcome == last.outcome:  # and nobody else has brought another one
+                    await self._look(game, state)
+        except Exception as error:  # noqa: BLE001 - H4: nothing unexpected ends the mount
+            game.reseal = None  # a retry has a coroutine of its own
+            self.failed(game.path, error)
+        finally:
+            if game.reseal is state:
+                game.reseal = None
+
+    async def _look(self, game: Game, state: Reseal) -> None:
+        """Examine *game*, until its disk answers or somebody else has brought another outcome."""
+        outcome = game.outcome
+        while self._games.get(game.path) is game and game.outcome == outcome:
+            state.due = math.inf
+            game.invalidate()
+            try:
+                await self.look(game, asked=False)
+            except OSError as error:
+                self.failed(game.path, error)
+                await state.wait(state.due)
+            else:
+                return
+
+    async def _hash(self, game: Game, state: Reseal, files: Sequence[SourceFile]) -> None:
+        """Wait until *files* of *game* are hashed, and save their checksums."""
+        # Those that were hashed since they were found missing are left.
+        if missing := [file for file in files if not self._unsaved.holds(file)]:
+            request = state.request = self.hasher.request(missing, asked=state.asked)
+            try:
+                await state.wait(math.inf, request.done)
+            finally:
+                state.request = None
+                self.hasher.withdraw(request)
+            self._take_failures(game, state, request.failures)
+        await self.save()
+
+    def _take_failures(
+        self, game: Game, state: Reseal, failures: Sequence[tuple[SourceFile, Exception]]
+    ) -> None:
+        left_out = []
+        for file, error in failures:
+            source = shown(file.source)
+            if isinstance(error, PermissionError):
+                self._sealer.mark_unreadable(file)
+                self._once.warning("%s is left out: a file that can't be read", source)
+                continue
+            # What says that it changed, and yet is as before, would be hashed for ever.
+            state.retry_at = trio.current_time() + RETRY
+            if isinstance(error, OSError):
+                left_out.append(LeftOut(file.source, f"can't be read: {error.strerror}"))
+                self._once.warning(
+                    "can't read %s: %s; its archive isn't there until that is mended",
+                    source,
+                    error.strerror,
+                )
+        if left_out and isinstance(game.outcome, Unhashed):
+            self._skipped.replace((By.HASHING, game.path), left_out)
