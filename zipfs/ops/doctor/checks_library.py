@@ -221,7 +221,7 @@ def check_states(root: str, found: Headcount, settle: float) -> Iterator[Finding
             "file states",
             "problem",
             f"{printable(seen['unsteady'][0])} has another inode or date at each access, so"
-            " it will be taken for changed, and never be in an archive",
+            " zipfs will count it as changed each time, and it will never be in an archive",
             "mount it with options that keep inode numbers and dates, or copy it elsewhere",
         )
     elif found.files >= _MANY_SECONDS and not found.fractions:

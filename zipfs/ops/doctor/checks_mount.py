@@ -136,7 +136,7 @@ def check_tuning(
             _BACKGROUND,
             "ok" if able else "note",
             "fusectl isn't mounted here, so it can't be read"
-            + ("; zipfs sets it all the same" if able else ", nor set by zipfs"),
+            + (", but zipfs can set it" if able else ", nor set by zipfs"),
             "" if able else f"mount -t fusectl fusectl {connections}",
         )
     else:
