@@ -1,11 +1,11 @@
 # `make` lists the targets. Everything that Python needs lives in .venv/.
 #
 #   PYTHON=/path/to/python3   make .venv/ with this interpreter (3.11 or later)
-#   PYTEST_ARGS='-k range'    further arguments for pytest; -n 0 for one test after the other
+#   PYTEST_ARGS='-k range'    further arguments for pytest; -n 0 runs one test at a time
 #   LIBRARY=… PORT=8080       for `make demo`
 #   BENCH_ARGS='--rounds 3'   further arguments for `make bench`; --help lists them
 #   PREFIX=/usr/local DESTDIR=   for `make install` and `make uninstall`
-#   SOAK_MINUTES=60           for `make soak`; SOAK_SEED=… repeats what it has found
+#   SOAK_MINUTES=60           for `make soak`; SOAK_SEED=… repeats a failed run
 #   ROOTS='debian13' ROOTS_TARGETS='test'   for `make roots`; ROOTS_ARGS='--keep' and others
 #   ENDURE_MINUTES=60         for `make endure`; ENDURE_ARGS='--publish' and others, --help lists them
 
@@ -15,7 +15,7 @@ export PYTHON LIBRARY PORT SOAK_MINUTES SOAK_SEED ENDURE_MINUTES
 ROOTS := debian12 debian13 ubuntu2404
 ROOTS_TARGETS := test desktop
 
-# As the GNU Coding Standards have it.
+# The variables of the GNU Coding Standards.
 PREFIX := /usr/local
 DESTDIR :=
 
@@ -39,15 +39,15 @@ lint: venv ## ruff, mypy and the import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# One after the other also under `make -j`: hence no list of prerequisites. Three processes: half of
-# the time goes into waiting. Each has whole files, for what their tests share.
+# No prerequisites, so that the steps run in this order also under `make -j`. Three processes, as
+# half of the time is waiting. A process runs whole files, whose tests share fixtures.
 test: ## system packages, .venv/, lint and all tests
 	@.ci/system-packages test
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/pytest -n 3 --dist loadfile --ignore tests/desktop $(PYTEST_ARGS)
 
-# What daily work takes: no mount, no server, nothing of what has 65,535 members.
-check: lint ## lint, types, and the tests that need no mount: the loop of daily work
+# For daily work: no mount, no server, no archive of 65,535 members.
+check: lint ## lint, types, and the tests that need no mount: for daily work
 	$(BIN)/pytest -n 3 --dist loadfile -q -m "not large" tests/unit tests/property tests/fs $(PYTEST_ARGS)
 
 readers: ## every reader of ZIPs x the corpus of hard folders, as a matrix (READERS_ARGS=)
@@ -67,11 +67,11 @@ roots: ## what CI runs, in fresh roots of Debian and Ubuntu (ROOTS=debian13 ROOT
 	@.ci/venv
 	@for root in $(ROOTS); do $(BIN)/python -m tests.roots $(ROOTS_ARGS) $$root $(ROOTS_TARGETS) || exit; done
 
-lowest: ## do the oldest versions that pyproject.toml names still do? (takes Python 3.11)
+lowest: ## tests with the oldest versions that pyproject.toml allows (needs Python 3.11)
 	@.ci/system-packages test
 	@.ci/lowest $(PYTEST_ARGS)
 
-audit: ## is anything known against the packages that zipfs runs with?
+audit: ## check the packages that zipfs runs with for advisories and withdrawn versions
 	@.ci/system-packages build
 	@.ci/venv audit
 	@$(BIN)/python -m tests.audit
@@ -105,17 +105,17 @@ bench-scale: ## very many games, members and clients, and how cost grows (BENCH_
 install: ## install zipfs, its man pages, systemd units and mount.zipfs below PREFIX=/usr/local (DESTDIR=)
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' systemd/install
 
-uninstall: ## take away what `make install` installed; configs and indexes stay
+uninstall: ## remove what `make install` installed; configs and indexes stay
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' systemd/uninstall
 
-manual: venv ## the tables of the manual that the code has, and the man pages
+manual: venv ## write the generated tables of the manual, and the man pages
 	@$(BIN)/python -m tests.manual
 
-fmt: venv ## format, and fix what can be fixed by itself
+fmt: venv ## format, and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-upgrade: ## renew the locks of all that is used from PyPI and npm, and run all tests
+upgrade: ## renew the locks of all packages from PyPI and npm, and run all tests
 	@.ci/system-packages upgrade
 	@.ci/upgrade
 	@$(MAKE) --no-print-directory test

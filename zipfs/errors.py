@@ -1,8 +1,8 @@
 """The errors of zipfs, and the exit status of each.
 
-The message of a :exc:`ZipfsError` is one sentence with the thing and the remedy; the command line
-prints it as it is, without a traceback. ``EXIT_CODES`` is the table that
-the manual documents (``zipfs help exit-statuses``).
+The message of a :exc:`ZipfsError` is one sentence with the problem and the remedy; the command
+line prints it without a traceback. ``EXIT_CODES`` is the table in the manual
+(``zipfs help exit-statuses``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 Level: TypeAlias = Literal["ok", "note", "warning", "problem"]
 """Severity of a finding. ``note``: it works, with a consequence to know. ``warning``: something
-works badly, or not for every user. ``problem``: something that was asked for doesn't work."""
+works badly, or not for every user. ``problem``: a requested function doesn't work."""
 
 
 class ZipfsError(Exception):
@@ -27,13 +27,13 @@ class ConfigError(ZipfsError):
 
 
 class TopicError(ZipfsError):
-    """The manual has no such topic, or nothing of what was searched for."""
+    """The manual has no such topic, or no section with the words searched for."""
 
     exit_code = 2
 
 
 class LibraryError(ZipfsError):
-    """The library, or the game asked for, doesn't exist or can't be read."""
+    """The library, or the given game, doesn't exist or can't be read."""
 
     exit_code = 3
 
@@ -83,21 +83,21 @@ class UnansweredError(Exception):
 
 
 class DamageError(ZipfsError):
-    """Files have other bytes than when they were hashed, and nobody has written them."""
+    """Files have other bytes than when they were hashed, though their state is the same."""
 
     exit_code = 10
 
 
 class ChangedError(Exception):
-    """A file isn't, or isn't any more, in the expected state.
+    """A file isn't in the expected state (any more).
 
-    Not a user's error, so no :exc:`ZipfsError`: a reader of the old version gets ``EIO``, and
-    the game is examined again.
+    Not an error that a user can fix, so no :exc:`ZipfsError`: a reader of the old version gets
+    ``EIO``, and the game is examined again.
     """
 
 
 class StaleError(Exception):
-    """A node is of a version that its path doesn't have any more."""
+    """A node belongs to a version that isn't the current one of its path."""
 
 
 INTERRUPTED = 130
@@ -112,12 +112,10 @@ EXIT_CODES: dict[int, str] = {
     LibraryError.exit_code: "no such library or game, or it can't be read",
     MountpointError.exit_code: "mount point missing, not empty, in use, or not mounted",
     FuseError.exit_code: "FUSE is missing, or the system forbids this mount",
-    IndexFileError.exit_code: (
-        "the index can't be written where it was asked for, or `verify` finds none"
-    ),
+    IndexFileError.exit_code: ("the index can't be written at its path, or `verify` finds none"),
     LayoutError.exit_code: "the game can't be expressed as a ZIP, or its list is wrong",
-    NotSealedError.exit_code: "the game is changing right now; try again when it is still",
-    ProblemsFoundError.exit_code: "`doctor` found a problem; its remedy stands beside it",
+    NotSealedError.exit_code: "the game is changing right now; try again later",
+    ProblemsFoundError.exit_code: "`doctor` found a problem; its remedy is printed with it",
     DamageError.exit_code: "`verify` found files that are damaged, or can't be read",
-    INTERRUPTED: "interrupted by Ctrl-C; what was done so far is kept",
+    INTERRUPTED: "interrupted by Ctrl-C; the results so far are saved",
 }

@@ -53,7 +53,7 @@ class JournalHandler(logging.Handler):
 
     def __init__(self, socket: str = _SOCKET) -> None:
         super().__init__()
-        # Unconnected, as a journal that was restarted has another socket.
+        # Unconnected, as a restarted journal has a new socket.
         self._transport = JournaldTransport(socket, connected=False)
         self.mountpoint: str | None = None
 
@@ -85,7 +85,7 @@ class JournalHandler(logging.Handler):
 
 
 def _printable(text: str) -> str:
-    """*text* with what isn't UTF-8 escaped, as names may have it."""
+    """*text*, in which bytes of a name that aren't UTF-8 are escaped."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -99,7 +99,7 @@ def to_stderr(level: str) -> None:
 
 
 def to_system(level: str) -> None:
-    """Log to the journal, or else to syslog, or else nowhere."""
+    """Log to the journal, without one to syslog, without either nowhere."""
     if handler := _journal():
         _log_to(handler, level, "%(message)s")
     elif os.path.exists(_SYSLOG):
@@ -112,7 +112,7 @@ def to_system(level: str) -> None:
 
 
 def _journal() -> JournalHandler | None:
-    """A handler for the journal; None if there is none, or no permission."""
+    """A handler for the journal; None without a journal or without permission."""
     if not os.path.exists(_SOCKET):
         return None
     try:
@@ -122,7 +122,7 @@ def _journal() -> JournalHandler | None:
 
 
 def about(mountpoint: str) -> None:
-    """Add the mount point to all entries from now on."""
+    """Add *mountpoint* to all later entries of the journal."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, JournalHandler):
             handler.mountpoint = mountpoint
@@ -136,13 +136,13 @@ def _log_to(handler: logging.Handler, level: str, text: str) -> None:
         other.close()
     root.addHandler(handler)
     root.setLevel(level.upper())
-    # Their messages below warning are for their authors.
+    # Messages of these packages below warning don't help a user.
     for name in ("pyfuse3", "trio"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 REMEMBERED = 10_000
-"""Messages that a :class:`Once` remembers; the oldest is forgotten first."""
+"""Messages that a :class:`Once` remembers; the least recently logged is dropped first."""
 
 
 class Once:

@@ -83,7 +83,7 @@ def test_without_fuse(platform: str, library: Path, place: Path) -> None:
     index = f"--index={place / 'index.sqlite3'}"
     done = run(platform, COMMAND, "mount", index, library, place)
     assert done.returncode == 5
-    assert done.stderr.startswith("zipfs: there is no FUSE here (")
+    assert done.stderr.startswith("zipfs: FUSE isn't available (")
     assert done.stderr.count("\n") == 1
     done = run(platform, COMMAND, "index", index, library)
     assert (done.returncode, done.stderr) == (0, "")

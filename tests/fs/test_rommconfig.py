@@ -26,7 +26,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(romm_follower, "LOOK", 0.01)
+    monkeypatch.setattr(romm_follower, "POLL_SECONDS", 0.01)
 
 
 def write(file: Path, text: str) -> None:
@@ -149,7 +149,7 @@ async def test_told_to_read(
 ) -> None:
     """SIGHUP: at once, also where the file's state tells of no change."""
     write(file, platforms("a"))
-    monkeypatch.setattr(romm_follower, "LOOK", 3600.0)
+    monkeypatch.setattr(romm_follower, "POLL_SECONDS", 3600.0)
     monkeypatch.setattr(romm_follower, "_state", lambda path: "same")
     adopted = Adopted(file)
     nursery.start_soon(adopted.config.follow)

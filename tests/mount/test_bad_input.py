@@ -90,9 +90,9 @@ def test_no_such_game(setting: Setting) -> None:
         "roms/psx/Nothing": "there is no game folder roms/psx/Nothing in the library",
         "roms/gb/single.gb": "there is no game folder roms/gb/single.gb in the library",
         "roms/gb/One": "roms/gb/One has fewer than two files, so it is shown as a folder, .*",
-        "roms/psx": "roms/psx is no game by its place; see --games in `zipfs index --help`",
+        "roms/psx": "roms/psx isn't where games are; see --games in `zipfs index --help`",
         "../outside": "there is no game folder .*",
-        "": "there is no game folder .*|.* is no game by its place; .*",
+        "": "there is no game folder .*|.* isn't where games are; .*",
     }
     for game, pattern in cases.items():
         done = run_zipfs("inspect", "--index", setting.index, setting.library, game)
@@ -133,7 +133,7 @@ def test_mount_point_inside_the_library(setting: Setting) -> None:
     for point in (inside, setting.place / "detour/empty"):
         done = run_zipfs("mount", "--index", setting.index, setting.library, point)
         assert_one_line(
-            done, 4, f"the mount point {point} and the library lie one in the other; .*"
+            done, 4, f"the mount point {point} is in the library, or the library is in it; .*"
         )
     assert not is_mounted(inside)
 
@@ -141,7 +141,7 @@ def test_mount_point_inside_the_library(setting: Setting) -> None:
 def test_already_mounted(setting: Setting, mount: Mounts) -> None:
     mounted = mount(setting.library)
     done = run_zipfs("mount", "--index", setting.index, setting.library, mounted.path)
-    pattern = f"something is mounted on {mounted.path} already; take it away first: .*"
+    pattern = f"something is mounted on {mounted.path} already; unmount it first: .*"
     assert_one_line(done, 4, pattern + f"zipfs unmount {mounted.path}")
     assert mounted.wait_archive(GAME).exists()
     # By another path to the same place.

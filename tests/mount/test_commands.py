@@ -90,7 +90,7 @@ def test_index_interrupted_and_carried_on(library: Path, index: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 130
-    assert said.strip() == b"zipfs: interrupted; the same command carries on from here"
+    assert said.strip() == b"zipfs: interrupted; the same command continues from here"
     os.truncate(library / "roms/ps3/Big/a", 1000)
     done = run_zipfs("index", "--index", index, library)
     assert done.returncode == 0

@@ -574,5 +574,5 @@ def test_a_library_that_hangs_is_named(
     finally:
         mounted.process.send_signal(signal.SIGCONT)
     assert done.returncode == 3
-    assert "is on something that hangs" in done.stderr
+    assert "doesn't answer (" in done.stderr
     assert len(done.stderr.splitlines()) == 1

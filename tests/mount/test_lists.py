@@ -246,7 +246,7 @@ def test_commands_agree(games: Path, lists: Path, place: Path, mount: Mounts) ->
         (name, what if isinstance(what, str) else None) for name, what in SUBSET
     ]
     done = run_zipfs("inspect", "--config", config, "bulk/x")
-    assert "Game 7.m3u stands in the list itself\n" in done.stdout
+    assert "Game 7.m3u is in the list itself\n" in done.stdout
     mounted = mount(games, "--config", config)
     archive = mounted.wait_for("bulk/x.zip")
     assert validators(archive) == (facts["inode"], facts["size"], facts["mtime_ns"])

@@ -164,7 +164,8 @@ def test_nothing_is_mounted_if_nobody_takes_it_over(manager: Manager) -> None:
     done = run_zipfs("prepare", "--config", manager.config)
     assert done.returncode == 5
     assert done.stderr == (
-        "zipfs: nobody takes the mount over; this is for ExecStartPre= of a systemd unit\n"
+        "zipfs: no service manager takes the mount over; this is for ExecStartPre= of a systemd"
+        " unit\n"
     )
     manager.socket.close()
     done = manager.prepare()

@@ -237,7 +237,7 @@ def test_left_out_comes_and_goes(game: Path, library: Path, mount: Mounts, place
     wait_left_out(mounted, found)
     (library / "roms/link.gb").unlink()
     wait_left_out(mounted, {})
-    assert "Nothing is left out." in run_status(mounted).stdout
+    assert "Nothing is skipped." in run_status(mounted).stdout
     # And again.
     (library / "roms/psx/Another").symlink_to("nowhere else")
     mounted.process.send_signal(signal.SIGHUP)
@@ -474,8 +474,8 @@ def test_a_dead_mount(game: Path, library: Path, mount: Mounts) -> None:
     assert os.listdir(mounted.runtime)  # left behind
     said = refusal(mounted)
     assert said == (
-        f"zipfs: the daemon of {mounted.path} has died; mount it again, which clears it away,"
-        f" or take it away: zipfs unmount {mounted.path}\n"
+        f"zipfs: the daemon of {mounted.path} has died; mount it again, which removes the dead"
+        f" mount, or unmount it: zipfs unmount {mounted.path}\n"
     )
     # As it says.
     done = run_zipfs("unmount", mounted.path)
@@ -513,8 +513,8 @@ def test_other_users(
     for mounted, user in ((theirs, OTHER), (ours, OTHER), (ours, NOBODY)):
         said = refusal(mounted, user=user, program=[public_program])
         assert said == (
-            f"zipfs: can't ask the daemon of {mounted.path}: no permission; ask as root, as the"
-            " user who mounted it, or, if systemd runs it, as a member of its group\n"
+            f"zipfs: can't ask the daemon of {mounted.path}: no permission; run this as root, as"
+            " the user who mounted it, or, if systemd runs it, as a member of its group\n"
         )
     theirs.stop()
 

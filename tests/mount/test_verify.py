@@ -291,7 +291,7 @@ def test_what_was_verified_is_not_read_again(
     if number == signal.SIGINT:
         assert process.returncode == 130
         said_last = complained.strip()
-        assert said_last == b"zipfs: interrupted; the same command carries on from here"
+        assert said_last == b"zipfs: interrupted; the same command continues from here"
     read = faults.count(f"{GAME}/*", "read")
     said, _ = verified(source, index)
     assert said["ended"]
@@ -325,7 +325,7 @@ def test_a_part_each_night(library: Path, index: Path) -> None:
     assert time.monotonic() - started > 12 / 6 * 0.6
     done = run_zipfs("verify", "--index", index, "--rate=6", "--max-time=0.4s", library)
     assert done.returncode == 0
-    assert "as told to; the same command carries on from there" in done.stdout
+    assert "by --max-time; the same command continues from there" in done.stdout
     assert "the last whole round ended on 20" in done.stdout
     said, _ = verified(library, index, "--restart")
     assert said["this_run"]["read_bytes"] == 12 * MIB
@@ -359,7 +359,7 @@ def test_the_time_is_up_before_the_rate_allows_more(rate: str, library: Path, in
 def test_a_time_that_is_none(text: str, library: Path) -> None:
     done = run_zipfs("verify", "--max-time", text, library)
     assert done.returncode == 2
-    assert "is no time " in done.stderr
+    assert "isn't a duration " in done.stderr
 
 
 # -- The index -----------------------------------------------------------------------
@@ -370,7 +370,7 @@ def test_without_an_index(library: Path, index: Path) -> None:
     done = run_zipfs("verify", "--index", index, library)
     assert done.returncode == 6
     assert done.stderr == (
-        f"zipfs: there is no index {index} to compare with; `zipfs index` makes it, or name"
+        f"zipfs: there is no index {index} to compare with; `zipfs index` creates it, or name"
         " another with --index FILE\n"
     )
     assert not index.exists()

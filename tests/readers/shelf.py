@@ -22,7 +22,7 @@ _OPTIONS: Final[Mapping[Mount, Sequence[str]]] = {
 }
 _TOLD: Final = (
     r"is left out|can't be (read|listed)|symbolic link| is called | have other names"
-    r"|can't tell of changes"
+    r"|can't watch .* for changes"
 )
 """What the log says of folders that are hard."""
 _SEAL_SECONDS: Final = 600.0

@@ -105,7 +105,7 @@ def test_lines(document: dict[str, Any]) -> None:
         "9.8.7, up for 3 d 4 h",
         "/srv/games",
         "/srv/www/games",
-        "selection romm; looks for changes",
+        "selection romm; changes are found by polling",
         "1,234 sealed: 56,789 members, 3.0 TiB",
         "3 games, 5.0 GiB to hash at 100.0 MiB/s, 3 min 20 s left",
         "4 handles; 12 of at most 8,192 files of the library",
@@ -113,7 +113,7 @@ def test_lines(document: dict[str, Any]) -> None:
         "1,000, 10.0 GiB; 99.0 % from the page cache",
         "5,000 lookup ENOENT, 1 read EIO",
         "/var/lib/zipfs/index.sqlite3, 1.0 MiB; 10 rows read, 1 of them damaged",
-        "Left out, 12 in all: 11 a symbolic link that leaves the library; 1 no archive",
+        "Skipped, 12 in all: 11 a symbolic link that leaves the library; 1 no archive",
         "2023-11-14 22:13:20",
     ):
         assert line in text
@@ -135,14 +135,14 @@ def test_nothing_to_tell(document: dict[str, Any]) -> None:
     assert ["to", "do", "nothing"] in lines
     assert ["errors", "none"] in lines
     assert ["index", "it", "doesn't", "answer"] in lines
-    assert ["Nothing", "is", "left", "out."] in lines
+    assert ["Nothing", "is", "skipped."] in lines
     assert not any(line[:1] == ["stuck"] for line in lines)
     check_metrics(exposition(document))
 
 
 def test_not_yet_looked_through(document: dict[str, Any]) -> None:
     document["pending"] |= {"surveyed": False, "bytes_per_second": None, "seconds_left": None}
-    assert "still looking through the library; 3 games, 5.0 GiB to hash\n" in "\n".join(
+    assert "the first scan is running; 3 games, 5.0 GiB to hash\n" in "\n".join(
         line.rstrip() + "\n" for line in printed(document).splitlines()
     )
 

@@ -66,9 +66,9 @@ _EPILOG = "\b\nExit status:\n" + "\n".join(f"{code:5}  {text}" for code, text in
 def cli() -> None:
     """Show every multi-file game of a library as one virtual, seekable .zip file.
 
-    Nothing is copied and nothing in the library is ever changed: the archives'
-    headers are computed, their data are the files themselves. Serve the mount with
-    any web server and downloads have byte ranges, resume and stable ETags.
+    Nothing is copied, and nothing in the library is ever changed: the headers of the
+    archives are computed, and their data are read from the files. Serve the mount with
+    any web server, and downloads have byte ranges, resume and stable ETags.
     """
 
 
@@ -85,17 +85,17 @@ def mount(**given: Any) -> None:
     """Mount LIBRARY on the empty folder MOUNTPOINT, in the foreground.
 
     A game folder with two or more files is shown as NAME.zip in its place, as soon
-    as its files are hashed and have settled; everything else is shown as it is.
+    as its files are hashed and have settled; everything else is shown unchanged.
     SIGINT and SIGTERM unmount; SIGHUP rescans the library; SIGUSR1 dumps all stacks
     to stderr.
     """
     settings = load_settings(**given)
     log_to_stderr(settings.log_level)
     try:
-        from zipfs.mount import daemon  # noqa: PLC0415 - the other commands do without FUSE
+        from zipfs.mount import daemon  # noqa: PLC0415 - the other commands don't need FUSE
     except ImportError as error:
         raise FuseError(
-            f"there is no FUSE here ({error}); only on Linux, with pyfuse3, can zipfs mount"
+            f"FUSE isn't available ({error}); zipfs mounts only on Linux, with pyfuse3"
         ) from None
     check_answers(settings)
     daemon.run(settings)
@@ -174,7 +174,7 @@ def inspect(place: tuple[str, ...], as_json: bool, **given: Any) -> None:
 
 
 def _within(library: str, path: bytes) -> bytes:
-    """*path*, which is absolute or relative to the library, as relative to it."""
+    """The path relative to the library of *path*, which may be absolute."""
     path = os.path.normpath(path)
     for root in (os.path.abspath(library), os.path.realpath(library)):
         path = path.removeprefix(os.fsencode(root).rstrip(b"/") + b"/")
@@ -182,7 +182,7 @@ def _within(library: str, path: bytes) -> bytes:
 
 
 def _find_game(sealer: Sealer, path: bytes) -> offline.FoundGame:
-    """The game at *path*, of its folder or of its archive. Raises :exc:`LibraryError`."""
+    """The game whose folder or archive is *path*. Raises :exc:`LibraryError`."""
     folder, _, name = path.rpartition(b"/")
     candidates = [path]
     candidates += [folder + b"/" + base if folder else base for base in folders_of(name)]
@@ -192,7 +192,7 @@ def _find_game(sealer: Sealer, path: bytes) -> offline.FoundGame:
             if sealer.policy.is_game(candidate):
                 return candidate, entry
             raise LibraryError(
-                f"{os.fsdecode(path)} is no game by its place; see --games in `zipfs index --help`"
+                f"{os.fsdecode(path)} isn't where games are; see --games in `zipfs index --help`"
             )
     if (missing := sealer.library.list_of(path.removesuffix(b".zip"))) is not None:
         raise LibraryError(f"there is no list {os.fsdecode(missing)} in the folder of lists")
@@ -204,7 +204,7 @@ def main() -> NoReturn:
     guard_output()
     try:
         status = cli.main(standalone_mode=False, prog_name="zipfs") or 0
-        sys.stdout.flush()  # Python would do it too late to report an error
+        sys.stdout.flush()  # at exit it would be too late to report an error
         sys.exit(status)
     except ZipfsError as error:
         if isinstance(error, OutputError):
@@ -215,10 +215,10 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("zipfs: interrupted; the same command carries on from here", err=True)
+        click.echo("zipfs: interrupted; the same command continues from here", err=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # The reader of the output has closed it.
+        # The program that reads the output has closed it.
         drop_output()
         sys.exit(1)
     except Exception:

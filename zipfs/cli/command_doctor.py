@@ -41,8 +41,8 @@ _STYLES: Final[dict[Level, str]] = {
     "web_users",
     metavar="NAME",
     multiple=True,
-    help="A user who is to read the mount; can be given several times.  [default: those of"
-    " www-data, nginx, caddy, apache, http, lighttpd and wwwrun that exist]",
+    help="A user who must be able to read the mount; can be given several times.  [default: those"
+    " of www-data, nginx, caddy, apache, http, lighttpd and wwwrun that exist]",
 )
 @click.option("--strict", is_flag=True, help="A warning counts as a problem.")
 @json_option
@@ -59,13 +59,13 @@ def doctor(
     """Check the machine, and LIBRARY and MOUNTPOINT if they are given.
 
     Each finding is `ok`, a `note`, a `warning` or a `problem`, with its remedy. Nothing is
-    changed. Run it as the user who mounts; as root it tries what the web server's user can
-    read. The exit status is 9 if there is a problem.
+    changed. Run it as the user who mounts; as root it also tries to read the mount as the
+    web server's user. The exit status is 9 if there is a problem.
     """
     if sys.platform != "linux":
         raise FuseError(_LINUX_ONLY)
     try:
-        from zipfs.ops.doctor import doctor as examining  # noqa: PLC0415 - it needs what only Linux has
+        from zipfs.ops.doctor import doctor as examining  # noqa: PLC0415 - it imports modules for Linux only
     except ImportError as error:
         raise FuseError(f"{_LINUX_ONLY} ({error})") from None
     log_to_stderr("error")
@@ -102,7 +102,7 @@ def _print_lines(finding: Finding) -> None:
 
 
 def _print_row(finding: Finding, console: Console) -> None:
-    """Print a finding as a row of a table, at once, as some checks take seconds."""
+    """Print a finding as a row of a table, immediately, as some checks take seconds."""
     row = Table.grid(padding=(0, 2, 0, 0))
     row.add_column(width=len("problem"))
     row.add_column(width=24, overflow="fold")

@@ -1,7 +1,7 @@
-"""``zipfs help``: the manual, a page a topic, on a terminal or as Markdown.
+"""``zipfs help``: shows the manual, one page for each topic.
 
 The pages are ``zipfs/manual/TOPIC.md``. On a terminal they are rendered at its width and shown by
-the pager; anything else gets the Markdown as it is in the file.
+the pager; other outputs get the Markdown of the file, unchanged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rich.text import Text
 from zipfs.errors import TopicError
 
 _WIDEST: Final = 100
-"""Columns, however wide the terminal is: longer lines are hard to read."""
+"""Most columns, also on a wider terminal: longer lines are hard to read."""
 _COMMENT: Final = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 _FENCED: Final = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 _LINK: Final = re.compile(r"\[([^]]+)\]\(([a-z-]*)(?:\.md)?(#[^)]*)?\)")
@@ -41,16 +41,16 @@ class Page(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """A section of a page in which all the words searched for are."""
+    """A section of a page with all of the words searched for."""
 
     topic: str
     heading: str
     line: str
-    """The first line of it that has one of the words."""
+    """Its first line with one of the words."""
 
 
 def pages() -> list[Page]:
-    """All pages, by the name of their topic."""
+    """All pages, in the order of their topics."""
     folder: Traversable = files("zipfs") / "manual"
     found = (
         _page(entry.name.removesuffix(".md"), entry.read_text(encoding="utf-8"))
@@ -65,7 +65,7 @@ def _page(topic: str, text: str) -> Page:
 
 
 def page(topic: str) -> Page:
-    """The page of *topic*, in any letter case. Raises :exc:`TopicError` with the nearest names."""
+    """The page of *topic*, in any letter case. Raises :exc:`TopicError`, with similar names."""
     found = {one.topic: one for one in pages()}
     wanted = topic.lower().removesuffix(".md").replace("_", "-").replace(" ", "-")
     if wanted in found:
@@ -92,9 +92,9 @@ def search(words: str) -> Iterator[Hit]:
 
 
 def _sections(one: Page) -> Iterator[tuple[str, str]]:
-    """Heading and text of each section, the page's own title first."""
+    """Heading and text of each section; the first heading is the page's title."""
     text = _COMMENT.sub("", one.text)
-    # In a block, a line that begins with `#` is a comment.
+    # In a fenced block a line that begins with `#` is a comment, not a heading.
     blanked = _FENCED.sub(lambda block: re.sub(r"[^\n]", " ", block[0]), text)
     starts = [match.start() for match in re.finditer(r"^#+ ", blanked, re.MULTILINE)]
     for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
@@ -103,7 +103,7 @@ def _sections(one: Page) -> Iterator[tuple[str, str]]:
 
 
 class _Heading(Heading):
-    """On the left, without a frame: a manual has many of them."""
+    """A heading on the left and without a frame, unlike rich's."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.tag == "h1":
@@ -115,7 +115,7 @@ class _Heading(Heading):
 
 
 class _Table(TableElement):
-    """Whose cells are wrapped, and never cut off."""
+    """A table whose cells are wrapped, and never cut off."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for part in super().__rich_console__(console, options):
@@ -149,7 +149,7 @@ def render(text: str, width: int, *, color: bool = True) -> str:
 
 
 def _as_command(link: re.Match[str]) -> str:
-    """What a link to another page is on a terminal: the command that shows it."""
+    """The text of a *link* to another page on a terminal: the command that shows the page."""
     text, topic = link[1], link[2]
     if topic == text:
         return f"`zipfs help {topic}`"

@@ -1,8 +1,8 @@
-"""``zipfs unmount``, ``prepare`` and ``tune``: commands about a mount that aren't its daemon.
+"""``zipfs unmount``, ``prepare`` and ``tune``: commands beside a mount's daemon.
 
-The mount of a service is made by one process of root, and unmounted by another, maybe after its
-config has changed or was removed, or when something else is mounted there. So the first writes a
-note of its mount to a file that only root may write, and the second uses only that.
+The mount of a service is made by one process of root, and unmounted by another, maybe after the
+config was changed or removed, or when something else is mounted there. So the first writes device
+and path of its mount to a file that only root may write, the *note*, and the second uses only that.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def unmount(
 
 
 def _unmount_noted(file: str, *, lazy: bool) -> bool:
-    """Unmount the mount that the note *file* names, and remove *file*; False if there is none."""
+    """Unmount the mount in the note *file*, and remove *file*; False if it isn't mounted."""
     try:
         with open(file, encoding="utf-8", errors="surrogateescape") as stream:
             note = json.load(stream)
@@ -74,7 +74,7 @@ def _unmount_noted(file: str, *, lazy: bool) -> bool:
             f"the note {file} can't be read ({error}); unmount by hand, and remove it"
         ) from None
     mounted = mounts.mounted_at(path)
-    # Another mount may be there by now.
+    # Another file system may be mounted there meanwhile.
     ours = mounted is not None and (mounted.device, mounted.kind) == (device, mp.KIND)
     if ours:
         mp.unmount(path, lazy=lazy or mounts.is_dead(path))
@@ -88,20 +88,22 @@ def _unmount_noted(file: str, *, lazy: bool) -> bool:
 @click.option("--config", metavar="FILE", required=True, help="TOML file, as that of `mount`.")
 @click.option("--note", metavar="FILE", help="File for a note of the mount, for `unmount --noted`.")
 def prepare(config: str, note: str | None) -> None:
-    """Mount, and have the service manager keep the descriptor for `zipfs mount`.
+    """Mount, and store the descriptor in the service manager for `zipfs mount`.
 
     For the unit's ExecStartPre=, as root, so that the daemon itself needs no privilege. A mount
-    whose daemon has died is unmounted first. Only root may be able to write the config, as it
-    decides what root mounts.
+    whose daemon has died is unmounted first. Nobody but root may be able to write the config, as
+    it decides what root mounts.
     """
-    from zipfs.mount import privileged  # noqa: PLC0415 - on some systems nobody can
+    from zipfs.mount import privileged  # noqa: PLC0415 - it imports only on Linux
 
     _check_config(config)
     settings = load_settings(config)
     log_to_stderr(settings.log_level)
     notifier = Notifier()
     if not notifier.is_heard:
-        raise FuseError("nobody takes the mount over; this is for ExecStartPre= of a systemd unit")
+        raise FuseError(
+            "no service manager takes the mount over; this is for ExecStartPre= of a systemd unit"
+        )
     mountpoint = mountpoint_of(settings.mountpoint, None)
     for key, path in (("library", settings.library), ("mountpoint", mountpoint)):
         if not os.path.isabs(path):
@@ -110,7 +112,7 @@ def prepare(config: str, note: str | None) -> None:
     make_library(settings)  # before anything is made or cleared away
     romm_rules(settings)
     if note is not None:
-        _unmount_noted(note, lazy=True)  # left behind by one that was never stopped
+        _unmount_noted(note, lazy=True)  # of a run without ExecStopPost=
     path = mp.prepare(mountpoint, settings.library)
     options = mp.mount_options(settings)
     device = privileged.mount(path, options, uid=os.getuid(), gid=os.getgid())
@@ -128,7 +130,7 @@ def _check_config(file: str) -> None:
     try:
         status = os.stat(file)
     except OSError:
-        return  # reported when it is read
+        return  # load_settings reports it
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"the config file {file} isn't a file")
     if os.geteuid() == 0 and (status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
@@ -156,9 +158,9 @@ def _write_note(file: str, path: str) -> None:
 def tune(mountpoint: str | None, config: str | None, read_ahead: int | None) -> None:
     """Set the limits of the mount on MOUNTPOINT that only root can set.
 
-    They are its read-ahead, and how many read-ahead requests may be under way. `zipfs mount`
-    sets them itself if it runs as root; otherwise this makes the first download faster. For the
-    unit's ExecStartPost=: what is set before the daemon's first answer is lost.
+    They are its read-ahead, and the number of read-ahead requests at once. `zipfs mount` sets
+    them itself if it runs as root; otherwise this makes the first download faster. For the
+    unit's ExecStartPost=: the daemon's first answer resets them.
     """
     named = mountpoint_of(mountpoint, config)
     settings = Settings.load(config, {"library": "/"} if config is None else {})

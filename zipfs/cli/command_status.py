@@ -19,7 +19,7 @@ _EVERY: Final = "2"
 """Default interval of ``--watch``, in seconds."""
 _SHORTEST: Final = 0.1
 _WATCHED_NEWEST: Final = 5
-"""Skipped paths that a live view has room for."""
+"""Skipped paths that a live view shows."""
 
 
 @click.command(short_help="Show a mount's status: archives, work to do, reads, errors.")
@@ -32,15 +32,15 @@ _WATCHED_NEWEST: Final = 5
     metavar="[SECONDS]",
     is_flag=False,
     flag_value=_EVERY,
-    help=f"Show it again every few seconds, by default {_EVERY}, with rates; Ctrl-C ends it.",
+    help=f"Repeat it every few seconds, by default {_EVERY}, with rates; Ctrl-C ends it.",
 )
 def status(
     mountpoint: str | None, config: str | None, as_json: bool, prometheus: bool, watch: str | None
 ) -> None:
     """Show the status of the mount on MOUNTPOINT.
 
-    The daemon is asked over a socket in its runtime folder, so only root, the user who
-    mounted and, where systemd runs it, its group can; the mount itself isn't touched.
+    The daemon answers over a socket in its runtime folder, to root, the user who mounted
+    and, if systemd runs it, its group. The mount itself isn't accessed.
     """
     if as_json + prometheus + (watch is not None) > 1:
         raise click.UsageError("choose one of --json, --prometheus and --watch")
@@ -56,7 +56,7 @@ def status(
     if as_json:
         print_json(document)
     elif prometheus:
-        # The other commands, the daemon's above all, do without what that takes of memory.
+        # Imported here, to save memory in the other commands, the daemon's above all.
         from zipfs.cli.exposition import exposition  # noqa: PLC0415
 
         click.echo(exposition(document), nl=False)

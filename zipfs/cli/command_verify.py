@@ -1,4 +1,4 @@
-"""``zipfs verify``: all files read again, and compared with the index."""
+"""``zipfs verify``: reads all files again, and compares them with the index."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MIB: Final = 1 << 20
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.ASCII)
 _SHOWN: Final = 3
-"""Files that the last line names at most."""
+"""Most files that the last line names."""
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -47,11 +47,11 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     while at < len(text):
         match = _PART.match(text, at)
         if match is None or match[2] not in _UNITS:
-            raise click.BadParameter(f"{value!r} is no time like 3600, 90min or 1h30m")
+            raise click.BadParameter(f"{value!r} isn't a duration like 3600, 90min or 1h30m")
         seconds += float(match[1]) * _UNITS[match[2]]
         at = match.end()
     if not seconds:
-        raise click.BadParameter(f"{value!r} is no time longer than 0")
+        raise click.BadParameter(f"{value!r} isn't a duration longer than 0")
     return seconds
 
 
@@ -62,15 +62,15 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     "--rate",
     type=click.FloatRange(min=0),
     metavar="MIB",
-    help="Most MiB per second that are read; 0: no limit.  [default: hash-rate of the config file,"
-    " or else 0]",
+    help="Most MiB to read per second; 0: no limit.  [default: hash-rate of the config file, or"
+    " else 0]",
 )
 @click.option(
     "--max-time",
     callback=_seconds,
     metavar="DURATION",
-    help="Stop after so many seconds, or 90min, or 1h30m; the next run continues. A file that was"
-    " given up then is read to its end by the next run, however long it takes.",
+    help="Stop after this time, such as 3600 (seconds), 90min or 1h30m; the next run continues."
+    " It reads the file that was abandoned then to its end, however long that takes.",
 )
 @click.option(
     "--restart", is_flag=True, help="Begin a new round instead of continuing the last one."
@@ -81,7 +81,7 @@ def verify(
 ) -> None:
     """Read all hashed files of LIBRARY again from the disk, and compare them with the index.
 
-    A file is named if its bytes have changed and nobody has written it since: its disk has
+    A file is reported if its bytes have changed though no program has written it: the disk has
     damaged it. Neither the library nor the index is changed. After Ctrl-C, or a kill, the next
     run continues with the file that was being read; after the last file, the next run begins
     again with the first.
@@ -113,7 +113,7 @@ def verify(
 
 
 def _report(bad_file: BadFile) -> None:
-    """Log it; on a terminal print it above the bar, which the log would run into."""
+    """Log *bad_file*; on a terminal print it above the bar, which the log would overwrite."""
     if sys.stderr.isatty():
         click.echo(f"zipfs: {foundreport.line(bad_file)}", err=True)
     else:
@@ -122,10 +122,10 @@ def _report(bad_file: BadFile) -> None:
 
 @contextmanager
 def _store(file: str) -> Iterator[Store]:
-    """The index at *file*, which has to exist; its errors become :exc:`IndexFileError`."""
+    """The index at *file*, which must exist; its errors become :exc:`IndexFileError`."""
     if not os.path.exists(file):
         raise IndexFileError(
-            f"there is no index {file} to compare with; `zipfs index` makes it, or name another"
+            f"there is no index {file} to compare with; `zipfs index` creates it, or name another"
             " with --index FILE"
         )
     try:
@@ -133,15 +133,15 @@ def _store(file: str) -> Iterator[Store]:
             yield store
     except sqlite3.Error as error:
         raise IndexFileError(
-            f"can't read the index {file}: {error}; `zipfs index` makes a damaged one anew"
+            f"can't read the index {file}: {error}; `zipfs index` replaces a damaged one"
         ) from None
     except UnicodeDecodeError:
-        raise IndexFileError(f"the index {file} is damaged; `zipfs index` makes it anew") from None
+        raise IndexFileError(f"the index {file} is damaged; `zipfs index` replaces it") from None
 
 
 @contextmanager
 def _memory(index: str, root: bytes) -> Iterator[Memory]:
-    """The state of verifying by *index*, locked as long as the context lasts."""
+    """The saved data beside *index*, locked for the context."""
     file = index + verified.SUFFIX
     try:
         inode = lstat(root).st_ino
@@ -167,7 +167,7 @@ def _summarize(verifier: Verifier, file: str, root: str, *, ended: bool, as_json
     """Print the summary; raise :exc:`DamageError` if any file is bad."""
     memory, run = verifier.memory, verifier.this_run
     round_ = memory.last if ended else memory.round
-    assert round_ is not None  # noqa: S101 - one of the two is always there
+    assert round_ is not None  # noqa: S101 - one of the two is always set
     if as_json:
         facts = {
             "library": root,
@@ -191,7 +191,7 @@ def _summarize(verifier: Verifier, file: str, root: str, *, ended: bool, as_json
             click.echo(f"not verified: {reasons}")
         if not ended:
             share = 100 * round_.passed // max(verifier.known_size, 1)
-            click.echo(f"stopped at {share}%, as told to; the same command carries on from there")
+            click.echo(f"stopped at {share}% by --max-time; the same command continues from there")
             if memory.last and memory.last.ended is not None:
                 click.echo(f"the last whole round ended on {date(memory.last.ended.timestamp())}")
     bad_files = memory.bad_files

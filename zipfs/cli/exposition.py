@@ -47,7 +47,7 @@ class _Mount(Collector):
         yield from self._index()
 
     def _info(self) -> Metric:
-        found = InfoMetricFamily("zipfs", "Which zipfs this is.", labels=["mountpoint"])
+        found = InfoMetricFamily("zipfs", "Version and settings of zipfs.", labels=["mountpoint"])
         document = self._document
         about = {name: str(document[name]) for name in ("version", "format_version", "library")}
         about |= {name: str(document["options"][name]) for name in ("selection", "watching")}
@@ -58,16 +58,14 @@ class _Mount(Collector):
         document, opened = self._document, self._document["open"]
         archives, stuck = document["archives"], document["stuck"]
         yield self._gauge(
-            "start_time_seconds", "When it was mounted, Unix time.", document["started"]
+            "start_time_seconds", "Start of the mount, Unix time.", document["started"]
         )
-        yield self._gauge("archives", "Archives that are sealed, and so there.", archives["sealed"])
+        yield self._gauge("archives", "Sealed archives.", archives["sealed"])
         yield self._gauge("archive_members", "Members of all archives.", archives["members"])
         yield self._gauge("archive_size_bytes", "Size of all archives.", archives["bytes"])
         yield self._gauge("open_handles", "Files and archives that are open.", opened["handles"])
         yield self._gauge("pool_files", "Files of the library held open.", opened["files"])
-        yield self._gauge(
-            "pool_files_limit", "How many of them may be held open.", opened["most_files"]
-        )
+        yield self._gauge("pool_files_limit", "Limit of zipfs_pool_files.", opened["most_files"])
         yield self._gauges(
             "stuck",
             "Threads and processes that wait for a disk that does not answer.",
@@ -76,7 +74,7 @@ class _Mount(Collector):
         )
         yield self._gauges(
             "left_out",
-            "What of the library is not shown, by reason.",
+            "Skipped paths of the library, by reason.",
             (({"reason": reason}, n) for reason, n in document["left_out"]["reasons"].items()),
             ["reason"],
         )
@@ -84,15 +82,15 @@ class _Mount(Collector):
     def _work(self) -> Iterator[Metric]:
         pending = self._document["pending"]
         yield self._gauge(
-            "surveyed", "Whether the whole library has been looked through.", pending["surveyed"]
+            "surveyed", "Whether the whole library has been scanned once.", pending["surveyed"]
         )
         yield self._gauge("unsealed_games", "Games without an archive yet.", pending["games"])
-        yield self._gauge("unhashed_bytes", "Bytes of files yet to hash.", pending["bytes"])
+        yield self._gauge("unhashed_bytes", "Bytes still to hash.", pending["bytes"])
         yield self._counter("hashed_bytes", "Bytes hashed.", pending["hashed_bytes"])
 
     def _requests(self) -> Iterator[Metric]:
         document, reads = self._document, self._document["reads"]
-        yield self._counter("read_bytes", "Bytes given to readers.", reads["bytes"])
+        yield self._counter("read_bytes", "Bytes returned to readers.", reads["bytes"])
         yield self._counters(
             "reads",
             "Reads answered, by whether the data was in the page cache.",
@@ -110,7 +108,7 @@ class _Mount(Collector):
         )
         durations = HistogramMetricFamily(
             "zipfs_request_duration_seconds",
-            "How long requests took that were answered, by operation.",
+            "Duration of the requests without an error, by operation.",
             labels=["mountpoint", "operation"],
         )
         for operation, found in document["requests"].items():
@@ -130,10 +128,10 @@ class _Mount(Collector):
             "index_rows_checked", "Rows of the index that were read.", index["rows_checked"]
         )
         yield self._counter(
-            "index_rows_dropped", "Of those, the damaged ones.", index["rows_dropped"]
+            "index_rows_dropped", "Damaged rows among those read.", index["rows_dropped"]
         )
         yield self._counter(
-            "index_set_aside", "Times that the index was made anew.", index["set_aside"]
+            "index_set_aside", "Times that an unusable index was set aside.", index["set_aside"]
         )
 
     def _gauge(self, name: str, help_: str, value: float) -> Metric:

@@ -1,8 +1,8 @@
 """``zipfs-generator``: adds to each ``zipfs@NAME.service`` the mounts that it needs.
 
-A systemd.generator(7): run early at boot and at each reload, with a folder for the units that it
-makes. Library and mount point are in the config file and not in the unit, which could otherwise
-start before the library's disk is mounted.
+It is a systemd.generator(7), run early at boot and at each reload, with a folder for the units
+that it writes. Library and mount point are in the config file and not in the unit, which would
+otherwise start before the library's disk is mounted.
 
 It imports little and never fails: the daemon reports a config that can't be read.
 """
@@ -28,7 +28,7 @@ def drop_in(config: Mapping[str, object]) -> str:
 
 
 def _quoted(path: str) -> str:
-    """*path* as one word of a unit file, systemd.syntax(7) and "Specifiers" of systemd.unit(5)."""
+    """*path* as one word of a unit file: systemd.syntax(7), "Specifiers" in systemd.unit(5)."""
     plain = b"-._/+=:,@"
     escaped = "".join(
         chr(byte) if (chr(byte).isalnum() and byte < 0x80) or byte in plain else f"\\x{byte:02x}"
@@ -38,7 +38,7 @@ def _quoted(path: str) -> str:
 
 
 def instance(name: str) -> str | None:
-    """The instance of the config file *name*, systemd-escape(1); None if it is none."""
+    """The unit instance of the config file *name*, systemd-escape(1); None for other files."""
     stem, extension = os.path.splitext(name)
     # Only characters that a unit's name may have.
     fits = stem and all(c.isascii() and (c.isalnum() or c in ":-_.\\@") for c in stem)
@@ -54,7 +54,7 @@ def generate(folder: str, configs: str = CONFIGS) -> None:
     for name in names:
         path = os.path.join(configs, name)
         if not os.path.isfile(path):
-            continue  # to open a FIFO would block
+            continue  # opening a FIFO would block
         try:
             with open(path, "rb") as file:
                 text = drop_in(tomllib.load(file))

@@ -1,13 +1,13 @@
-"""``mount.zipfs``: what mount(8) runs for ``mount -t zipfs`` and for lines of fstab(5).
+"""``mount.zipfs``: the program that mount(8) runs for ``mount -t zipfs`` and for fstab(5).
 
     mount.zipfs SOURCE TARGET [-sfnv] [-N namespace] [-o options] [-t type.subtype]
 
 (mount(8), "External helpers".) It returns when the mount can be used; the daemon stays in the
-background. The exit status is mount(8)'s: 1 is wrong usage, 32 a mount that failed.
+background. The exit statuses are those of mount(8): 1 for wrong usage, 32 for a failed mount.
 
 Each option of ``zipfs mount`` can be given as ``-o name=value``, or ``-o name`` if it has no
-value; ``_`` stands for ``-`` too. A value with a comma is quoted, ``name="a,b"``, or has a
-backslash before the comma. Options that mount(8) and systemd use themselves are ignored.
+value; in names ``_`` is the same as ``-``. A value with a comma is quoted, ``name="a,b"``, or has
+a backslash before the comma. Options that mount(8) and systemd use themselves are ignored.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from zipfs.system import mounts
 USAGE: Final = 1
 FAILED: Final = 32
 
-_NOTHING_TO_US: Final = frozenset(
+_NO_EFFECT: Final = frozenset(
     """
     defaults ro rw auto noauto user nouser users nousers owner noowner group nogroup _netdev nofail
     suid nosuid dev nodev relatime norelatime noatime atime diratime nodiratime strictatime
@@ -58,7 +58,7 @@ class Plan(NamedTuple):
 
     settings: Settings
     user: str | None
-    """The user of the daemon; None keeps this one."""
+    """The user that the daemon becomes; None for the current one."""
 
 
 def split(options: str) -> Iterator[str]:
@@ -74,7 +74,7 @@ def split(options: str) -> Iterator[str]:
 def arguments_of(options: Iterable[str], *, sloppy: bool = False) -> tuple[list[str], str | None]:
     """The arguments of ``zipfs mount`` for *options*, and the user of ``setuid=``.
 
-    Raises :exc:`click.UsageError` for one that isn't known, unless *sloppy*.
+    Raises :exc:`click.UsageError` for an unknown option, unless *sloppy*.
     """
     known = {
         name.removeprefix("--"): parameter
@@ -102,7 +102,7 @@ def arguments_of(options: Iterable[str], *, sloppy: bool = False) -> tuple[list[
             arguments += ["-o", option]
         elif option in _NEVER:
             raise click.UsageError(f"can't {option}; unmount, and mount anew")
-        elif not (option in _NOTHING_TO_US or _OF_OTHERS.match(option) or sloppy):
+        elif not (option in _NO_EFFECT or _OF_OTHERS.match(option) or sloppy):
             raise click.UsageError(
                 f"unknown mount option {option!r}; `zipfs mount --help` lists those of zipfs"
             )
@@ -130,14 +130,14 @@ def helper(
     namespace: str | None,
     _kind: str | None,
 ) -> None:
-    """Mount the library SOURCE on TARGET, for mount(8); the daemon goes on in the background."""
+    """Mount the library SOURCE on TARGET, for mount(8); the daemon runs in the background."""
     if namespace:
         raise click.UsageError("-N isn't supported; run mount in that namespace, by nsenter(1)")
     arguments, user = arguments_of(split(",".join(options)), sloppy=sloppy)
     if not any(argument.startswith("fsname=") for argument in arguments) and not (
         set(source) & set(",\\")
     ):
-        # So that `mount -a` sees that the line of fstab is mounted, and df(1) shows the library.
+        # So that `mount -a` recognises the mount of an fstab line, and df(1) shows the library.
         arguments += ["-o", f"fsname={source}"]
     context = mount_command.make_context("zipfs mount", [*arguments, "--", source, target])
     plan = Plan(_absolute(load_settings(**context.params)), user)
@@ -170,12 +170,12 @@ def _in_background(plan: Plan) -> int:
     with os.fdopen(ours, "rb") as pipe:
         if pipe.read(1):
             if plan.user is not None and plan.settings.mountpoint is not None:
-                # Not before the daemon's first answer, which would reset it.
+                # After the daemon's first answer, which resets it.
                 mp.tune(mp.absolute(plan.settings.mountpoint), plan.settings.read_ahead)
             return 0
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if plan.user is not None and plan.settings.mountpoint is not None:
-        # The daemon, another user by then, may not unmount.
+        # The daemon, which has become another user, may not unmount.
         path = mp.absolute(plan.settings.mountpoint)
         mounted = mounts.mounted_at(path)
         if mounted and mounted.kind == mp.KIND and mounts.is_dead(path):
@@ -184,7 +184,7 @@ def _in_background(plan: Plan) -> int:
 
 
 def _child(plan: Plan, pipe: int) -> int:
-    """Run the daemon; its exit status. Errors before it has mounted go to stderr."""
+    """Run the daemon; returns its exit status. Errors before the mount are printed on stderr."""
     try:
         logs.to_stderr("error")
         _serve(plan, functools.partial(_detach, plan, pipe))
@@ -215,16 +215,16 @@ def _serve(plan: Plan, mounted: functools.partial[None]) -> None:
     with contextlib.suppress(OSError, KeyError):  # then there is no `zipfs status`
         entry = pwd.getpwnam(plan.user)
         os.environ["RUNTIME_DIRECTORY"] = runtime.for_user(entry.pw_uid, entry.pw_gid)
-        # Its home may not be its own, as that of a system's user often isn't.
+        # Not in its home: a system user often doesn't own its home.
         os.environ["STATE_DIRECTORY"] = runtime.state_for_user(entry.pw_uid, entry.pw_gid)
     privileged.become(plan.user)
     daemon.run(settings, device, mounted=mounted)
 
 
 def _detach(plan: Plan, pipe: int) -> None:
-    """Detach from mount(8), now that there is a mount; it may return."""
-    # Not before: only systemd's own process group may access the mount point of an automount
-    # without waiting for the mount.
+    """Detach from mount(8) after mounting, and let mount(8) return."""
+    # setsid not before the mount: only systemd's own process group may access the mount point of
+    # an automount without waiting for the mount.
     os.setsid()
     logs.to_system(plan.settings.log_level)
     if plan.settings.mountpoint is not None:

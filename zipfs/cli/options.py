@@ -21,12 +21,12 @@ _ARCHIVE_OPTIONS = (
     click.option(
         "--config",
         metavar="FILE",
-        help="TOML file with the options of `mount` by name, LIBRARY and MOUNTPOINT included.",
+        help="TOML file with the options of `mount` by name, and LIBRARY and MOUNTPOINT.",
     ),
     click.option(
         "--index",
         metavar="FILE",
-        help="Where the checksums are kept (SQLite).  [default: a file of its own for each"
+        help="The file of checksums (SQLite).  [default: a file of its own for each"
         " library, in $STATE_DIRECTORY or else in your state folder, ~/.local/state/zipfs]",
     ),
     click.option(
@@ -35,18 +35,18 @@ _ARCHIVE_OPTIONS = (
         multiple=True,
         help="Which folders are games, relative to the library, such as 'roms/*/*' or"
         " '{platform}/roms/{game}'; can be given several times.  [default: roms/*/* if there is"
-        " a folder roms, else */roms/* if there are such, else */*]",
+        " a folder roms, else */roms/* if such folders exist, else */*]",
     ),
     click.option(
         "--selection",
         type=click.Choice(get_args(SelectionName)),
-        help="Whose rules: `general`, all files but those that operating systems leave behind, or"
-        " those of `romm`.  [default: general]",
+        help="Which files are in archives: with `general`, all but those that operating systems"
+        " leave behind; with `romm`, those that RomM selects.  [default: general]",
     ),
     click.option(
         "--romm-config",
         metavar="FILE",
-        help="RomM's config.yml, for what it excludes and where its games are.  [default: RomM's"
+        help="RomM's config.yml, which says what is excluded and where games are.  [default: RomM's"
         " own defaults]",
     ),
     click.option(
@@ -60,7 +60,8 @@ _ARCHIVE_OPTIONS = (
         "--include",
         metavar="PATTERN",
         multiple=True,
-        help="Files and folders to include that would be excluded; can be given several times.",
+        help="Files and folders to include although they would be skipped; can be given several"
+        " times.",
     ),
     click.option(
         "--portable-names",
@@ -84,8 +85,9 @@ _ARCHIVE_OPTIONS = (
         "--playlist-platforms",
         metavar="NAME,...",
         multiple=True,
-        help="Folders of these platforms, instead of the list in `zipfs help playlists`; `default`"
-        " among them stands for that list; can be given several times.  [default: default]",
+        help="Folders of platforms that get playlists, instead of the list in `zipfs help"
+        " playlists`; `default` stands for that list; can be given several times.  [default:"
+        " default]",
     ),
     click.option(
         "--lists",
@@ -108,7 +110,7 @@ _ARCHIVE_OPTIONS = (
 
 
 def archive_options(command: _Command[P, R]) -> _Command[P, R]:
-    """The options that decide on archives, which are the same for all commands."""
+    """Add the options that determine archives, the same for all commands."""
     for option in reversed(_ARCHIVE_OPTIONS):
         command = option(command)
     return command
@@ -132,8 +134,8 @@ _MOUNT_OPTIONS = (
         "--read-ahead",
         type=int,
         metavar="KIB",
-        help="The kernel's read-ahead for the mount, in KiB; only root can set it; 0 leaves it as"
-        " it is.  [default: 1024]",
+        help="The kernel's read-ahead for the mount, in KiB; only root can set it; 0 keeps the"
+        " kernel's default.  [default: 1024]",
     ),
     click.option(
         "--watch",
@@ -159,7 +161,7 @@ _MOUNT_OPTIONS = (
         "--hash-rate",
         type=float,
         metavar="MIB",
-        help="Most MiB per second that are read to compute checksums; 0: no limit.  [default: 0]",
+        help="Most MiB to read per second to compute checksums; 0: no limit.  [default: 0]",
     ),
     click.option(
         "--uid",
@@ -193,7 +195,7 @@ _MOUNT_OPTIONS = (
 
 
 def mount_options(command: _Command[P, R]) -> _Command[P, R]:
-    """The options of a mount alone."""
+    """Add the options of a mount only."""
     for option in reversed(_MOUNT_OPTIONS):
         command = option(command)
     return command

@@ -37,8 +37,8 @@ def as_json(version: Version) -> dict[str, Any]:
 
 
 def _member(version: Version, number: int) -> dict[str, Any]:
-    """A member: *path* is in the game's folder, *source* in the library; None for both if zipfs
-    makes it."""
+    """A member: *path* is relative to the game's folder, *source* to the library; both are None if
+    zipfs generates the member."""
     layout = version.layout
     member = layout.members[number]
     source = layout.source_of(number)
@@ -63,10 +63,10 @@ def _member(version: Version, number: int) -> dict[str, Any]:
 
 
 def print_version(version: Version, console: Console, *, listed: bool = False) -> None:
-    """Print the description, members as a table. *listed*: the archive is of a list."""
+    """Print the description, members as a table; *listed* if a list defines the archive."""
     named, inline = "in the game's folder", "is made by zipfs"
     if listed:
-        named, inline = "in the list", "stands in the list itself"
+        named, inline = "in the list", "is in the list itself"
     facts = as_json(version)
     table = Table("offset", "size", "crc-32", "modified", "name", title=None)
     for column in table.columns[:2]:

@@ -32,7 +32,7 @@ def table(document: Document, before: Document | None = None, newest: int = 20) 
 
 
 def _between(document: Document, before: Document | None) -> float | None:
-    """Seconds between the two; None if they aren't of the same daemon."""
+    """Seconds between two documents; None without *before*, or if another daemon made it."""
     if before is None or document["started"] != before["started"]:
         return None
     seconds: float = document["uptime"] - before["uptime"]
@@ -46,7 +46,7 @@ def _lines(
     yield "zipfs", f"{document['version']}, up for {text.span(document['uptime'])}"
     yield "library", document["library"]
     yield "mounted on", document["mountpoint"]
-    watching = {"events": "hears of changes from the kernel", "poll": "looks for changes"}
+    watching = {"events": "changes are found by events", "poll": "changes are found by polling"}
     yield "by", f"selection {options['selection']}; {watching[options['watching']]}"
     size = text.size(archives["bytes"])
     yield (
@@ -73,7 +73,7 @@ def _lines(
 
 def _to_do(pending: Document) -> str:
     if not pending["surveyed"]:
-        found = "still looking through the library; "
+        found = "the first scan is running; "
     elif not pending["games"] and not pending["bytes"]:
         return "nothing"
     else:
@@ -131,10 +131,10 @@ def _requests(document: Document, before: Document | None, seconds: float | None
 def _skipped(document: Document, newest: int) -> Iterator[Text | Table]:
     left_out = document["left_out"]
     if not left_out["count"]:
-        yield Text("Nothing is left out.")
+        yield Text("Nothing is skipped.")
         return
     reasons = (f"{count:,} {reason}" for reason, count in left_out["reasons"].items())
-    yield Text(text.clean(f"Left out, {left_out['count']:,} in all: {'; '.join(reasons)}"))
+    yield Text(text.clean(f"Skipped, {left_out['count']:,} in all: {'; '.join(reasons)}"))
     shown = left_out["newest"][:newest]
     if not shown:
         return

@@ -1,4 +1,4 @@
-"""What the commands share: settings, output, progress and log on a terminal."""
+"""Functions that the commands share: settings, output, progress bar, log on a terminal."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _WIDTH: Final = 160
 
 
 class _Output(io.FileIO):
-    """Standard output, whose errors are :exc:`OutputError`, unlike those of files."""
+    """Standard output; its write errors are :exc:`OutputError`, unlike those of files."""
 
     def write(self, data: Any) -> int:
         try:
@@ -54,8 +54,8 @@ class _Output(io.FileIO):
 def check_answers(settings: Settings) -> None:
     """Raise :exc:`LibraryError` if the library, or its file system, doesn't answer.
 
-    Any access to a share or a mount that hangs blocks for ever, and the process can't be ended
-    then. For commands that have no threads yet, as it forks.
+    Any access to a share or a mount that hangs blocks for ever, and such a process can't be
+    killed. To be called before threads are started, as it forks.
     """
     if os.name != "posix" or not (hasattr(os, "fork") and hasattr(os, "statvfs")):
         return
@@ -63,16 +63,16 @@ def check_answers(settings: Settings) -> None:
         ask(_look_at, settings.library)
     except UnansweredError as error:
         raise LibraryError(
-            f"the library {settings.library} is on something that hangs ({error}); `zipfs doctor"
-            f" {settings.library}` may tell more"
+            f"the file system of the library {settings.library} doesn't answer ({error}); `zipfs"
+            f" doctor {settings.library}` may tell more"
         ) from None
     except (OSError, FailedError):
-        return  # reported when it is opened
+        return  # reported when the library is opened
 
 
 def _look_at(path: str) -> None:
     os.path.realpath(path)
-    os.statvfs(path)  # which no cache answers
+    os.statvfs(path)  # never answered from a cache
 
 
 def guard_output() -> None:
@@ -84,7 +84,7 @@ def guard_output() -> None:
         return
     out: TextIO | None = sys.stdout
     if out is None:
-        # Opened for reading: writes fail with EBADF, as without it.
+        # Opened for reading, so that writes fail with EBADF, as on a closed stream.
         descriptor = os.open(os.devnull, os.O_RDONLY)
         out = open(descriptor, encoding="utf-8", closefd=False)  # noqa: SIM115 - for good
     err: TextIO | None = sys.stderr
@@ -119,12 +119,12 @@ def mountpoint_of(mountpoint: str | None, config: str | None) -> str:
 
 
 def drop_output() -> None:
-    """Redirect standard output to /dev/null, with what is still buffered."""
+    """Redirect standard output to /dev/null, so that the buffered rest is dropped."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def load_settings(config: str | None = None, **given: Any) -> Settings:
-    """Settings of *config* and of the options *given*; click has None, () or False for others."""
+    """Settings of *config* and of the options *given*, which are None, () or False if not set."""
     return Settings.load(
         config,
         {
@@ -136,7 +136,7 @@ def load_settings(config: str | None = None, **given: Any) -> Settings:
 
 
 class Bar:
-    """A progress bar on stderr, labelled *doing*; nothing is shown if that is no terminal."""
+    """A progress bar on stderr, labelled *doing*; shows nothing if stderr is no terminal."""
 
     def __init__(self, doing: str = "hashing") -> None:
         self._console = Console(stderr=True)

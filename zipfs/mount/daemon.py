@@ -1,8 +1,8 @@
 """The mount's life: start, signals, end.
 
-What is checked before the mount raises :exc:`zipfs.errors.ZipfsError` and is one
-line on the terminal; after it the daemon answers everything by errno and log, and
-ends by a signal or by being unmounted.
+A check that fails before the mount raises :exc:`zipfs.errors.ZipfsError`, one line on the
+terminal. Afterwards errors become an errno and a log entry, and the daemon ends by a signal
+or when it is unmounted.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from zipfs.text import shown
 log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 1000
-"""Requests of the kernel worked on at once. Each that waits for a slow disk is one."""
+"""Most requests of the kernel at once, those that wait for a slow disk included."""
 _STATUS_INTERVAL = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DUMP = signal.SIGUSR1
@@ -56,16 +56,16 @@ _DUMP = signal.SIGUSR1
 def run(
     settings: Settings, device: int | None = None, *, mounted: Callable[[], None] = lambda: None
 ) -> None:
-    """Mount and serve until told to stop. Raises :exc:`zipfs.errors.ZipfsError`.
+    """Mount and serve until a signal or an unmount. Raises :exc:`zipfs.errors.ZipfsError`.
 
-    If the mount is there already, made by somebody with the right to, *device* is its
-    descriptor of ``/dev/fuse`` (:mod:`zipfs.mount.privileged`), unless the service manager has it.
+    *device* is the descriptor of ``/dev/fuse`` of a mount that a privileged process has made
+    (:mod:`zipfs.mount.privileged`); one that the service manager holds takes precedence.
     *mounted* is called when the mount can be used.
     """
     notifier = Notifier()
     if (kept := handed_over(FUSE)) is not None:
         device = kept
-        # Else it outlived us, and after a crash whoever waits for us would wait for ever.
+        # Otherwise it would stay open after a crash, and accesses to the mount would hang.
         notifier.let_go(FUSE)
     if settings.mountpoint is None:
         raise ConfigError("no mountpoint given; name it on the command line or in a config file")
@@ -81,14 +81,14 @@ def run(
     logs.about(path)
     sealer = make_sealer(settings)
     if _has_descriptor(sys.stderr):
-        faulthandler.enable()  # the watchdog ends by SIGABRT who is stuck; and where, this tells
-    # What the receiver in _serve puts back when it is done: somebody who presses
-    # Ctrl-C a second time, or closes the terminal, must not interrupt the unmounting.
+        faulthandler.enable()  # prints the stacks when the watchdog ends a stuck daemon by SIGABRT
+    # The receiver in _serve restores these at its end: a second Ctrl-C, or a closed
+    # terminal, must not interrupt the unmounting.
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {_DUMP})  # _dump waits for it
     try:
-        # Found out here: it asks the library's disk, which isn't for the loop to do.
+        # mount_options accesses the library's disk, so it isn't called in the event loop.
         mount = _Mount(path, device, mp.mount_options(settings), notifier, mounted)
         trio.run(_serve, settings, mount, sealer)
     finally:
@@ -96,7 +96,7 @@ def run(
 
 
 class _Mount(NamedTuple):
-    """Where to mount; or where it is mounted, if there is a *device*. How, and whom to tell."""
+    """The mount to make, or with a *device* the existing one; *mounted* is called once it works."""
 
     path: str
     device: int | None
@@ -154,14 +154,14 @@ async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
                 notifier.stopping()
                 await _save(catalog)
                 pyfuse3.terminate()
-                # Lazily, if somebody is in there: downloads under way are cut off.
+                # Lazily, if it is in use: downloads under way are cut off.
                 pyfuse3.close(unmount=True)
                 log.info("unmounted %s", _shown(mount.path))
 
 
 @contextlib.asynccontextmanager
 async def _ending_nursery() -> AsyncIterator[trio.Nursery]:
-    """A nursery whose body may raise one of our own errors: it comes out as it is."""
+    """A nursery that raises a :exc:`ZipfsError` of its body without an exception group."""
     mine: ZipfsError | None = None
     async with trio.open_nursery() as nursery:
         try:
@@ -190,7 +190,7 @@ async def _save(catalog: Catalog) -> None:
 
 
 async def _serve_requests(scope: trio.CancelScope) -> None:
-    """Answer the kernel; when it has no more questions we were unmounted."""
+    """Answer the kernel's requests; cancel *scope* when the mount is unmounted."""
     pyfuse3_loop.install()
     await pyfuse3.main(max_tasks=MAX_REQUESTS)
     scope.cancel()
@@ -207,16 +207,16 @@ async def _obey(
         else:
             log.info("ending: %s", signal.Signals(number).name)
             scope.cancel()
-            # Once is enough: somebody impatient must not keep us busy with being told.
+            # Further signals are ignored, so that they don't delay the unmounting.
             for ending in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(ending, signal.SIG_IGN)
 
 
 def _dump(token: trio.lowlevel.TrioToken) -> None:
-    """Dump all stacks at each SIGUSR1, for ever: a thread, so that a stuck loop is no hindrance.
+    """Dump all stacks at each SIGUSR1, for ever, in a thread: the event loop may be stuck.
 
-    Not ``faulthandler.register``: that looks at the frames of other threads while they run, and
-    on a busy mount one dump in a hundred ended in a segmentation fault. Here we hold the GIL.
+    Not ``faulthandler.register``: that reads the frames of other threads while they run, and on a
+    busy mount one dump in a hundred ended in a segmentation fault. This thread holds the GIL.
     """
     while True:
         signal.sigwait({_DUMP})
@@ -228,7 +228,7 @@ def _dump(token: trio.lowlevel.TrioToken) -> None:
 
 def _has_descriptor(stream: object) -> bool:
     try:
-        stream.fileno()  # type: ignore[attr-defined]  # what is asked here
+        stream.fileno()  # type: ignore[attr-defined]  # the test is whether it exists
     except (AttributeError, OSError, ValueError):
         return False
     return True
@@ -301,7 +301,7 @@ async def _keep_alive(notifier: Notifier) -> None:
 
 
 def _raise_limit() -> int:
-    """Raise the soft limit on open files to the hard one; the limit then."""
+    """Raise the soft limit on open files to the hard one; returns the limit in force."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(OSError, ValueError):
@@ -317,7 +317,7 @@ def _mount(operations: Operations, mount: _Mount, settings: Settings) -> None:
         try:
             pyfuse3.init(operations, path, mount.options)
         except RuntimeError as error:
-            # What went wrong libfuse says on stderr only.
+            # libfuse prints the reason on stderr only.
             lines = [line for line in said() if line]
             reason = lines[-1] if lines else str(error)
             raise FuseError(f"can't mount on {settings.mountpoint}: {reason}") from None
@@ -325,8 +325,7 @@ def _mount(operations: Operations, mount: _Mount, settings: Settings) -> None:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Signals wait, or reach other threads: libfuse 3.17 takes an interrupted waitpid(2) for a
-    mount that failed."""
+    """Block signals in this thread: to libfuse 3.17 an interrupted waitpid(2) is a failed mount."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
@@ -336,7 +335,7 @@ def _undisturbed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _captured_stderr() -> Iterator[Callable[[], list[str]]]:
-    """File descriptor 2 into a file, while C code may write to it."""
+    """Redirect file descriptor 2 to a file, for C code that writes to it; yields its lines."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as file:
@@ -354,7 +353,7 @@ def _captured_stderr() -> Iterator[Callable[[], list[str]]]:
 
 
 def _dump_tasks() -> None:
-    """The stacks of all trio tasks, to stderr."""
+    """Print the stacks of all trio tasks on stderr."""
     lines = ["Tasks:\n"]
     root = trio.lowlevel.current_root_task()
     todo = [root] if root else []

@@ -1,8 +1,8 @@
 """Open files of the library, of limited number (DESIGN R4).
 
-A file is identified by its path and the state it was recorded in; whoever opens it
-checks that it is in that state. When room is needed, the files not used for longest are
-closed, pinned ones last; files in use are never closed.
+A file is identified by its path and its recorded state; the caller that opens it checks
+that state. When room is needed, the least recently used files are closed, pinned ones
+last; files in use are never closed.
 
 Closing may block (the last descriptor of a deleted file frees its blocks, a network
 file system asks its server), so it is done in a thread and never waited for: a share of
@@ -26,7 +26,7 @@ from zipfs.library.files import Key, close_all
 
 CLOSED: Final = -1
 _USE_RESOLUTION: Final = 0.01
-"""Seconds within which a second use of a file isn't recorded: it costs a clock and a move."""
+"""Seconds within which a second use of a file isn't recorded, which saves moving its entry."""
 
 
 @dataclass(eq=False, slots=True)
@@ -43,16 +43,16 @@ class OpenFile:
 
 @dataclass(eq=False, slots=True)
 class Loan:
-    """What a thread has of the pool until :meth:`end`: *files* stay open, *room* stays free."""
+    """Files and room of the pool lent to a thread until :meth:`end`."""
 
     pool: FdPool
     files: list[OpenFile | None]
-    """In the order they were asked for; None for those that aren't in the pool."""
+    """In the order of the keys; they stay open. None for one that isn't in the pool."""
     room: int
-    """How many files it may open for the pool."""
+    """Number of files that the thread may open for the pool."""
 
     def end(self) -> None:
-        """Give all of it back; once, when the thread has ended, and before any adoption."""
+        """Return files and room. To be called once, when the thread has ended, before adopting."""
         for file in self.files:
             if file:
                 file.users -= 1
@@ -65,7 +65,7 @@ class FdPool:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.share = max(min(4, limit // 2), limit // 16)
-        """How many files one archive may hold open from the start, and are kept free for it."""
+        """Most files that opening an archive pins; as many are kept free ahead of need."""
         self._files: OrderedDict[Key, OpenFile] = OrderedDict()
         self._reserved = 0
         self._closing = 0
@@ -85,7 +85,7 @@ class FdPool:
             self._files.move_to_end(file.key)
 
     def lend(self, keys: Iterable[Key], room: int) -> Loan:
-        """The files *keys*, as far as they are open, and room for up to *room* of the others."""
+        """A loan of the open files among *keys*, and of room for up to *room* of the others."""
         files = [self._files.get(key) for key in keys]
         for file in files:
             if file:
@@ -94,9 +94,9 @@ class FdPool:
         return Loan(self, files, self.reserve(wanted) if wanted else 0)
 
     def reserve(self, wanted: int) -> int:
-        """Room for *wanted* files about to be opened, or for as many as there is room.
+        """Reserve room for up to *wanted* files; returns for how many.
 
-        It is given back by :meth:`release`, before the files are adopted.
+        :meth:`release` it before the files are adopted.
         """
         room = self.limit - len(self._files) - self._reserved - self._closing
         left = room + self._closing - wanted
@@ -138,7 +138,7 @@ class FdPool:
             self._closing -= count
 
     def _evict(self, count: int) -> None:
-        """Close up to *count* files, those not used for longest, unpinned ones first."""
+        """Close up to *count* idle files, least recently used first, pinned ones last."""
         keys: list[Key] = []
         for pinned in (False, True):
             idle = (

@@ -48,27 +48,27 @@ R = TypeVar("R")
 _Handler = Callable[Concatenate["Operations", P], Coroutine[Any, Any, R]]
 
 
-# -- Errno: all that a request may end in ------------------------------------------------
+# -- Errno: every error that a request can return -----------------------------------------
 
-# Requests that are refused for what they ask, whatever the library says.
+# Invalid requests, refused without access to the library.
 UNKNOWN_HANDLE: Final = errno.EBADF
 NOT_A_NAME: Final = errno.ENOENT
 NOT_A_FOLDER: Final = errno.ENOTDIR
 IS_A_FOLDER: Final = errno.EISDIR
 NEGATIVE: Final = errno.EINVAL
-"""An offset, a length or a place in a listing: read(2), lseek(2)."""
+"""A negative offset, length or position in a listing: read(2), lseek(2)."""
 FOR_WRITING: Final = errno.EROFS
-"""The kernel says so itself, unless root has remounted it for writing."""
+"""An open for writing; the kernel refuses it itself, unless root has remounted it for writing."""
 INODE_TAKEN: Final = errno.EIO
-"""Two nodes, one 64-bit number: rather none than the wrong one."""
+"""Two nodes have the same 64-bit inode number: an error, not the wrong file."""
 
-# Errors of which the errno depends on what was asked.
+# Errors whose errno depends on the operation.
 FILE_REPLACED: Final = errno.ENOENT
-"""A mirrored file that isn't the one looked up any more when it is opened. Not ESTALE, upon
-which the kernel opens the new file by itself: a server that has asked for the date a moment
-ago would send the new bytes under the old ETag."""
+"""A mirrored file was replaced between lookup and open. Not ESTALE, upon which the kernel
+opens the new file by itself: a server that called stat before would send the new bytes under
+the old ETag."""
 UNREADABLE: Final = errno.EIO
-"""A read that fails, whatever the source says: to a web server no other errno of read(2)
+"""A read failed, whatever the errno of the source: to a web server no other errno of read(2)
 makes sense (R1)."""
 
 
@@ -81,16 +81,16 @@ def to_errno(error: Exception) -> int | None:
             # open(2) looks the path up again by itself, and finds the new version.
             return errno.ESTALE
         case ChangedError():
-            # R1: not this version's bytes any more, so none at all.
+            # R1: the source has other bytes than this version.
             return errno.EIO
         case TimeoutError():
-            # The source doesn't answer; few programs know what ETIMEDOUT has to do with a file.
+            # The source doesn't answer; few programs expect ETIMEDOUT from a file.
             return errno.EIO
         case OSError(errno=errno.ENOSYS):
-            # To the kernel it means "never ask this again", of the whole mount.
+            # After ENOSYS the kernel never sends that request again, for the whole mount.
             return errno.EIO
         case OSError(errno=int(number)) if number:
-            # What the source says of itself: ENOENT, EACCES, EIO, ENOTCONN, ...
+            # The source's own errno: ENOENT, EACCES, EIO, ENOTCONN, ...
             return number
         case _:
             return None
@@ -100,7 +100,7 @@ def to_errno(error: Exception) -> int | None:
 
 
 def _failure(metrics: Metrics, operation: str, error: Exception) -> pyfuse3.FUSEError:
-    """The answer to *operation*, which *error* has ended; counts it, and logs a defect."""
+    """The answer to an *operation* that raised *error*; counts it, and logs a defect."""
     number = to_errno(error)
     if number is None:
         log.error("unexpected error in %s", operation, exc_info=error)
@@ -110,7 +110,7 @@ def _failure(metrics: Metrics, operation: str, error: Exception) -> pyfuse3.FUSE
 
 
 def _handler(function: _Handler[P, R]) -> _Handler[P, R]:
-    """Wrap a handler: it is timed, and whatever it raises becomes an errno."""
+    """Wrap a handler: its duration is counted, and any exception becomes an errno."""
     operation = function.__name__
 
     @functools.wraps(function)
@@ -170,8 +170,8 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         folder = self._folder(parent_inode)
-        # Dots are only asked for when exported by NFS, the others never: the kernel splits paths.
-        # But a name is put into a path here, and must not lead anywhere else.
+        # The kernel looks dots up only for an NFS export, and never a name with a slash or NUL.
+        # Checked all the same, as the name becomes part of a path.
         if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
             raise pyfuse3.FUSEError(NOT_A_NAME)
         node = await self._catalog.lookup(folder, name)
@@ -208,7 +208,7 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(NEGATIVE)
         entries = self._entries.get(listing)
         if entries is None:
-            # Most listings are read more than once, and this is a third of the cost.
+            # Cached: most listings are read more than once, and this is a third of the cost.
             entries = [self._entry(node.attributes) for _, node in listing]
             self._entries[listing] = entries
         for number in range(start_id, len(listing)):
@@ -245,11 +245,11 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(FILE_REPLACED) from None
         handle = self._new_handle()
         self._handles[handle] = node, opened
-        # An inode is one version for ever, so what the kernel has cached of it is right.
+        # An inode is one version for ever, so the pages that the kernel has cached stay valid.
         return pyfuse3.FileInfo(fh=handle, keep_cache=True)
 
     async def read(self, fh: int, off: int, size: int) -> memoryview:  # type: ignore[override]  # pyfuse3 takes any buffer, and copies it before another task runs
-        # Without the wrapper: it would take a good part of answering a small read.
+        # Without the wrapper, which would be a large part of the cost of a small read.
         started = perf_counter_ns()
         node, handle = self._opened(fh)
         if off < 0 or size < 0:
@@ -269,7 +269,7 @@ class Operations(pyfuse3.Operations):
         return found
 
     def _read_failure(self, node: Node, error: Exception) -> pyfuse3.FUSEError:
-        """The answer to a read of *node* that *error* has ended."""
+        """The answer to a read of *node* that raised *error*."""
         if isinstance(error, ChangedError | OSError):
             reason = "a file of it has changed"
             if isinstance(error, OSError):
@@ -299,11 +299,11 @@ class Operations(pyfuse3.Operations):
         return data
 
     def invalidate(self, path: bytes) -> None:
-        """Drop *path* from the kernel's cache of names before its time is up."""
+        """Invalidate the kernel's cached entry of *path* before it expires."""
         folder, _, name = path.rpartition(b"/")
         inode = validators.inode(b"folder", folder) if folder else ROOT_INODE
-        # In a thread of pyfuse3's own: the kernel may hold a lock on the folder until we
-        # have answered a request for it.
+        # In pyfuse3's own thread: the kernel may hold a lock on the folder until a pending
+        # request for it is answered.
         if name and inode in self._nodes and self.mounted.is_set():
             pyfuse3.invalidate_entry_async(inode, name, ignore_enoent=True)
 
@@ -336,7 +336,7 @@ class Operations(pyfuse3.Operations):
         return node
 
     def _remember(self, node: Node) -> None:
-        """Count a reference that the kernel now holds on *node*, until it forgets it."""
+        """Count a reference of the kernel to *node*, which lasts until :meth:`forget`."""
         inode = node.attributes.inode
         other = self._nodes.get(inode)
         if (
@@ -354,7 +354,7 @@ class Operations(pyfuse3.Operations):
         entry.st_ino = attributes.inode
         ownership = self._ownership
         entry.st_mode = ownership.mode(attributes.mode)
-        # 1 for folders, too: find(1) then doesn't count on it to skip stat calls.
+        # 1 for folders, too, so that find(1) doesn't use it to skip stat calls.
         entry.st_nlink = 1
         entry.st_uid = attributes.uid if ownership.uid is None else ownership.uid
         entry.st_gid = attributes.gid if ownership.gid is None else ownership.gid

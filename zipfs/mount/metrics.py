@@ -1,10 +1,9 @@
-"""Counters of the mount's requests: how many, how long, which errors.
+"""Counters of the mount's requests: their number, durations and errors.
 
-A read that is answered from the page cache takes about 20 microseconds, so counting it has to
-cost next to nothing: no lock (all of this belongs to trio's thread), no object, no search.
-Durations go into a histogram whose buckets are found by shifting: each power of two is divided
-into :data:`_PARTS` equal parts, so that a bucket is never wider than an eighth of its values.
-Sums and quantiles are computed when they are asked for.
+A read that is answered from the page cache takes about 20 microseconds, so counting it must be
+cheap: no lock (only trio's thread counts), no new object, no search. The bucket of a duration is
+computed by shifting: each power of two is divided into :data:`_PARTS` equal parts, so a bucket is
+never wider than an eighth of its values. Sums and quantiles are computed on demand.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ class Histogram:
         raise AssertionError("more than all")  # pragma: no cover
 
     def below(self, bound: int) -> int:
-        """How many values are smaller than *bound*, a power of two."""
+        """Number of values smaller than *bound*, a power of two."""
         return sum(self.counts[: bucket_of(bound)])
 
 
@@ -106,7 +105,7 @@ class Metrics:
         self.durations: dict[str, Histogram] = {}
         """Durations of all other requests that were answered, by operation."""
         self.errors: Counter[tuple[str, int]] = Counter()
-        """How many, by operation and errno."""
+        """Number of failed requests, by operation and errno."""
 
     def done(self, operation: str, nanoseconds: int) -> None:
         """Count an *operation* that was answered."""

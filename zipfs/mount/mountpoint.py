@@ -18,7 +18,7 @@ KIND = f"fuse.{SUBTYPE}"
 """Kind of a zipfs mount in ``/proc/self/mountinfo``."""
 CONNECTIONS = "/sys/fs/fuse/connections"
 MAX_BACKGROUND = 512
-"""Read-ahead requests that the kernel may have under way."""
+"""Most read-ahead requests of the kernel at once."""
 _INSTALL = "install the package fuse3"
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def check_fuse(*, allow_other: bool) -> None:
     if os.geteuid() == 0:
         return
     if shutil.which("fusermount3") is None:
-        raise FuseError(f"fusermount3 isn't there, and only root can mount without: {_INSTALL}")
+        raise FuseError(f"fusermount3 isn't there, and without it only root can mount: {_INSTALL}")
     if allow_other and not user_allow_other(FUSE_CONF):
         raise FuseError(
             f"--allow-other is forbidden to users: an administrator has to add the line"
@@ -61,15 +61,15 @@ def mount_options(settings: Settings) -> set[str]:
         options.add(f"fsname={SUBTYPE}")
     if settings.allow_other:
         options.add("allow_other")
-    # A program that can't be run in the library can't be run in the mount either, by default.
+    # The mount is noexec if the library is, unless `exec` is given.
     if "exec" not in given and os.statvfs(settings.library).f_flag & os.ST_NOEXEC:
         options.add("noexec")
     return options | given
 
 
 def absolute(mountpoint: str) -> str:
-    """The absolute path of *mountpoint*, without links but for itself, as mountinfo has it."""
-    # Not realpath of the whole, which asks the mount: that may be dead.
+    """The absolute path of *mountpoint* with the links above it resolved, as in mountinfo."""
+    # Not realpath of the whole, which accesses the mount: that may be dead.
     parent, name = os.path.split(os.path.abspath(mountpoint))
     return os.path.join(os.path.realpath(parent), name)
 
@@ -83,19 +83,19 @@ def zipfs_mount(mountpoint: str) -> mounts.Mount:
 
 
 def prepare(mountpoint: str, library: str) -> str:
-    """The absolute path of *mountpoint*, checked that *library* can be mounted there.
+    """Check that *library* can be mounted on *mountpoint*; returns its absolute path.
 
-    A dead mount of zipfs is unmounted first. Raises :exc:`MountpointError`.
+    A dead mount of zipfs there is unmounted. Raises :exc:`MountpointError`.
     """
     path = absolute(mountpoint)
     if os.path.islink(path):
         path = os.path.realpath(path)
     mount = mounts.mounted_at(path)
-    # An autofs, of systemd.automount(5), waits to be mounted over.
+    # An autofs, of systemd.automount(5), is there to be mounted over.
     if mount and mount.kind != "autofs":
         if mount.kind != KIND or not mounts.is_dead(path):
             raise MountpointError(
-                f"something is mounted on {mountpoint} already; take it away first:"
+                f"something is mounted on {mountpoint} already; unmount it first:"
                 f" zipfs unmount {mountpoint}"
             )
         unmount(path)
@@ -113,10 +113,10 @@ def prepare(mountpoint: str, library: str) -> str:
     except OSError as error:
         raise MountpointError(f"can't use the mount point {mountpoint}: {error.strerror}") from None
     library = os.path.realpath(library)
-    # Else the file system would wait for itself.
+    # Otherwise the file system would access itself, and hang.
     if os.path.commonpath([path, library]) in (path, library):
         raise MountpointError(
-            f"the mount point {mountpoint} and the library lie one in the other;"
+            f"the mount point {mountpoint} is in the library, or the library is in it;"
             " choose a folder elsewhere"
         )
     return path
@@ -130,7 +130,9 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
     elif os.geteuid() == 0:
         command = ["umount", *(["-l"] if lazy else []), "--", mountpoint]
     else:
-        raise FuseError(f"fusermount3 isn't there, and only root can unmount without: {_INSTALL}")
+        raise FuseError(
+            f"fusermount3 isn't there, and without it only root can unmount: {_INSTALL}"
+        )
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         reason = done.stderr.strip().splitlines()
@@ -140,25 +142,25 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
 
 
 def tune(path: str, read_ahead: int) -> str | None:
-    """Set the kernel's limits for the mount at *path*; the reason if one can't be set.
+    """Set the kernel's limits for the mount at *path*; returns the reason if one can't be set.
 
-    *read_ahead* is in KiB; 0 leaves it. Blocks, and looks at mounts: the daemon calls it in a
+    *read_ahead* is in KiB; 0 keeps the kernel's default. Blocking: the daemon calls it in a
     worker thread.
     """
     failed = None
     if read_ahead and (why := set_read_ahead(path, read_ahead)):
-        failed = f"the kernel's read-ahead stays as it is: {why}"
+        failed = f"can't set the kernel's read-ahead: {why}"
         log.debug("%s", failed)
     if why := set_max_background(path, MAX_BACKGROUND):
-        failed = failed or f"the kernel's limit on reads ahead stays as it is: {why}"
+        failed = failed or f"can't set the kernel's limit on read-ahead requests: {why}"
         log.debug("%s", failed)
     return failed
 
 
 def set_read_ahead(path: str, kib: int) -> str | None:
-    """Set the kernel's read-ahead for the mount at *path*; the reason if it can't be set.
+    """Set the kernel's read-ahead for the mount at *path*; returns the reason if it can't be set.
 
-    ``/sys/class/bdi/MAJOR:MINOR/read_ahead_kb``, which root may write.
+    It writes ``/sys/class/bdi/MAJOR:MINOR/read_ahead_kb``, as only root may.
     """
     mount = mounts.mounted_at(path)
     if mount is None:
@@ -172,7 +174,7 @@ def set_read_ahead(path: str, kib: int) -> str | None:
 
 
 def set_max_background(path: str, requests: int) -> str | None:
-    """Limit the kernel's read-ahead requests under way; the reason if that can't be set.
+    """Set the kernel's limit on read-ahead requests at once; returns the reason if it can't be set.
 
     fuse(4): /sys/fs/fuse/connections/MINOR. The default of 12 is for one disk: a
     dozen reads of one that doesn't answer would hold up all others.
@@ -194,9 +196,9 @@ def set_max_background(path: str, requests: int) -> str | None:
 
 
 def _set_in_private(folder: str, limits: dict[str, int]) -> str | None:
-    """Write *limits* where fusectl isn't mounted, as in most containers.
+    """Write *limits* if fusectl isn't mounted, as in most containers.
 
-    It is mounted in a mount namespace of its own, which ends with the command.
+    A command mounts it in a mount namespace of its own, which ends with the command.
     """
     script = "; ".join(f"echo {value} > {folder}/{name}" for name, value in limits.items())
     mount = f"mount -t fusectl fusectl {CONNECTIONS}"

@@ -1,4 +1,4 @@
-"""Mounting with privilege, so that the daemon needs none.
+"""Mounts with privilege, so that the daemon needs none.
 
 mount(2) needs CAP_SYS_ADMIN; answering the kernel needs only an open descriptor of ``/dev/fuse``
 (fuse(4)). So a privileged process makes the mount and passes the descriptor on. The daemon, which
@@ -29,7 +29,7 @@ _NOSUID: Final = 0x2
 _NODEV: Final = 0x4
 _NOATIME: Final = 0x400
 _FLAGS: Final = {
-    # Set by zipfs in any case.
+    # The first four are always set.
     "ro": _RDONLY,
     "nosuid": _NOSUID,
     "nodev": _NODEV,
@@ -45,8 +45,8 @@ def mount(path: str, options: Iterable[str], *, uid: int, gid: int) -> int:
     """Mount a zipfs on *path* for *uid* and *gid*; returns the descriptor of ``/dev/fuse``.
 
     *options* are those of :func:`zipfs.mount.mountpoint.mount_options`.
-    Accesses to *path* wait until a daemon answers on the descriptor; when it is closed, the
-    mount is dead. Raises :exc:`FuseError`, :exc:`ConfigError`.
+    Accesses to *path* wait until a daemon answers on the descriptor; when the descriptor is
+    closed, the mount is dead. Raises :exc:`FuseError`, :exc:`ConfigError`.
     """
     flags = _RDONLY | _NOSUID | _NODEV | _NOATIME
     source = mp.SUBTYPE
@@ -85,9 +85,9 @@ def mount(path: str, options: Iterable[str], *, uid: int, gid: int) -> int:
 
 
 def become(user: str) -> None:
-    """Become *user*, with its groups, for good; credentials(7).
+    """Change this process to *user* and its groups, for good; credentials(7).
 
-    Raises :exc:`ConfigError` if there is none, :exc:`FuseError` without the right to.
+    Raises :exc:`ConfigError` if there is no such user, :exc:`FuseError` without permission.
     """
     try:
         entry = pwd.getpwnam(user)
@@ -99,7 +99,7 @@ def become(user: str) -> None:
         os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
     except OSError as error:
         raise FuseError(f"can't become the user {user!r}: {error.strerror}") from None
-    # State and index belong below the user's own home.
+    # State and index are below the user's own home.
     for name in [name for name in os.environ if name.startswith("XDG_")]:
         del os.environ[name]
     os.environ |= {"HOME": entry.pw_dir, "USER": user, "LOGNAME": user}

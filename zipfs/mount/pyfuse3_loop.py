@@ -1,19 +1,21 @@
-"""How pyfuse3 waits for the kernel's next request: without trio, if there is one already.
+"""Makes pyfuse3 read a request that is already there without a pass through trio.
 
-pyfuse3 takes one request after another from ``/dev/fuse``, and waits before each in
-trio: a lock among its tasks, then ``wait_readable``. Each is a pass through trio's
-scheduler and an epoll_wait(2), which together cost more than answering a small read
-from the page cache. A busy mount has the next request waiting: one poll(2) shows it.
+pyfuse3 reads one request after another from ``/dev/fuse``, and waits before each in
+trio: for a lock among its tasks, then in ``wait_readable``. Each wait is a pass through
+trio's scheduler and an epoll_wait(2), which together cost more than answering a small
+read from the page cache. On a busy mount the next request is already there, which one
+poll(2) shows.
 
-pyfuse3 looks its event loop up in a name of its module, so that another can be put in
-its place (as ``pyfuse3.asyncio`` does). :func:`install` puts in trio with two functions
-replaced. The lock goes to a waiting task only when the one that had it has come to rest:
-mostly that one answers at once, and is the next to take it. And the waiting ends at once
-if there is something to read - but for every so many requests, so that all other tasks
-get their turn.
+pyfuse3 looks its event loop up in a name of its module, so that it can be replaced (as
+``pyfuse3.asyncio`` does). :func:`install` replaces it by trio with two other functions:
 
-None of this is pyfuse3's interface. So :func:`install` checks what it replaces, and a
-pyfuse3 that is made otherwise waits in its own way, with more time for each request.
+- The lock goes to a waiting task only when its last holder blocks: mostly that task
+  answers at once, and takes the lock again.
+- ``wait_readable`` returns at once if a request is there, except once in
+  :data:`IN_A_ROW` requests, so that all other tasks get their turn.
+
+None of this is pyfuse3's interface. So :func:`install` checks what it replaces, and
+leaves a pyfuse3 of another structure alone, which then takes longer for each request.
 """
 
 from __future__ import annotations
@@ -31,13 +33,13 @@ import trio
 log = logging.getLogger(__name__)
 
 IN_A_ROW: Final = 32
-"""Requests that are taken before other tasks have a turn: one or two milliseconds."""
+"""Requests read before other tasks have a turn: one or two milliseconds."""
 
 
 class _Lock(trio.abc.Instrument):
-    """As ``trio.Lock``, but a task that has it back before it rests keeps it.
+    """Like ``trio.Lock``, but a task that takes it again before it blocks keeps it.
 
-    An instrument, to be told when a task comes to rest.
+    It is a trio instrument, whose ``after_task_step`` is called when a task blocks.
     """
 
     def __init__(self) -> None:
@@ -90,7 +92,7 @@ class _Loop:
             self._poll = select.poll()
             self._poll.register(descriptor, select.POLLIN)
             self._descriptor = descriptor
-        # If no task waits to be the next, pyfuse3 has just started one: let it come here.
+        # If no task waits for the lock, pyfuse3 has just started one: give it its turn.
         if self._lock and self._lock.waiting and self._in_a_row < IN_A_ROW and self._poll.poll(0):
             self._in_a_row += 1
             return
@@ -98,7 +100,7 @@ class _Loop:
         await trio.lowlevel.wait_readable(descriptor)
 
 
-class _Instead(SimpleNamespace):
+class _Patched(SimpleNamespace):
     """A module with some of its names replaced; all others are the module's own."""
 
     def __init__(self, module: ModuleType, **names: object) -> None:
@@ -110,28 +112,28 @@ class _Instead(SimpleNamespace):
 
 
 def install() -> bool:
-    """Have pyfuse3 wait as described; to be called before ``pyfuse3.main``.
+    """Replace pyfuse3's event loop; to be called before ``pyfuse3.main``.
 
-    False if pyfuse3 isn't made as expected. It is left as it is then.
+    Returns False, and changes nothing, if pyfuse3 has another structure than expected.
     """
     if (difference := _difference()) is not None:
         log.info("pyfuse3 waits for requests in its own way, which is slower: %s", difference)
         return False
     loop = _Loop()
-    pyfuse3.trio = _Instead(  # type: ignore[attr-defined]  # not in its stubs
+    pyfuse3.trio = _Patched(  # type: ignore[attr-defined]  # not in its stubs
         trio,
         Lock=loop.make_lock,
-        lowlevel=_Instead(trio.lowlevel, wait_readable=loop.wait_readable),
+        lowlevel=_Patched(trio.lowlevel, wait_readable=loop.wait_readable),
     )
     return True
 
 
 def _difference() -> str | None:
-    """Where pyfuse3 differs from what is expected of it; None if it doesn't."""
+    """How pyfuse3 differs from the expected structure; None if it doesn't."""
     found = getattr(pyfuse3, "trio", None)
-    if found is not trio and not isinstance(found, _Instead):
+    if found is not trio and not isinstance(found, _Patched):
         return "pyfuse3.trio isn't trio"
-    # It takes the lock and waits, for the one session that its module knows.
+    # This function takes the lock and waits, for the one session that the module has.
     try:
         arguments = inspect.signature(pyfuse3._wait_fuse_readable).parameters  # type: ignore[attr-defined]  # not in its stubs
     except (AttributeError, TypeError, ValueError):

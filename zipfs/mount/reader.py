@@ -1,13 +1,13 @@
-"""Reads the bytes of versions: carries out their plans with ``pread``.
+"""Reads the bytes of versions: executes their plans with ``pread``.
 
-What a read returns are the bytes of the version that was opened, or it raises
-(DESIGN R1); :mod:`zipfs.library.files` has how that is checked.
+A read returns the bytes of the version that was opened, or raises (DESIGN R1);
+:mod:`zipfs.library.files` describes how that is checked.
 
 Data in the page cache are read at once, with ``RWF_NOWAIT``; anything else is a
 :class:`PendingRead`, finished in a thread, so that a slow source delays its own readers
-only (R3). Network file systems don't know that flag, so trio's thread never waits for them.
+only (R3). Network file systems don't support that flag, so trio's thread never waits for them.
 
-Open files are kept in a pool of limited size (R4).
+Open files are in a pool of limited size (R4).
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from zipfs.system.process import Limits
 log = logging.getLogger(__name__)
 
 BUFFER: Final = 1 << 20
-"""Bytes of a read buffer; the kernel asks for at most so many at once (256 pages)."""
+"""Bytes of a read buffer, the kernel's largest request (256 pages)."""
 LINGER: Final = 5.0
 """Seconds for which files stay open after the last release: a web server opens and closes
 an archive for each request."""
 _SPARE_BUFFERS: Final = 16
 _FILES_KNOWN: Final = 1024
-"""Files that a handle finds without asking the pool."""
+"""Most files that a handle has without a look-up in the pool."""
 
 
 class Content(Protocol):
-    """What can be read: a version of an archive, or a mirrored file in one state."""
+    """Something to read: a version of an archive, or a mirrored file in one state."""
 
     @property
     def size(self) -> int: ...
@@ -56,10 +56,10 @@ class Content(Protocol):
 
 
 class Handle:
-    """An open content; shared by all who have it open at the same time.
+    """An open content, shared by all opens of it at the same time.
 
-    *node* is its inode, *opened* how often it is open now. *pinned* are files that stay open
-    with it; *files* are those last found in the pool, by source, some maybe closed since.
+    *node* is its inode, *opened* the number of opens. *pinned* are files that stay open with it;
+    *files* are the ones last found in the pool, by source number, some maybe closed since.
     """
 
     __slots__ = ("content", "files", "node", "opened", "pinned")
@@ -75,8 +75,8 @@ class Handle:
 class Reader:
     """Opens and reads contents; used by trio's thread only.
 
-    *absolute* gives a source's absolute path, *blocks* the checksums of the blocks of the
-    file with a given XXH3-128, None if they aren't known. An open or a read that waits for
+    *absolute* returns a source's absolute path, *blocks* the checksums of the blocks of the
+    file with a given XXH3-128, or None if they aren't known. An open or a read that waits for
     more than *patience* seconds raises :exc:`TimeoutError`.
     """
 
@@ -109,7 +109,7 @@ class Reader:
         """
         while (handle := self._shared(node, content)) is None:
             if (opening := self._opening.get(node)) is not None:
-                await opening.wait()  # three hundred clients open its files once
+                await opening.wait()  # for many clients at once its files are opened once
                 continue
             self._opening[node] = opened = trio.Event()
             try:
@@ -123,7 +123,7 @@ class Reader:
         return handle
 
     async def _pin(self, node: int, content: Content) -> list[OpenFile]:
-        """The files of *content* that are to stay open, open and pinned."""
+        """Open and pin the files of *content* that stay open with it."""
         sources = self._to_pin(content.files)
         loan = self._pool.lend(map(key_of, sources), len(sources))
         missing = [source for source, file in zip(sources, loan.files, strict=True) if not file]
@@ -143,7 +143,7 @@ class Reader:
         return pinned
 
     def _shared(self, node: int, content: Content) -> Handle | None:
-        """The handle that is open already, None if there is none with files in these states.
+        """The existing handle; None if there is none with files in these states.
 
         After a ``chmod`` the same archive has files in other states.
         """
@@ -151,7 +151,7 @@ class Reader:
         if handle and handle.content is not content:
             if tuple(handle.content.files) != tuple(content.files):
                 return None
-            handle.content = content  # equal, and recognised by identity the next time
+            handle.content = content  # equal; next time the same object
         return handle
 
     def _to_pin(self, files: Sequence[SourceFile]) -> Sequence[SourceFile]:
@@ -166,7 +166,7 @@ class Reader:
             self._lingering[handle] = time.monotonic() + LINGER
 
     async def tidy(self) -> None:
-        """Close what hasn't been used for :data:`LINGER` seconds; runs until it is cancelled."""
+        """Close files unused for :data:`LINGER` seconds; runs until it is cancelled."""
         while True:
             await trio.sleep(LINGER / 5)
             now = time.monotonic()
@@ -185,7 +185,7 @@ class Reader:
 
     @property
     def most_files(self) -> int:
-        """Number of files that the pool may hold."""
+        """Limit on the files in the pool."""
         return self._pool.limit
 
     @property
@@ -198,9 +198,9 @@ class Reader:
     def read_now(self, handle: Handle, offset: int, length: int) -> memoryview | PendingRead:
         """Bytes *offset* to *offset + length* of the content, less only at its end.
 
-        They are there at once if all are in the page cache; else the read is to be finished.
-        The view is valid until the next call, so until the caller's next await. No coroutine,
-        and mostly no plan: each takes a good part of answering a small read.
+        A view if all are in the page cache, else a :class:`PendingRead` to be finished. The view
+        is valid until the next call, so until the caller's next await. No coroutine, and mostly
+        no plan: each would be a large part of the cost of a small read.
         """
         content = handle.content
         length = max(0, min(length, content.size - offset))
@@ -214,12 +214,12 @@ class Reader:
             done = fill(content.plan(offset, length), view, read)
         if done == length:
             return view
-        # Its buffer goes with it: nothing can overwrite what is there already.
+        # The buffer goes with it, so that no other read overwrites its first bytes.
         self._buffer = self._take_buffer()
         return PendingRead(self, handle, offset, view, done)
 
     def _read_cached(self, handle: Handle, number: int, offset: int, view: memoryview) -> int:
-        """Fill the beginning of *view* without waiting for a disk; the number of bytes.
+        """Fill the beginning of *view* without waiting for a disk; returns the number of bytes.
 
         *number* is the source's. The file's state is checked, so the bytes are the version's.
         """
@@ -234,11 +234,11 @@ class Reader:
             handle.files[number] = file
         try:
             count = os.preadv(file.descriptor, [view], offset, os.RWF_NOWAIT)
-            # A file system that knows RWF_NOWAIT keeps inodes in memory: no wait here.
+            # A file system that supports RWF_NOWAIT has the inode in memory: no wait here.
             if not source.state.is_of(os.fstat(file.descriptor)):
                 return 0
         except OSError:
-            return 0  # the thread meets the same error, or waits
+            return 0  # the thread gets the same error, or waits
         self._pool.touch(file)
         return count
 
@@ -248,16 +248,16 @@ class Reader:
         return self._spare.pop() if self._spare else memoryview(bytearray(BUFFER))
 
     def _give_buffer(self, view: memoryview) -> None:
-        """Take back the buffer that *view* is the beginning of."""
+        """Reuse the buffer that *view* is the beginning of."""
         buffer = memoryview(view.obj)
         if len(buffer) == BUFFER and len(self._spare) < _SPARE_BUFFERS:
             self._spare.append(buffer)
 
 
 class PendingRead:
-    """A read that has to wait for a disk, or may have to; it owns its buffer.
+    """A read that may have to wait for a disk; it owns its buffer.
 
-    *view* is what it fills; the first *done* bytes of it, from the page cache, are right.
+    It fills *view*, of which the first *done* bytes were read from the page cache.
     """
 
     __slots__ = ("_content", "_done", "_lane", "_offset", "_reader", "_view")
@@ -273,15 +273,15 @@ class PendingRead:
         self._done = done
 
     async def finish(self) -> memoryview:
-        """The whole read, of which a thread reads the rest; to be called once.
+        """Read the rest in a thread; returns the whole read. To be called once.
 
-        The view is valid until the caller's next await. Raises :exc:`ChangedError`, or
-        :exc:`OSError`: :exc:`TimeoutError` if the disk doesn't answer in time.
+        The view is valid until the caller's next await. Raises :exc:`ChangedError`,
+        :exc:`OSError`, or :exc:`TimeoutError` if the disk doesn't answer in time.
         """
         reader, content, done = self._reader, self._content, self._done
         pieces = list(content.plan(self._offset + done, len(self._view) - done))
         numbers = list(dict.fromkeys(piece.source for piece in pieces if isinstance(piece, Data)))
-        # Room for one: of the files that the thread opens, it keeps the last.
+        # Room for one: of the files that the thread opens, the last one is returned.
         loan = reader._pool.lend([key_of(content.files[number]) for number in numbers], 1)
         opened = await reader._in_thread(
             self._read_rest,
@@ -294,7 +294,7 @@ class PendingRead:
         )
         if opened:
             reader._pool.adopt(*opened)
-        # Not after an error: a thread that was given up still writes to it.
+        # Not after an error: an abandoned thread may still write to it.
         reader._give_buffer(self._view)
         return self._view
 
@@ -303,9 +303,8 @@ class PendingRead:
     ) -> tuple[Key, int] | None:
         """Fill the rest of the view with *pieces*, in a worker thread.
 
-        *files* has the file of each source, None if it has to be opened; so they are, one at a
-        time. If it is to *keep* one, the last of them is returned, for the pool: the next read
-        probably continues in it.
+        *files* has the open file of each source, or None: those are opened, one at a time. With
+        *keep* the last of them is returned, for the pool: the next read probably continues in it.
         """
         reader, content = self._reader, self._content
         opened: list[tuple[Key, int]] = []  # one at most

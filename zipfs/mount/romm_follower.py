@@ -1,8 +1,8 @@
 """RomM's ``config.yml`` on disk: read at the start, and again when it changes.
 
 Its state is polled every second, as some file systems send no events (NFS, a folder of a
-container). RomM rewrites the file in place, so a new state counts once it was seen twice. A
-file that can't be used changes nothing, and is logged once.
+container). RomM rewrites the file in place, so it is read when two polls in a row find the same
+new state. A file that can't be used changes nothing, and is logged once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from zipfs.library.rules.romm import Rules
 
 log = logging.getLogger(__name__)
 
-LOOK: Final = 1.0
+POLL_SECONDS: Final = 1.0
 """Seconds between two polls."""
 
 
@@ -34,7 +34,7 @@ def _state(path: str) -> FileState | str:
 
 
 class RommConfig:
-    """Follows the file at *path*, if there is one; *adopt* is called with changed rules."""
+    """Polls the file at *path*, None for none; *adopt* is called with changed rules."""
 
     def __init__(
         self, path: str | None, rules: Rules | None, adopt: Callable[[Rules], Awaitable[None]]
@@ -46,24 +46,24 @@ class RommConfig:
         self._logged = ""
 
     def reread(self) -> None:
-        """Read it now, even if its state is the same."""
+        """Read the file now, even if its state is the same."""
         self._now.set()
 
     async def follow(self) -> None:
-        """Read it when it changes, for ever."""
+        """Read the file when it changes, for ever."""
         if self._path is None:
             return
-        # Read once more at first: it may have changed since the start.
+        # The first poll reads it again: it may have changed since the start.
         known: FileState | str = ""
         before: FileState | str = ""
         while True:
-            with trio.move_on_after(LOOK):
+            with trio.move_on_after(POLL_SECONDS):
                 await self._now.wait()
-            asked = self._now.is_set()
+            forced = self._now.is_set()
             self._now = trio.Event()
             # Abandoned if its disk doesn't answer.
             state = await trio.to_thread.run_sync(_state, self._path, abandon_on_cancel=True)
-            if asked or (state == before and state != known):
+            if forced or (state == before and state != known):
                 known = state
                 await self._read(self._path)
             before = state

@@ -1,4 +1,4 @@
-"""Where the daemon's socket is: the runtime folder, for server and client.
+"""The runtime folder, in which the daemon's socket is, for server and client.
 
 The socket is named after the mount's device, MAJOR:MINOR in ``/proc/self/mountinfo``
 (proc_pid_mountinfo(5)): that number is the same in every mount namespace, unlike a path. The
@@ -39,7 +39,8 @@ def given_folder(environment: Mapping[str, str]) -> str | None:
 
 
 def own_folder(environment: Mapping[str, str]) -> str | None:
-    """The folder without systemd: root's, or the user's by the XDG Base Directory Specification."""
+    """The folder without systemd: :data:`SYSTEM` for root, else a folder in
+    ``$XDG_RUNTIME_DIR`` (XDG Base Directory Specification), None without one."""
     if os.geteuid() == 0:
         return SYSTEM
     base = environment.get("XDG_RUNTIME_DIR", "")
@@ -47,7 +48,7 @@ def own_folder(environment: Mapping[str, str]) -> str | None:
 
 
 def unsafe(status: os.stat_result) -> str | None:
-    """Why a folder with that *status* isn't safe for a socket; None if it is."""
+    """Why a folder with the stat result *status* isn't safe for a socket; None if it is."""
     if not stat.S_ISDIR(status.st_mode):
         return "it isn't a folder"
     if status.st_uid not in (0, os.geteuid()):
@@ -60,7 +61,7 @@ def unsafe(status: os.stat_result) -> str | None:
 def users_of(folder: str, descriptor: int) -> frozenset[int]:
     """The user who may serve in *folder*, open as *descriptor*: its owner, if root has made it.
 
-    So does systemd for a daemon that isn't root (``RuntimeDirectory=``, ``User=``).
+    systemd makes such folders for a daemon that isn't root (``RuntimeDirectory=``, ``User=``).
     """
     if os.path.dirname(folder) != SYSTEM:
         return frozenset()
@@ -79,7 +80,7 @@ def for_user(uid: int, gid: int) -> str:
 
 
 def state_for_user(uid: int, gid: int) -> str:
-    """Make its state folder, which holds its index. Raises :exc:`OSError`."""
+    """Make the state folder of such a daemon, for its index. Raises :exc:`OSError`."""
     return _made_for(STATE, uid, gid, 0o700)
 
 
@@ -98,7 +99,7 @@ def _made_for(above: str, uid: int, gid: int, mode: int) -> str:
 def candidates(environment: Mapping[str, str], user: int | None) -> Iterator[str]:
     """Folders in which the socket of a mount of *user* may be, without duplicates.
 
-    Raises :exc:`PermissionError`, after the last one, if others can't be listed.
+    Raises :exc:`PermissionError`, after the last one, if :data:`SYSTEM` can't be listed.
     """
     refused: PermissionError | None = None
     found = [given_folder(environment), SYSTEM]

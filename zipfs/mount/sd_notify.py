@@ -9,7 +9,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Final
 
 FUSE: Final = "fuse"
-"""The service manager's name for the open ``/dev/fuse`` that it keeps for the daemon."""
+"""Name in the service manager's descriptor store of the daemon's open ``/dev/fuse``."""
 _FIRST_HANDED_OVER: Final = 3
 """SD_LISTEN_FDS_START."""
 _MICROSECONDS: Final = 1_000_000
@@ -26,11 +26,11 @@ class Notifier:
 
     @property
     def is_heard(self) -> bool:
-        """Whether there is a service manager that listens."""
+        """Whether a service manager listens."""
         return bool(self._address)
 
     def status(self, text: str) -> None:
-        """Send a line for ``systemctl status``, unless it is the last one again."""
+        """Send a line for ``systemctl status``, unless it equals the last one."""
         if text != self._last:
             self._last = text
             self._send(f"STATUS={text}")
@@ -46,14 +46,14 @@ class Notifier:
         self._send("WATCHDOG=1")
 
     def keep(self, descriptor: int, name: str) -> bool:
-        """Have the manager keep *descriptor* for the service's main process; False if it can't.
+        """Store *descriptor* in the manager for the service's main process; False if it can't.
 
         The unit needs ``FileDescriptorStoreMax=``, systemd.service(5).
         """
         return self._send(f"FDSTORE=1\nFDNAME={name}", descriptor)
 
     def let_go(self, name: str) -> None:
-        """Have the manager close the descriptor that it keeps as *name*."""
+        """Have the manager close the descriptor that is stored as *name*."""
         self._send(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
     def _send(self, state: str, *descriptors: int) -> bool:
@@ -73,9 +73,9 @@ class Notifier:
 
 
 def handed_over(name: str, environment: MutableMapping[str, str] = os.environ) -> int | None:
-    """The newest descriptor that the service manager kept as *name*; None without one.
+    """The newest descriptor that the service manager has stored as *name*; None without one.
 
-    All others that were handed over are closed, and their variables removed from *environment*.
+    All others that it passed are closed, and the variables removed from *environment*.
     """
     count = environment.pop("LISTEN_FDS", "")
     pid = environment.pop("LISTEN_PID", "")
@@ -97,7 +97,7 @@ def handed_over(name: str, environment: MutableMapping[str, str] = os.environ) -
 
 
 def watchdog_seconds(environment: Mapping[str, str] = os.environ) -> float | None:
-    """Seconds within which the manager expects :meth:`Notifier.alive`; None: never."""
+    """Longest interval between two :meth:`Notifier.alive`, in seconds; None without a watchdog."""
     period = environment.get("WATCHDOG_USEC", "")
     pid = environment.get("WATCHDOG_PID", str(os.getpid()))
     if pid != str(os.getpid()) or not period.isdecimal() or not int(period):

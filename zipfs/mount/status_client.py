@@ -1,9 +1,9 @@
-"""Asks the daemon of a mount for its status: the client of :mod:`zipfs.mount.status_server`.
+"""Reads the status of a mount from its daemon: the client of :mod:`zipfs.mount.status_server`.
 
-What is mounted is read from mountinfo, and the daemon is asked over its socket. Only if no
-daemon answers there is the mount itself accessed, with a time limit, to tell a dead one from one
-that can't be asked. The server has to be root, the user who mounted it, this user, or the one
-that root has made the folder for (SO_PEERCRED, unix(7)), and its answer is checked.
+The mount is found in mountinfo, and the daemon answers over its socket. Only if no daemon answers
+there is the mount itself accessed, with a time limit, to distinguish a dead mount from a daemon
+without a usable socket. The server must be root, the user who mounted it, this user, or the owner
+of a folder that root has made (SO_PEERCRED, unix(7)), and its answer is checked.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from zipfs.system import mounts
 
 PATIENCE: Final = 5.0
 """Seconds to wait for an answer."""
-_MOST: Final = 32 << 20
-"""Bytes of an answer."""
+_MAX_BYTES: Final = 32 << 20
+"""Bytes of the longest answer that is accepted."""
 _DOCUMENT: Final = 1
-_PIECE: Final = 1 << 16
-_AGAIN: Final = 0.02
+_RECEIVE: Final = 1 << 16
+_RETRY: Final = 0.02
 """Seconds between two tries to connect while the queue is full."""
 
 
 class SilentError(Exception):
-    """The socket is served, and there is no answer."""
+    """The socket is served, but no answer came in time."""
 
 
 def ask(path: str, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """The status of the zipfs mounted at *path*, as in :mod:`zipfs.mount.status`.
 
     Raises :exc:`MountpointError` if none is mounted there, if its daemon has died, doesn't
-    answer within :data:`PATIENCE` seconds, or may not be asked by this user.
+    answer within :data:`PATIENCE` seconds, or doesn't let this user connect.
     """
     mount = mountpoint.zipfs_mount(path)
     try:
@@ -53,8 +53,8 @@ def ask(path: str, environment: Mapping[str, str] = os.environ) -> dict[str, Any
     if answer is None:
         if _is_dead(mount.path):
             raise MountpointError(
-                f"the daemon of {path} has died; mount it again, which clears it away, or take"
-                f" it away: zipfs unmount {path}"
+                f"the daemon of {path} has died; mount it again, which removes the dead mount,"
+                f" or unmount it: zipfs unmount {path}"
             )
         raise MountpointError(f"can't ask the daemon of {path}: {why}")
     return _checked(answer, path)
@@ -90,8 +90,8 @@ def _ask_all(mount: mounts.Mount, environment: Mapping[str, str]) -> tuple[bytes
 
 
 _REFUSED: Final = (
-    "no permission; ask as root, as the user who mounted it, or, if systemd runs it, as a member"
-    " of its group"
+    "no permission; run this as root, as the user who mounted it, or, if systemd runs it, as a"
+    " member of its group"
 )
 
 
@@ -106,10 +106,10 @@ def _ask_one(folder: str, name: str, users: set[int], deadline: float) -> bytes 
             if struct.unpack("3i", peer)[1] not in users | runtime.users_of(folder, descriptor):
                 return None
             answer = bytearray()
-            while len(answer) <= _MOST:
+            while len(answer) <= _MAX_BYTES:
                 channel.settimeout(_left(deadline))
                 try:
-                    piece = channel.recv(_PIECE)
+                    piece = channel.recv(_RECEIVE)
                 except TimeoutError:
                     raise SilentError from None
                 if not piece:
@@ -127,8 +127,8 @@ def _connect(channel: socket.socket, address: str, deadline: float) -> None:
             channel.connect(address)
         except TimeoutError:
             raise SilentError from None
-        except BlockingIOError:  # connect(2): many others wait to be accepted
-            time.sleep(_AGAIN)
+        except BlockingIOError:  # connect(2): the server's queue is full
+            time.sleep(_RETRY)
         else:
             return
 
@@ -148,7 +148,7 @@ def _is_dead(path: str) -> bool:
         if mounts.is_dead(path):
             dead.set()
 
-    # A thread that hangs there ends with the process, as FUSE's waits can be killed.
+    # A thread that hangs there ends with the process: a wait for FUSE can be killed.
     looking = threading.Thread(target=look, daemon=True)
     looking.start()
     looking.join(PATIENCE)
@@ -156,19 +156,19 @@ def _is_dead(path: str) -> bool:
 
 
 def _checked(answer: bytes, path: str) -> dict[str, Any]:
-    """The document in *answer*. Raises :exc:`MountpointError` if it is none."""
+    """The document in *answer*. Raises :exc:`MountpointError` if it isn't a valid one."""
     try:
         found = json.loads(answer)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise MountpointError(
-            f"the daemon of {path} has broken off its answer; ask again, or look at its log"
+            f"the answer of the daemon of {path} is incomplete; try again, or look at its log"
         )
     if found.get("document") != _DOCUMENT:
         version = str(found.get("version"))
         raise MountpointError(
-            f"the daemon of {path} is another version of zipfs ({version!a}); mount it anew, or"
-            " ask with the zipfs that it was mounted with"
+            f"the daemon of {path} is another version of zipfs ({version!a}); mount it again, or"
+            " use the zipfs that it was mounted with"
         )
     return found

@@ -1,9 +1,9 @@
 """Serves the status of the daemon at a Unix socket, for ``zipfs status``.
 
-A client that connects is sent one document and disconnected; nothing that it sends is read. So
-there is nothing to parse, and nothing to wait for but a client that doesn't receive: each has
-:data:`PATIENCE` seconds, and of more than :data:`CLIENTS` the oldest is disconnected. No error
-here ends the mount (DESIGN H4).
+A client that connects gets one document and is disconnected; nothing that it sends is read, so
+there is nothing to parse. A client that doesn't receive is disconnected after :data:`PATIENCE`
+seconds, and the oldest one when there are more than :data:`CLIENTS`. No error here ends the mount
+(DESIGN H4).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from zipfs.system import mounts
 log = logging.getLogger(__name__)
 
 PATIENCE: Final = 5.0
-"""Seconds in which a client has to receive the document."""
+"""Time limit for a client to receive the document, in seconds."""
 CLIENTS: Final = 16
 _BACKLOG: Final = 64
 _PAUSE: Final = 1.0
-"""Seconds until the next try if no connection can be accepted, as without free descriptors."""
+"""Seconds until the next try if accepting fails, for example without free descriptors."""
 _PRIVATE: Final = 0o600
 _SHARED: Final = 0o660
-"""For systemd's folder, whose mode the unit sets: the members of its group may ask."""
+"""In systemd's folder, whose mode the unit sets: the group may connect, too."""
 
 Document = Callable[[], Awaitable[bytes]]
 
@@ -53,7 +53,7 @@ async def run(
     except Exception:
         # H4: nothing unexpected ends the mount.
         log.exception("unexpected error; `zipfs status` will get no answer")
-        with contextlib.suppress(RuntimeError):  # it was started already
+        with contextlib.suppress(RuntimeError):  # started() was called before
             task_status.started()
 
 
@@ -72,7 +72,7 @@ def _listen(
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder, 0o700)
             if folder == runtime.SYSTEM:
-                # systemd makes the folders of units in it, also for other users.
+                # systemd makes the folders of units in this one, also for other users.
                 os.chmod(folder, 0o755)  # noqa: S103 - the sockets in it are private
         descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
         stack.callback(os.close, descriptor)
@@ -96,7 +96,7 @@ def _sweep(path: str, folder: int) -> None:
             channel.setblocking(False)
             try:
                 channel.connect(f"/proc/self/fd/{folder}/{name}")
-            except ConnectionRefusedError:  # nobody listens any more
+            except ConnectionRefusedError:  # no process listens
                 with contextlib.suppress(OSError):
                     os.unlink(name, dir_fd=folder)
             except OSError:
@@ -104,11 +104,11 @@ def _sweep(path: str, folder: int) -> None:
 
 
 def _bind(folder: int, name: str, mode: int, stack: contextlib.ExitStack) -> socket.socket:
-    """A socket that listens at *name* in *folder*, in place of a stale one."""
+    """A socket that listens at *name* in *folder*; it replaces a stale one."""
     # By the descriptor: unix(7) allows paths of 107 bytes, and the folder can't be exchanged.
     listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-    os.fchmod(listener.fileno(), _PRIVATE)  # the mode that bind(2) makes it with
-    new = f".{name}.new"  # of this mount alone, so an existing one is stale
+    os.fchmod(listener.fileno(), _PRIVATE)  # bind(2) makes the file with this mode
+    new = f".{name}.new"  # only this mount uses the name, so an existing one is stale
     with contextlib.suppress(FileNotFoundError):
         os.unlink(new, dir_fd=folder)
     listener.bind(f"/proc/self/fd/{folder}/{new}")
@@ -126,13 +126,14 @@ def _bind(folder: int, name: str, mode: int, stack: contextlib.ExitStack) -> soc
 
 
 def _remove(folder: int, name: str, inode: int) -> None:
-    """Remove the socket, unless it is another one by now."""
+    """Remove the socket, unless another one has replaced it."""
     with contextlib.suppress(OSError):
         if os.stat(name, dir_fd=folder, follow_symlinks=False).st_ino == inode:
             os.unlink(name, dir_fd=folder)
 
 
 async def _accept(listener: trio.socket.SocketType, document: Document) -> None:
+    """Accept and answer clients, for ever."""
     clients: OrderedDict[trio.CancelScope, None] = OrderedDict()
     failing = False
     async with trio.open_nursery() as nursery:
@@ -161,7 +162,7 @@ async def _answer(
         try:
             await trio.SocketStream(client).send_all(await document())
         except (trio.BrokenResourceError, OSError):
-            pass  # it has hung up
+            pass  # the client has disconnected
         except Exception:
             # H4: nothing unexpected ends the mount.
             log.exception("unexpected error while answering `zipfs status`")

@@ -1,9 +1,9 @@
-"""Changes of the library, as the kernel tells them: a shortcut, never relied on.
+"""Changes of the library by inotify(7): they speed scanning up, and are never relied on.
 
-inotify(7) says nothing of what other machines do to a network file system, drops
-events when its queue is full, and has a limit on watched folders. So events only
-make a look happen sooner that would happen anyway; where there are none, the whole
-library is looked through more often (:func:`zipfs.system.filesystems.needs_polling`).
+inotify doesn't report what other machines change on a network file system, drops
+events when its queue is full, and has a limit on watched folders. So an event only
+causes an examination earlier that would happen anyway; where there are no events, the
+library is scanned more often (:func:`zipfs.system.filesystems.needs_polling`).
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from zipfs.system.inotify import Inotify
 log = logging.getLogger(__name__)
 
 _STEP: Final = 0.1
-"""Seconds without an event after which those gathered are passed on."""
+"""Seconds without an event after which the collected ones are passed on."""
 _DEBOUNCE: Final = 0.4
-"""Seconds at most for which events are gathered."""
+"""Longest time for which events are collected, in seconds."""
 
 
 async def watch(
     folder: bytes,
-    tell: Callable[[Iterable[bytes]], None],
+    changed: Callable[[Iterable[bytes]], None],
     ready: Callable[[], None],
     *,
     deep: bool = True,
 ) -> None:
-    """Call *tell* with the paths, relative to *folder*, of what has changed in it, for ever.
+    """Call *changed* with the changed paths in *folder*, relative to it, for ever.
 
-    Folders in it are watched as well if *deep*. *ready* is called when nothing is missed any
-    more. Returns, with a line in the log, if the kernel can't watch the folder.
+    *deep* watches the folders in it as well. *ready* is called when all watches are set, so that
+    no change is missed from then on. Logs and returns if the kernel can't watch the folder.
     """
     token = trio.lowlevel.current_trio_token()
     ended = trio.Event()
@@ -53,20 +53,20 @@ async def watch(
                 inotify.add()
                 token.run_sync_soon(ready)
                 for paths in inotify.changes(_STEP, _DEBOUNCE):
-                    token.run_sync_soon(tell, paths)
+                    token.run_sync_soon(changed, paths)
             finally:
                 with lock:
                     watching.clear()
                     inotify.close()
         except trio.RunFinishedError:
             return
-        except Exception as error:  # noqa: BLE001 - whatever it is, polling goes on
+        except Exception as error:  # noqa: BLE001 - after any error the library is polled
             problem.append(error)
         with contextlib.suppress(trio.RunFinishedError):
             token.run_sync_soon(ended.set)
 
-    # A thread of its own: to set up a watch for each folder takes a while, and as long
-    # as it likes if a disk doesn't answer.
+    # A thread of its own: to set a watch on each folder takes a while, and never ends if a
+    # disk doesn't answer.
     threading.Thread(target=run, name="zipfs-watcher", daemon=True).start()
     try:
         await ended.wait()
@@ -76,7 +76,7 @@ async def watch(
                 inotify.stop()
     for error in problem:
         log.warning(
-            "the kernel can't tell of changes in %s (%s); looking through it more often",
+            "can't watch %s for changes (%s); scanning it more often",
             "the library" if deep else "the folder of lists",
             str(error).splitlines()[0] if str(error) else type(error).__name__,
         )

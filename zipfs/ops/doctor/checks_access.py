@@ -1,9 +1,9 @@
-"""Checks of who may read: the web server's user, the library, the mount.
+"""Checks whether the web server's user may read the library and the mount.
 
 In the mount the kernel checks the permission bits that zipfs shows (FUSE's
 ``default_permissions``), which are those of the sources; access control lists aren't shown. So
-before there is a mount, the bits alone decide what a user will be able to read. A mount, and the
-folders above it, are tried: by root in a subprocess that becomes that user.
+without a mount, the check evaluates the permission bits of the library. With one, root accesses
+the mount and the folders above it as that user, in a subprocess.
 
 The folders above the library matter only to programs that read it without the mount: zipfs
 itself, and a web server that sends single files from it.
@@ -27,10 +27,10 @@ from zipfs.text import counted, printable, quoted
 
 WEB_USERS: Final = ("www-data", "nginx", "caddy", "apache", "http", "lighttpd", "wwwrun")
 """Users of web servers on Debian, Fedora, Arch, openSUSE, and of the servers' own packages."""
-_LOOKED_AT: Final = 2000
-"""Entries of a mount that are listed to find files, at most."""
-_TRIED: Final = 32
-"""Files of a mount that are opened, at most."""
+_MOST_ENTRIES: Final = 2000
+"""Most entries of a mount that are listed to find files."""
+_MOST_FILES: Final = 32
+"""Most files of a mount that are opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class WebUser:
 
     identity: Identity
     serious: bool
-    """Whether it is known to need access: named by the operator, or running."""
+    """Whether its lack of access is a problem: named by the operator, or running now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ def identity_of(name: str) -> Identity:
 
 
 def web_users(named: Sequence[str], *, wanted: bool) -> list[WebUser]:
-    """The users *named*, or else those of :data:`WEB_USERS` that exist.
+    """The users *named*; without names, those of :data:`WEB_USERS` that exist.
 
-    Of the latter, those with a running process are serious, or all if other users are *wanted*
-    in the mount. Raises :exc:`ConfigError` for a name that doesn't exist.
+    Of the latter, those with a running process are serious; if *wanted* (other users are let into
+    the mount), all are. Raises :exc:`ConfigError` for a name that doesn't exist.
     """
     users = []
     for name in named:
@@ -82,13 +82,13 @@ def web_users(named: Sequence[str], *, wanted: bool) -> list[WebUser]:
 
 
 def _running() -> Iterator[int]:
-    """The users of all visible processes."""
+    """The uids of all visible processes."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
                 yield os.stat(f"/proc/{name}").st_uid
             except OSError:
-                continue  # it has ended
+                continue  # the process has ended
 
 
 def grants(status: os.stat_result, identity: Identity, bits: int) -> bool:
@@ -127,8 +127,8 @@ def _first_closed(folders: Iterable[str], identity: Identity, real: bool) -> str
 
 
 def _refused(root: str, sample: Iterable[str], identity: Identity) -> list[list[str]]:
-    """The paths of *sample* that a user may not read by permission bits, each with the path that
-    is closed: itself, or a folder above it."""
+    """The paths of *sample* that a user may not read by permission bits, each with the path whose
+    bits refuse it: the file itself, or a folder above it."""
     enterable: dict[str, str] = {}
 
     def closed_folder(path: str) -> str:
@@ -157,7 +157,7 @@ def _into(mountpoint: str, identity: Identity, real: bool) -> dict[str, Any]:
         identity.become()
     seen = {"listed": 0, "opened": 0, "refused": []}
     try:
-        files = list(islice(_files_in(mountpoint), _TRIED))
+        files = list(islice(_files_in(mountpoint), _MOST_FILES))
     except PermissionError:
         return seen
     seen["listed"] = 1
@@ -176,9 +176,9 @@ def _into(mountpoint: str, identity: Identity, real: bool) -> dict[str, Any]:
 
 
 def _files_in(mountpoint: str) -> Iterator[str]:
-    """Files in a mount, archives first in each folder; a closed folder counts as a file."""
+    """Files in a mount, archives first in each folder; also the folders that can't be listed."""
     todo = [mountpoint]
-    left = _LOOKED_AT
+    left = _MOST_ENTRIES
     while todo and left > 0:
         folder = todo.pop()
         try:
@@ -210,7 +210,7 @@ def check(
 ) -> Iterator[Finding]:
     """Check what each of *users* may read.
 
-    *library* and *mountpoint* are absolute paths, if they exist; *mount* is what is mounted.
+    *library* and *mountpoint* are absolute paths, None if there is none; *mount* is a live mount.
     """
     if not users:
         yield Finding(
@@ -265,14 +265,15 @@ def _of_user(
     if library is not None and (closed := ask(_first_closed, way_to(library), identity, real)):
         yield _Found(
             "note",
-            f"may not enter {printable(closed)}, above the library: no hindrance in the mount, but"
+            f"may not enter {printable(closed)}, above the library: the mount isn't affected, but"
             " the web server can't send single files from the library itself",
             f"chmod a+x {quoted(closed)}",
         )
 
 
 def _can_become(identity: Identity) -> bool:
-    """Whether this process is root, with the capability and in a namespace with that user."""
+    """Whether this process is root, and its capabilities and user namespace let it become that
+    user."""
     if os.geteuid() != 0:
         return False
     try:
@@ -292,7 +293,7 @@ def _in_mount(
     if not ours:
         yield _Found(
             "note",
-            "is let into the mount; what it may read there only root can try",
+            "is let into the mount; only root can check what it may read there",
             "run zipfs doctor as root",
         )
         return

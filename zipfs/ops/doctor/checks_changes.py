@@ -1,7 +1,7 @@
 """Checks of inotify's limits against the library's size: inotify(7).
 
-zipfs watches each folder of the library, with the games' own, and the folder of lists. The
-limits are per user, for all processes together, and a user namespace may have lower ones
+zipfs watches each folder of the library, those in games included, and the folder of lists. The
+limits are per user, for all processes together; a user namespace may have lower ones
 (``/proc/sys/user``, namespaces(7)).
 """
 
@@ -36,7 +36,7 @@ class InotifyLimits:
 
 @dataclass(frozen=True, slots=True)
 class InotifyUse:
-    """What a user's visible processes use; *own* is the part of zipfs."""
+    """Watches and instances of a user's visible processes; the *own* ones are those of zipfs."""
 
     watches: int = 0
     own: int = 0
@@ -62,7 +62,7 @@ def _least(*files: str) -> int | None:
 
 
 def in_use(uid: int, folder: str = "/proc") -> InotifyUse:
-    """What a user's visible processes use: proc_pid_fdinfo(5)."""
+    """Watches and instances of a user's visible processes: proc_pid_fdinfo(5)."""
     watches = own = instances = own_instances = 0
     for pid in filter(str.isdigit, os.listdir(folder)):
         with contextlib.suppress(OSError):
@@ -93,9 +93,9 @@ def _is_zipfs(process: str) -> bool:
 def check(
     limit: InotifyLimits, use: InotifyUse, found: Headcount, *, instances: int, polled: bool
 ) -> Iterator[Finding]:
-    """Check whether the folders that were *found* can be watched.
+    """Check whether the folders counted in *found* can be watched.
 
-    *instances* is how many zipfs needs; *polled* is whether it scans the library anyway.
+    *instances* is the number that zipfs needs; *polled* is whether it scans the library anyway.
     """
     need = found.folders + instances - 1
     if limit.watches is None:

@@ -1,4 +1,4 @@
-"""Checks of the index, or of the place where it would be created. Nothing is created here."""
+"""Checks of the index, or of the place where it would be created. They create nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAME: Final = "index"
 _problem = functools.partial(Finding, _NAME, "problem")
 _FILES: Final = 3
 """SQLite's database, write-ahead log, and the log's index."""
-_ROOM: Final = 1 << 20
+_EMPTY: Final = 1 << 20
 """Bytes of an empty index with its log, rounded up."""
 _ELSEWHERE: Final = "name another place with --index FILE"
 
@@ -68,7 +68,7 @@ def check(
 
 def _given(seen: dict[str, Any]) -> str:
     """The command that lets this user write there."""
-    if seen["missing"]:  # the folder that there is may be / itself
+    if seen["missing"]:  # the nearest existing folder may be / itself
         return f"as root: install -d -m 700 -o {os.geteuid()} {quoted(seen['missing'])}"
     return f"chown {os.geteuid()} {quoted(seen['closed'])}"
 
@@ -80,14 +80,14 @@ def _space(shown: str, seen: dict[str, Any], found: Headcount | None) -> Finding
             f"{shown} can't be made: its file system has {seen['inodes']} inodes left",
             f"remove files there (df -i), or {_ELSEWHERE}",
         )
-    need = _ROOM + (found.index_size() if found else 0)
+    need = _EMPTY + (found.index_size() if found else 0)
     about = f"takes {'at least ' if found and not found.complete else 'about '}{size(need)}"
     what = f"{shown} {about}, and {size(free)} are free" + (
         f" beside its {size(has)}" if has else ""
     )
     if seen["missing"]:
         what += f"; the folder {quoted(seen['missing'])} will be made, for this user alone"
-    # While it is written, the log may hold all of it a second time.
+    # The write-ahead log may hold the whole content a second time.
     if free + has < need:
         return _problem(what, f"free some space (df -h), or {_ELSEWHERE}")
     if free + has < 2 * need:
@@ -96,6 +96,7 @@ def _space(shown: str, seen: dict[str, Any], found: Headcount | None) -> Finding
 
 
 def _look(file: str) -> dict[str, Any]:
+    """Facts about *file*, and the nearest existing folder above it; sizes in bytes."""
     real = os.path.realpath(file)
     folder = wanted = os.path.dirname(real)
     while not os.path.isdir(folder):
@@ -122,6 +123,6 @@ def _look(file: str) -> dict[str, Any]:
         "closed": closed,
         "has": has,
         "free": status.f_bavail * status.f_frsize,
-        # A total of 0: the file system has no fixed number, like btrfs.
+        # A total of 0: the file system has no fixed number of inodes, like btrfs.
         "inodes": status.f_favail if status.f_files else None,
     }

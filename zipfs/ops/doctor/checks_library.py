@@ -1,7 +1,7 @@
 """Checks of the library: its folder, its file systems, its content, the states of its files.
 
-Nothing in it is written, and of its files only one byte of some is read. Each access has a time
-limit (:mod:`zipfs.system.subprocesses`).
+Nothing in it is written; one byte of a few files is read. Each access has a time limit
+(:mod:`zipfs.system.subprocesses`).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from zipfs.system.subprocesses import ask
 from zipfs.text import counted, printable, quoted, size
 
 _FEW: Final = 8
-"""Files that are stat'ed and opened on each file system."""
+"""Most files of the sample that are opened."""
 _MANY_SECONDS: Final = 20
-"""Files whose dates are whole seconds, from which on it isn't chance."""
+"""Number of files from which on it is no chance that all dates are whole seconds."""
 _NAME: Final = "library"
 _NOT_OURS: Final = "its FUSE mount lets in only the user who made it"
 _LET_IN: Final = "mount that with -o allow_other, or run zipfs as that user"
@@ -34,14 +34,14 @@ _NAME_ANOTHER: Final = "name the folder that is meant, or mount what holds it"
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A folder: its absolute path if it can be listed, or else the finding about it."""
+    """A folder: its absolute path if it can be listed, otherwise the finding about it."""
 
     root: str | None
     finding: Finding | None
 
 
 def locate(library: str, mounted: Iterable[Mount], name: str = _NAME) -> Located:
-    """Check the *library*'s folder; or another one, whose findings are called *name*."""
+    """Check that the folder *library* can be listed; *name* is the name of its finding."""
     shown = quoted(library)
     try:
         return Located(ask(_locate, library), None)
@@ -79,7 +79,7 @@ def _remedy_of(error: OSError, shown: str) -> str:
 def check_file_systems(
     root: str, mounted: Iterable[Mount], settle: float
 ) -> tuple[list[Finding], list[str]]:
-    """Check the file systems of the library at *root*; also returns the mounts to skip."""
+    """Check the file systems of the library at *root*; returns findings, and mounts to skip."""
     findings: list[Finding] = []
     dead: list[str] = []
     for mount in mounts_below(root, list(mounted)):
@@ -105,7 +105,7 @@ def check_file_systems(
             )
             continue
         except PermissionError:
-            # Otherwise it is reported as a closed folder.
+            # Another closed folder is reported when the library is counted.
             if _lets_nobody_in(mount):
                 dead.append(place)
                 findings.append(Finding(name, "problem", f"{shown}: {_NOT_OURS}", _LET_IN))
@@ -131,7 +131,7 @@ def check_file_systems(
 
 
 def _lets_nobody_in(mount: Mount) -> bool:
-    """Whether it lets in only the user who mounted it, not even root: fuse(4)."""
+    """Whether *mount* lets in only the user who mounted it, not even root: fuse(4)."""
     mine = f"user_id={os.geteuid()}" in mount.options
     return mount.kind.startswith("fuse") and not mine and "allow_other" not in mount.options
 
@@ -143,7 +143,7 @@ def _listed(folder: str) -> None:
 
 
 def check_content(root: str, found: Headcount) -> Iterator[Finding]:
-    """Report what was counted in the library at *root*."""
+    """Report the counts of the library at *root*."""
     if found.stuck:
         place = os.path.join(root, found.stuck) if found.stuck != "." else root
         yield Finding(
@@ -202,7 +202,7 @@ def check_dates(found: Headcount, root: str, settle: float, now: float) -> Itera
 
 
 def check_states(root: str, found: Headcount, settle: float) -> Iterator[Finding]:
-    """Check whether files keep their states, by which zipfs takes them for unchanged."""
+    """Check whether the state of an unchanged file is the same at each access."""
     if not found.sample:
         return
     step = max(1, len(found.sample) // _FEW)
@@ -221,7 +221,7 @@ def check_states(root: str, found: Headcount, settle: float) -> Iterator[Finding
             "file states",
             "problem",
             f"{printable(seen['unsteady'][0])} has another inode or date at each access, so"
-            " it will be taken for changed, and never be in an archive",
+            " zipfs will count it as changed each time, and it will never be in an archive",
             "mount it with options that keep inode numbers and dates, or copy it elsewhere",
         )
     elif found.files >= _MANY_SECONDS and not found.fractions:
@@ -257,7 +257,7 @@ def check_states(root: str, found: Headcount, settle: float) -> Iterator[Finding
 
 
 def _states(root: str, sample: Sequence[str]) -> dict[str, Any]:
-    """Whether each file of *sample* keeps its state, and can be read from the cache at once."""
+    """Whether each file of *sample* keeps its state, and supports ``RWF_NOWAIT``."""
     steady = 0
     unsteady = []
     slow = []
@@ -268,7 +268,7 @@ def _states(root: str, sample: Sequence[str]) -> dict[str, Any]:
             before = os.lstat(absolute)
             descriptor = os.open(absolute, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
-            continue  # closed to us, or gone
+            continue  # no permission, or it is gone
         try:
             opened = os.fstat(descriptor)
             # One byte brings a page into the cache; the second read finds it there.
@@ -295,5 +295,5 @@ def _knows_nowait(descriptor: int) -> bool:
     try:
         os.preadv(descriptor, [bytearray(1)], 0, os.RWF_NOWAIT)
     except OSError as error:
-        return error.errno == errno.EAGAIN  # it knows, and would have to wait
+        return error.errno == errno.EAGAIN  # supported; the data aren't cached
     return True

@@ -1,7 +1,7 @@
 """Checks of the mount point, and of the kernel's limits for a mount.
 
-What is mounted is read from mountinfo; a mount itself is accessed in a subprocess, as its daemon
-may not answer.
+Mounts are found in mountinfo; a mount itself is accessed in a subprocess, as its daemon may not
+answer.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _problem = functools.partial(Finding, _POINT, "problem")
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A mount point: its absolute path, and the live mount of zipfs there, if there is one."""
+    """A mount point: its absolute path, and the live mount of zipfs there, or None."""
 
     path: str
     mount: Mount | None
 
 
 def locate(mountpoint: str, root: str | None, mounted: Iterable[Mount]) -> tuple[Point, Finding]:
-    """Check *mountpoint*, for the library at *root*, and what is *mounted* there."""
+    """Check *mountpoint* for the library at *root*, with the *mounted* file systems."""
     shown = quoted(mountpoint)
     try:
         path = ask(absolute, mountpoint)
@@ -65,7 +65,7 @@ def locate(mountpoint: str, root: str | None, mounted: Iterable[Mount]) -> tuple
         if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
             finding = _problem(
                 f"the daemon of the mount on {shown} has died",
-                f"start it again, which clears that away; or zipfs unmount {shown}",
+                f"start it again, which removes the dead mount; or zipfs unmount {shown}",
             )
             return Point(path, None), finding
         if error.errno not in (errno.EACCES, errno.EPERM):
@@ -73,12 +73,12 @@ def locate(mountpoint: str, root: str | None, mounted: Iterable[Mount]) -> tuple
                 f"the mount on {shown} answers: {error.strerror}", "its log tells why"
             )
             return Point(path, None), finding
-        # Another user's, without allow_other.
+        # Another user's mount, without allow_other: it counts as alive.
     return Point(path, mount), Finding(_POINT, "ok", f"zipfs is mounted on {shown}")
 
 
 def _alive(path: str) -> None:
-    # Not stat: for a second the kernel answers that from its cache.
+    # Not stat, which the kernel answers from its cache for a second.
     os.statvfs(path)
 
 
@@ -99,14 +99,14 @@ def _unmounted(path: str, shown: str, root: str | None) -> Finding:
             f"{shown} isn't empty, and nothing is mounted there", "choose an empty folder"
         )
     if os.geteuid() != 0 and not os.access(path, os.W_OK):
-        # fusermount3 demands that, so that no user covers a folder of another one.
+        # fusermount3 requires it, so that no user mounts over another user's folder.
         return _problem(
             f"{shown} may not be written by this user, who therefore can't mount on it",
             f"chown {os.geteuid()} {shown}",
         )
     if root is not None and os.path.commonpath([path, root]) in (path, root):
         return _problem(
-            f"{shown} and the library lie one in the other", "choose a folder elsewhere"
+            f"{shown} is in the library, or the library is in it", "choose a folder elsewhere"
         )
     return Finding(_POINT, "ok", f"{shown} is an empty folder; nothing is mounted there")
 
@@ -119,7 +119,7 @@ def _holds(path: str) -> bool:
 def check_tuning(
     mount: Mount | None, read_ahead: int, bdi: str = _BDI, connections: str = CONNECTIONS
 ) -> Iterator[Finding]:
-    """Check whether the kernel has the limits that were set for *mount*, or lets them be set.
+    """Check whether the kernel has the limits that zipfs sets for *mount*, or allows them.
 
     *read_ahead* is in KiB, 0 for the kernel's default.
     """
@@ -136,7 +136,7 @@ def check_tuning(
             _BACKGROUND,
             "ok" if able else "note",
             "fusectl isn't mounted here, so it can't be read"
-            + ("; zipfs sets it all the same" if able else ", nor set by zipfs"),
+            + (", but zipfs can set it" if able else ", nor set by zipfs"),
             "" if able else f"mount -t fusectl fusectl {connections}",
         )
     else:
@@ -176,7 +176,7 @@ def _would_be_set(read_ahead: int, bdi: str) -> Finding:
             " downloads come in smaller pieces",
             "once it is mounted, as root: zipfs tune MOUNTPOINT",
         )
-    # Another file system's will do: what matters is whether /sys is writable.
+    # Any file system's file will do: it shows whether /sys is writable.
     writable = False
     with contextlib.suppress(OSError):
         files = [f"{bdi}/{name}/read_ahead_kb" for name in os.listdir(bdi)]

@@ -1,6 +1,6 @@
 """Checks of the machine: FUSE, who may mount, versions, limits, programs.
 
-The system's files are arguments, so that tests can pass others.
+Paths of the system's files are arguments, so that tests can pass others.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ _KERNELS: Final[tuple[tuple[Version, str], ...]] = (
     ),
     ((4, 20), "FUSE reads 128 KiB at most in one piece, so that downloads cost more"),
 )
-"""What a kernel older than a version lacks."""
+"""Versions of the kernel, each with what older ones lack."""
 
 
 def in_container(root: str = "/", environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this is a container, by the files and variables that engines set."""
+    """Whether this process is in a container, by the files and variables that engines set."""
     marks = (".dockerenv", "run/.containerenv", "run/systemd/container")
     return "container" in environment or any(os.path.exists(root + mark) for mark in marks)
 
@@ -106,7 +106,7 @@ def check_mounting(
 
 
 def _fields(status: str) -> dict[str, str]:
-    """proc_pid_status(5)."""
+    """The fields of the file *status*, by name: proc_pid_status(5)."""
     with open(status, encoding="utf-8", errors="replace") as lines:
         pairs = (line.split(":", 1) for line in lines if ":" in line)
         return {name: value.strip() for name, value in pairs}
@@ -130,7 +130,7 @@ def _helper(program: str | None, no_new_privileges: bool) -> Finding:
         return Finding(
             name,
             "problem",
-            "isn't there, and only root can mount without",
+            "isn't there, and without it only root can mount",
             "apt-get install fuse3 (Fedora, Arch: fuse3)",
         )
     status = os.stat(program)
@@ -146,8 +146,8 @@ def _helper(program: str | None, no_new_privileges: bool) -> Finding:
         return Finding(
             name,
             "problem",
-            "is setuid root in vain: this process may gain no privileges (no_new_privs)",
-            "leave out NoNewPrivileges= of the service, or --security-opt no-new-privileges",
+            "is setuid root without effect: this process can't gain privileges (no_new_privs)",
+            "remove NoNewPrivileges= from the service, or --security-opt no-new-privileges",
         )
     if not os.access(program, os.X_OK):
         return Finding(name, "problem", f"this user may not run {program}", f"chmod a+x {program}")
@@ -162,7 +162,7 @@ def _has_capability(program: str) -> bool:
 
 
 def check_versions(release: str | None = None) -> Iterator[Finding]:
-    """Check the versions of the kernel, by uname(2), of Python, and of what zipfs is built on."""
+    """Check the versions of the kernel (uname(2)), of Python, and of the packages required."""
     release = release or platform.release()
     kernel = version_of(release)
     lacks = [what for since, what in _KERNELS if kernel < since]
@@ -207,7 +207,7 @@ def version_of(text: str) -> Version:
 
 
 def _versions() -> dict[str, Any]:
-    """In a subprocess, so that this one needn't import them all."""
+    """The versions of the packages, or ``!`` and the error; imports them, in a subprocess."""
     found = {}
     for name in _NEEDED:
         try:
@@ -218,7 +218,7 @@ def _versions() -> dict[str, Any]:
 
 
 def _libfuse() -> str:
-    """The version of the libfuse that is loaded; empty if none is, or it has no version."""
+    """The version and path of the loaded libfuse; empty if none is loaded, or without version."""
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as lines:
         paths = {line.split(maxsplit=5)[-1].strip() for line in lines if "libfuse3" in line}
     for path in sorted(paths):
@@ -230,7 +230,7 @@ def _libfuse() -> str:
 
 
 def check_limits(hard: int | None = None) -> Iterator[Finding]:
-    """Check how many files may be open: *hard* is setrlimit(2)'s ``RLIMIT_NOFILE``."""
+    """Check the limit on open files; *hard* is ``RLIMIT_NOFILE`` of setrlimit(2)."""
     if hard is None:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard == resource.RLIM_INFINITY:
@@ -251,7 +251,7 @@ def check_limits(hard: int | None = None) -> Iterator[Finding]:
 def check_programs(
     path: str | None = None, helpers: tuple[str, ...] = ("/sbin", "/usr/sbin")
 ) -> Iterator[Finding]:
-    """Check whether the programs are found; *path* is used in place of ``$PATH``."""
+    """Check whether the programs are found; *path* replaces ``$PATH``."""
     program = shutil.which("zipfs", path=path)
     if program is None:
         own = os.path.join(os.path.dirname(sys.executable), "zipfs")

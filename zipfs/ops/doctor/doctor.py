@@ -1,7 +1,7 @@
 """``zipfs doctor``: all checks, one after the other; an error in one doesn't stop the others.
 
-A check yields :class:`zipfs.ops.doctor.findings.Finding`, and is in the module of its subject.
-This module has their order, and passes the results of one to another. Nothing is written, and
+Checks yield :class:`zipfs.ops.doctor.findings.Finding`, and are in the module of their subject.
+This module runs them in order, and passes the results of one to another. Nothing is written, and
 each wait has a time limit.
 """
 
@@ -44,7 +44,7 @@ class Subject:
     library: str | None
     """None: only the machine."""
     web_users: Sequence[str] = ()
-    """Names; empty: the known ones that exist."""
+    """Names; empty for those of :data:`access.WEB_USERS` that exist."""
 
 
 def examine(subject: Subject) -> Iterator[Finding]:
@@ -126,7 +126,7 @@ def _library(
 
 
 def _lists(folder: str, settings: Settings, mounted: Sequence[Mount]) -> Iterator[Finding]:
-    """The folder of lists."""
+    """Check the folder of lists."""
     place, failed = _tried("lists", lambda: library.locate(folder, mounted, "lists"))
     yield from failed
     if place is None:
@@ -144,7 +144,7 @@ def _lists(folder: str, settings: Settings, mounted: Sequence[Mount]) -> Iterato
 def _index(
     settings: Settings, root: str | None, found: Headcount | None, mounted: Sequence[Mount]
 ) -> Iterator[Finding]:
-    """The index. Its name is made of the library's real path, which may not answer."""
+    """Check the index. Its name depends on the library's real path, which may not answer."""
     try:
         file = ask(index_file, settings)
     except UnansweredError:
@@ -167,19 +167,19 @@ def _access(
 
 
 def _safely(name: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """The findings of *check*, or one that it failed."""
+    """The findings of *check*; if it fails, one that says so."""
     findings, failed = _tried(name, lambda: list(check()))
     return failed if findings is None else findings
 
 
 def _tried(name: str, call: Callable[[], T]) -> tuple[T | None, list[Finding]]:
-    """The result of *call*, or None and a finding that it failed."""
+    """The result of *call*; if it fails, None and a finding that says so."""
     try:
         return call(), []
     except ConfigError:
         raise
     except (OSError, UnansweredError) as error:
-        # An error of the machine: no traceback.
+        # An error of the system, not of zipfs: no traceback.
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return None, [Finding(name, "warning", f"can't be checked: {why}", _SEE_THE_KERNEL)]
     except Exception as error:

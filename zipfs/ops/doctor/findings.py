@@ -1,4 +1,4 @@
-"""The result of a check of ``zipfs doctor``, and its level."""
+"""The results of the checks of ``zipfs doctor``, and their levels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Finding:
     what: str
     """A line for people, without a full stop."""
     remedy: str = ""
-    """A command or an edit; empty without one."""
+    """A command or an edit; empty if there is none."""
 
 
 def worst(findings: Iterable[Finding]) -> Level:

@@ -1,9 +1,8 @@
 """Counts a library in limited time: folders, files, bytes, and a sample of paths.
 
-Only folders are opened, and links aren't followed. The counts are what zipfs watches (a watch
-per folder) and what its index holds (a record per file). A subprocess walks
-(:mod:`zipfs.system.subprocesses`); it writes its position to shared memory, so that a folder which
-doesn't answer can be named.
+Only folders are opened, and links aren't followed. zipfs sets a watch on each folder, and its
+index has a record of each file. A subprocess walks the library (:mod:`zipfs.system.subprocesses`);
+it writes its position to shared memory, so that a folder which doesn't answer can be named.
 """
 
 from __future__ import annotations
@@ -25,13 +24,15 @@ from zipfs.system.subprocesses import PATIENCE, ask_each
 SECONDS: Final = 10.0
 """Time limit of the walk."""
 SAMPLE: Final = 256
-"""Files of the sample at most; it has half as many at least, if there are that many."""
-_TELL: Final = 0.25
+"""Most files of the sample; it has at least half as many, if the library does."""
+_REPORT: Final = 0.25
+"""Seconds between two interim counts."""
 _FEW: Final = 3
-"""Paths of each list of names, at most."""
+"""Most paths in each list of names."""
 _ROOM: Final = 8192
-_ASK: Final = 1000
-"""Files that access(2) is asked about, beyond which the permission bits decide."""
+"""Bytes of shared memory for the position."""
+_MOST_CALLS: Final = 1000
+"""Files and folders counted as closed, after which permission bits decide, not access(2)."""
 
 
 @dataclass(slots=True)
@@ -59,10 +60,10 @@ class Headcount:
     stride: int = 1
     complete: bool = False
     stuck: str = ""
-    """The folder that doesn't answer; ``.`` is the library itself."""
+    """The folder that doesn't answer, ``.`` for the library itself; empty if all answer."""
 
     def index_size(self) -> int:
-        """Bytes that the index takes: 150 for each file (measured), 8 for each block."""
+        """Bytes of the index: 150 for each file (measured), 8 for each block."""
         return 150 * self.files + 8 * self.blocks
 
     def _add(self, path: str, status: os.stat_result) -> None:
@@ -84,7 +85,8 @@ def count(
 ) -> Headcount:
     """Count the library at *root*, for *seconds* at most, without the mounts *without*.
 
-    Raises no error: what can't be listed is counted as closed.
+    *stall* is the time limit for a single access, in seconds. Raises no error: a folder that
+    can't be listed is counted as closed.
     """
     found = Headcount()
     with mmap.mmap(-1, _ROOM) as place:
@@ -102,15 +104,15 @@ def _walk(
     found = Headcount()
     now = time.time()
     until = time.monotonic() + seconds
-    tell_at = 0.0  # once at the beginning, so that a folder that was reached counts
+    report_at = 0.0  # the first folder is reported at once: it counts even if it hangs
     todo = [""]
     while todo:
         path = todo.pop()
-        _say(place, path)
+        _write_position(place, path)
         found.folders += 1
-        if time.monotonic() > tell_at:
+        if time.monotonic() > report_at:
             yield asdict(found)
-            tell_at = min(until, time.monotonic() + _TELL)
+            report_at = min(until, time.monotonic() + _REPORT)
         try:
             with os.scandir(os.path.join(root, path)) as entries:
                 for entry in entries:
@@ -123,24 +125,24 @@ def _walk(
                     status = entry.stat(follow_symlinks=False)
                     if status.st_mtime > now:
                         found.future += 1
-                        _keep(found.future_names, child)
+                        _add_name(found.future_names, child)
                     if folder:
                         todo.append(child)
                     elif stat.S_ISREG(status.st_mode):
                         found._add(child, status)
                         if not _may_read(os.path.join(root, child), status, found):
                             found.closed += 1
-                            _keep(found.closed_names, child)
-                    if time.monotonic() > tell_at:
+                            _add_name(found.closed_names, child)
+                    if time.monotonic() > report_at:
                         yield asdict(found)
                         if time.monotonic() > until:
                             return
-                        tell_at = min(until, time.monotonic() + _TELL)
+                        report_at = min(until, time.monotonic() + _REPORT)
         except FileNotFoundError:
-            continue  # went away meanwhile
+            continue  # removed meanwhile
         except OSError:
             found.closed += 1
-            _keep(found.closed_names, path or ".")
+            _add_name(found.closed_names, path or ".")
     found.complete = True
     yield asdict(found)
 
@@ -148,15 +150,15 @@ def _walk(
 def _may_read(path: str, status: os.stat_result, found: Headcount) -> bool:
     if grants_us(status):
         return True
-    return found.closed < _ASK and may_read(os.fsencode(path))
+    return found.closed < _MOST_CALLS and may_read(os.fsencode(path))
 
 
-def _keep(names: list[str], name: str) -> None:
+def _add_name(names: list[str], name: str) -> None:
     if len(names) < _FEW:
         names.append(name)
 
 
-def _say(place: mmap.mmap, path: str) -> None:
+def _write_position(place: mmap.mmap, path: str) -> None:
     name = os.fsencode(path)[: _ROOM - 1]
     place[: len(name) + 1] = name + b"\0"
     place[len(name) + 1 :] = bytes(_ROOM - len(name) - 1)

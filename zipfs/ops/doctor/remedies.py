@@ -1,7 +1,7 @@
 """The remedy for permission bits that refuse access: chmod(1), if this user may run it there.
 
-Only a file's owner and root may, and nobody on a read-only mount. A library often has another
-owner, or is a share: there chmod would be bad advice, and ``-R`` worse.
+Only a file's owner and root may run it, and nobody on a read-only mount. A library often has
+another owner, or is a share: there chmod is bad advice, and ``-R`` worse.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from zipfs.text import quoted
 
 
 def chmod_remedy(path: str, bits: str = "a+rX", *, below: bool = False) -> str:
-    """The remedy that grants *bits* of *path*, and if *below* of all in it, to all users."""
+    """The remedy that sets the permissions *bits* on *path*, and with *below* on all in it."""
     shown = quoted(path)
     try:
         hindrance = ask(_hindrance, path)
@@ -27,7 +27,7 @@ def chmod_remedy(path: str, bits: str = "a+rX", *, below: bool = False) -> str:
 
 
 def _hindrance(path: str) -> str:
-    """Why this user can't change permissions there; empty if it can."""
+    """Why this user can't change the permissions of *path*; empty if it can."""
     if os.statvfs(path).f_flag & os.ST_RDONLY:
         return "it is mounted read-only"
     owner = os.stat(path).st_uid

@@ -1,4 +1,4 @@
-"""Which archives a file is in. No file is read, but the games' folders are listed."""
+"""Finds the archives that a file is in. It lists the games' folders, and reads no file."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from zipfs.sealing.sealer import Sealer
 
 
 class Belonging:
-    """Finds the archives of *sealer*'s library that files are in."""
+    """Finds the archives that have given files of *sealer*'s library as members."""
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
         self._library = sealer.library
 
     def by_place(self, path: bytes) -> tuple[bytes, ...]:
-        """The archive of the game in whose folder the file at *path* lies, if there is one.
+        """The archive of the game whose folder has the file at *path*; empty if there is none.
 
-        Fast. Archives by way of links, lists and variants take :meth:`look_through`.
+        Fast. Archives of lists and variants, or by links, are found by :meth:`look_through` only.
         """
         policy = self._sealer.policy
         folder = path
@@ -38,9 +38,9 @@ class Belonging:
     def look_through(
         self, paths: Collection[bytes], known: Callable[[Sequence[bytes]], Collection[bytes]] | None
     ) -> tuple[dict[bytes, tuple[bytes, ...]], int]:
-        """All archives of the files at *paths*, by path, without those that are in none.
+        """The archives of each file at *paths* that is in one, and the number of unknown files.
 
-        And the number of files of games that aren't *known*; 0 without *known*.
+        These are files of games that *known*, called with paths, doesn't return; 0 without it.
         """
         archives: dict[bytes, list[bytes]] = {path: [] for path in paths}
         unknown: set[bytes] = set()  # a file of several archives counts once
@@ -48,7 +48,7 @@ class Belonging:
             try:
                 sources, archive = self._game(game, entry)
             except OSError:
-                continue  # it can't be listed, which a mount logs
+                continue  # the folder can't be listed; a mount logs that
             for source in archives.keys() & sources:
                 archives[source].append(archive)
             if known is not None:
@@ -58,7 +58,7 @@ class Belonging:
         )
 
     def _game(self, path: bytes, entry: Entry) -> tuple[list[bytes], bytes]:
-        """The files in the archive of a game, and its path; none if it has no archive."""
+        """The sources in a game's archive, and the archive's path; both empty without one."""
         scan = self._library.scan(entry.source, self._sealer.policy, entry.origins, path=path)
         if scan.problem or not scan.is_archive(self._sealer.fewest):
             return [], b""

@@ -1,7 +1,7 @@
-"""The bytes of a file compared with its checksums. No I/O: the caller reads.
+"""Compares the bytes of a file with its checksums. No I/O: the caller reads.
 
-Bytes are fed in order, by whole blocks of :data:`zipfs.library.filestate.BLOCK` bytes but for
-the file's last. Where the index has checksums of blocks, they show which blocks are bad.
+Bytes are fed in order, in whole blocks of :data:`zipfs.library.filestate.BLOCK` bytes except at
+the file's end. If the index has checksums of blocks, they show which blocks are bad.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Comparison:
         self._known = known
         self._found = RunningChecksums()
         self.offset = 0
-        """Bytes that are done."""
+        """Number of bytes fed or skipped so far."""
         self.unread: list[int] = []
         """Numbers of the blocks that were skipped."""
 
@@ -41,7 +41,7 @@ class Comparison:
 
     @property
     def bad(self) -> list[int]:
-        """Numbers of the blocks that differ, as far as they were fed."""
+        """Numbers of the blocks that differ, of those fed so far."""
         if not self.has_blocks:
             return []
         found, known = self._found.blocks, self._known.blocks
@@ -59,23 +59,23 @@ class Comparison:
 
     @property
     def matches(self) -> bool:
-        """Whether the file is right, once it is done."""
+        """Whether all bytes match; valid once :attr:`is_done`."""
         return (self.crc32, self.digest) == (self._known.crc32, self._known.digest) and not self.bad
 
     def feed(self, data: memoryview) -> None:
-        """The next bytes: some blocks, or the rest of the file."""
+        """Add the next bytes: whole blocks, or the rest of the file."""
         self._found.feed(data)
         self.offset += len(data)
 
     def skip(self, length: int) -> None:
-        """The next *length* bytes can't be read."""
+        """Skip the next *length* bytes, which can't be read."""
         first, last = self.offset // BLOCK, (self.offset + length - 1) // BLOCK
         self.unread += range(first, last + 1)
         self._found.blocks += bytes((last + 1 - first) * HASH_SIZE)
         self.offset += length
 
     def is_right(self, number: int, block: memoryview) -> bool:
-        """Whether *block* is what the block *number* has to be."""
+        """Whether *block* has the known checksum of the block *number*."""
         return xxhash.xxh3_64_digest(block) == _hash(self._known.blocks, number)
 
 
@@ -84,7 +84,7 @@ def _hash(blocks: bytes | bytearray, number: int) -> bytes | bytearray:
 
 
 def ranges(blocks: Iterable[int], size: int) -> Iterator[tuple[int, int]]:
-    """Offset and length in bytes of each stretch of numbered *blocks*; *size* is the file's."""
+    """Offset and length, in bytes, of each run of consecutive *blocks*; *size* is the file's."""
     first = last = -1
     for number in sorted(set(blocks)):
         if last >= 0 and number == last + 1:

@@ -1,4 +1,4 @@
-"""A file read from its disk, whatever the page cache holds of it.
+"""Reads a file from its disk, past the page cache.
 
 The page cache hides bit rot: it returns the bytes that were once read or written, while the
 disk has others. There are two ways around it:
@@ -6,15 +6,15 @@ disk has others. There are two ways around it:
 - ``O_DIRECT``, open(2): the device is read straight into memory of this process. The page cache
   is neither used nor changed. Dirty pages are written first, and then read back. ext4, XFS,
   Btrfs, F2FS, FAT and NFS support it; an SMB share asks its server. This is the first choice.
-- Otherwise each stretch is evicted from the page cache before it is read
+- Otherwise each span is evicted from the page cache before it is read
   (``posix_fadvise(POSIX_FADV_DONTNEED)``), and again afterwards if it wasn't cached before.
-  Other programs find in the cache what they had there, after one wait for the disk at most. A
-  page that a program maps can't be evicted, and is taken for what the disk has.
+  For other programs the same data are cached as before, after at most one read of the disk. A
+  page that a program maps can't be evicted; its content counts as the disk's.
 
-Neither reaches below the kernel's page cache: ZFS has a cache of its own (and checksums of its
-own: its scrub does the same), a controller and a drive may have one, and an NFS or SMB server
-has. tmpfs is nothing but page cache. A few file systems accept O_DIRECT and read some files
-through the page cache all the same: ext4 those that it encrypts or journals the data of.
+Neither bypasses caches other than the kernel's page cache: ZFS has its own (and its own
+checksums: its scrub does the same), a controller and a drive may have one, and an NFS or SMB
+server has one. tmpfs is only page cache. A few file systems accept O_DIRECT and still read some
+files through the page cache: ext4 reads encrypted files so, and those with journaled data.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ _ALIGNED: Final = 4096
 """Offsets, lengths and addresses of direct reads are multiples of this: a disk's largest sector."""
 
 _CHANGED: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.ESTALE, errno.EISDIR})
-"""Errors of open(2) if something else is there: a link, a socket, another file on the server."""
+"""Errors of open(2) if the file was replaced: by a link, a socket, another file on the server."""
 _DIRECT: Final[int] = getattr(os, "O_DIRECT", 0)
 
 
 class DiskFile:
-    """The file at *path*, absolute, which has to be in *state*; a context manager.
+    """The file at the absolute *path*, which must be in *state*; a context manager.
 
-    Raises :exc:`ChangedError` if it is in another one, :exc:`FileNotFoundError` if there is
+    Raises :exc:`ChangedError` if it is in another state, :exc:`FileNotFoundError` if there is
     none, and :exc:`OSError` if it can't be opened.
     """
 
     def __init__(self, path: bytes, state: FileState) -> None:
         self._path = path
         self._state = state
-        # At the start of a page, as O_DIRECT wants it.
+        # mmap: O_DIRECT requires the start of a page.
         self._view = memoryview(mmap.mmap(-1, min(SPAN, max(_aligned(state.size), _ALIGNED))))
         self._windows = CacheWindows(state.size, SPAN, evict=True)
         self.is_direct = bool(_DIRECT)
@@ -72,20 +72,20 @@ class DiskFile:
     def close(self) -> None:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
-            with contextlib.suppress(OSError):  # close(2): it is closed all the same
+            with contextlib.suppress(OSError):  # close(2): closed also after an error
                 os.close(descriptor)
 
     def check(self) -> None:
-        """Raise :exc:`ChangedError` if its state has changed."""
+        """Raise :exc:`ChangedError` if the file's state has changed."""
         if FileState.of(os.fstat(self._descriptor)) != self._state:
             raise ChangedError
 
     def read(self, offset: int, length: int, *, again: bool = False) -> memoryview:
         """*length* bytes at *offset*, a multiple of 4096; valid until the next call.
 
-        All of them in one span of :data:`SPAN` bytes, and before the file's end. *again*: this
-        process has read them before. Raises :exc:`OSError` if the disk doesn't return them,
-        :exc:`ChangedError` if the file is shorter.
+        They must be in one span of :data:`SPAN` bytes, and before the file's end. *again* is
+        whether this process has read them before. Raises :exc:`OSError` if the disk doesn't
+        return them, :exc:`ChangedError` if the file is shorter.
         """
         if self.is_direct:
             try:
@@ -94,7 +94,7 @@ class DiskFile:
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-            self._reopen()  # some file systems refuse direct reads only here
+            self._reopen()  # some file systems accept O_DIRECT, and refuse the read
         self._windows.probe(self._descriptor, offset)
         if again:
             uncache(self._descriptor, offset, length)
@@ -109,13 +109,13 @@ class DiskFile:
                     self._descriptor = open_path(self._path, READ_FILE | _DIRECT)
                     return
                 except OSError as error:
-                    if error.errno != errno.EINVAL:  # open(2): there is no O_DIRECT
+                    if error.errno != errno.EINVAL:  # open(2): O_DIRECT isn't supported
                         raise
                 self.is_direct = False
             self._descriptor = open_path(self._path, READ_FILE)
         except FileNotFoundError:
             raise
-        except NotADirectoryError:  # a folder on the way isn't one any more
+        except NotADirectoryError:  # a folder above it was replaced by a file
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
         except OSError as error:
             if error.errno in _CHANGED:

@@ -1,4 +1,4 @@
-"""The results of verifying: as lines for people, as JSON for programs."""
+"""Formats the results of verifying: lines for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zipfs.ops.verify.verified import BadFile, Memory, Round
 from zipfs.text import date, shown
 
 _SHOWN: Final = 8
-"""Stretches of a file, or archives, that a line names at most."""
+"""Most ranges of a file, or archives, that a line names."""
 _MIB: Final = 1 << 20
 _WHAT: Final = {
     "damaged": "is damaged",
@@ -24,7 +24,7 @@ _REMEDY: Final = {
 
 
 def line(bad_file: BadFile) -> str:
-    """One line: the file, what is wrong with it and where, and what to do."""
+    """One line: the file, the kind and place of the damage, and the remedy."""
     parts = [f"{shown(bad_file.path)} {_WHAT[bad_file.kind]}"]
     if bad_file.error:
         parts.append(f" ({bad_file.error})")
@@ -94,7 +94,7 @@ def bad_file_as_json(bad_file: BadFile) -> dict[str, Any]:
 
 
 def not_verified(round_: Round) -> str:
-    """How many files of a round weren't verified, and why; empty if all were."""
+    """Numbers of files that weren't verified in a round, by reason; empty if all were."""
     reasons = (
         (round_.changed, "changed since they were hashed"),
         (round_.gone, "gone"),

@@ -1,8 +1,8 @@
-"""One file read again from its disk, and the verdict on it.
+"""Reads one file again from its disk, and decides what is wrong with it.
 
-Blocks that differ are read a second time at once. If they are right then, the disk isn't what
-fails but memory, a cable or a controller, and the file is *unstable*. What the disk doesn't
-return is tried block by block, so that the damaged blocks can be named.
+Blocks that differ are read a second time at once. If they are right then, the fault is in memory,
+a cable or a controller and not on the disk, and the file is *unstable*. A span that the disk
+doesn't return is read block by block, so that the damaged blocks can be named.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from zipfs.ops.verify.diskfile import SPAN, DiskFile
 from zipfs.ops.verify.verified import Kind
 
 _MOST_UNREAD: Final = 16
-"""Unreadable blocks of a file after which its rest is skipped: each may take a minute."""
+"""Unreadable blocks of a file, after which the rest is skipped: each may take a minute."""
 
 
 class Verdict(NamedTuple):
@@ -34,11 +34,12 @@ class Verdict(NamedTuple):
 def reread(
     path: bytes, state: FileState, known: Checksums, after: Callable[[int, int], None]
 ) -> Verdict | None:
-    """What is wrong with the file at *path*, absolute, that has checksums *known* in *state*.
+    """What is wrong with the file at the absolute *path*; None if it is right.
 
-    *after* is called after each read with the bytes done so far and the bytes of that read; it
-    may raise to give the file up. Raises :exc:`FileNotFoundError` or :exc:`PermissionError` if
-    there is no such file or it may not be read, and :exc:`ChangedError` if its state differs.
+    *known* are its checksums in *state*. *after* is called after each read with the bytes done so
+    far and the bytes of that read; it may raise to abandon the file. Raises
+    :exc:`FileNotFoundError` or :exc:`PermissionError` if there is no such file or it may not be
+    read, and :exc:`ChangedError` if its state differs.
     """
     try:
         with DiskFile(path, state) as file:
@@ -61,9 +62,9 @@ def _compare(
     known: Checksums,
     after: Callable[[int, int], None] | None = None,
 ) -> tuple[Comparison, str]:
-    """The whole file compared; and why some of it can't be read, if so.
+    """Compare the whole file; also returns why a part of it can't be read, empty if all can.
 
-    Without *after* it has been read once already.
+    Without *after* this is the second read of the file.
     """
     comparison = Comparison(state.size, known)
     reason = ""
@@ -89,7 +90,7 @@ def _feed_by_blocks(file: DiskFile, comparison: Comparison, end: int) -> None:
         try:
             data = file.read(offset, length)
         except OSError:
-            file.check()  # that it has changed or gone matters more
+            file.check()  # raises ChangedError, which takes precedence over the error
             comparison.skip(length)
         else:
             comparison.feed(data)

@@ -1,19 +1,20 @@
-"""The state that `zipfs verify` keeps between runs: its position, and the bad files found.
+"""The data that `zipfs verify` saves between runs: its position, and the bad files found.
 
-A JSON file beside the index and not a table in it, so that verifying never writes to the index,
-never waits for a mount that does, and no mount waits for it. Losing the file costs time only.
+They are in a JSON file beside the index and not in a table of it, so that verifying never writes
+to the index, never waits for a mount that does, and no mount waits for it. Losing the file costs
+time only.
 
-- A *round* goes through all files that the index knows, in the order of their paths, in as many
-  runs as it takes. The next round begins when it has ended.
-- A file is read whole, or the next run begins it again: nothing is kept of a file that was read
-  in part.
-- A *bad file* is listed until its state has changed, or a later read finds it right. One that was
-  found by an earlier run or round is still bad.
+- A *round* reads all files that the index knows, in the order of their paths, in as many runs as
+  needed. The next round begins after its end.
+- A file is read in one run. If the run ends in the middle of it, the next run begins the file
+  again.
+- A *bad file* is listed until its state has changed, or a later read finds it right. One that an
+  earlier run or round has found is still listed.
 
-In JSON paths are text, with a lone surrogate for each byte that isn't UTF-8 (PEP 383), checksums
+In JSON, paths are text, with a lone surrogate for each byte that isn't UTF-8 (PEP 383), checksums
 of 16 bytes are hexadecimal, and dates are ISO 8601 in UTC. A file of version 1, which had Unix
-times and the offset of a file read in part, is read and saved as version 2; that offset is
-dropped. A file that can't be decoded is taken for a missing one.
+times and the offset in a file read in part, is read and saved as version 2, without that offset. A
+file that can't be decoded counts as missing.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ from zipfs.library.filestate import FileState
 from zipfs.system.syscalls import NO_LINK, leave_to_owner
 
 SUFFIX: Final = ".verify"
-"""Behind the index's name."""
+"""Appended to the index's name."""
 _VERSION: Final = 2
 
 Kind = Literal["damaged", "unreadable", "unstable"]
-"""Other bytes; no bytes, as the disk returns none; other bytes at the first read only."""
+"""damaged: other bytes. unreadable: the disk returns none. unstable: other bytes at the first read
+only."""
 
 
 def _text(path: bytes) -> str:
@@ -44,12 +46,12 @@ def _text(path: bytes) -> str:
 
 
 def _path(value: object) -> bytes:
-    """A path, of JSON's text or as it is."""
+    """A path from JSON's text; bytes are returned unchanged."""
     return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else _bytes(value)
 
 
 def _digest(value: object) -> bytes:
-    """A checksum, of hexadecimal digits or as it is."""
+    """A checksum from hexadecimal digits; bytes are returned unchanged."""
     return bytes.fromhex(value) if isinstance(value, str) else _bytes(value)
 
 
@@ -65,7 +67,7 @@ Digest = Annotated[bytes, BeforeValidator(_digest), PlainSerializer(bytes.hex)]
 
 @dataclass(frozen=True, kw_only=True)
 class BadFile:
-    """A file whose bytes aren't those that were hashed, though its state is the same."""
+    """A file with other bytes than were hashed, though its state is the same."""
 
     path: Path
     """In the library."""
@@ -75,7 +77,7 @@ class BadFile:
     """The index's checksums, of the right bytes."""
     digest: Digest
     found_crc32: int | None = None
-    """Checksums of the bytes read; None where not all could be read."""
+    """Checksums of the bytes read; None if not all could be read."""
     found_digest: Digest | None = None
     blocks: tuple[int, ...] = ()
     """Numbers of the bad blocks; empty if the index has no checksums of blocks."""
@@ -83,50 +85,50 @@ class BadFile:
     """Why it can't be read."""
     found_at: AwareDatetime
     archives: tuple[Path, ...] = ()
-    """Paths of the archives that it is in, as far as they are known."""
+    """Paths of the archives that it is in, as far as known."""
 
 
 @dataclass(kw_only=True)
 class Round:
-    """How far a round is. Sizes are bytes."""
+    """Progress of a round. Sizes are in bytes."""
 
     began: AwareDatetime
     position: Path = b""
-    """All paths up to and including this one are done."""
+    """The last path that is done; all before it are done, too."""
     given_up: Path = b""
-    """The file that the deadline of the last run broke off; the next one reads it to its end."""
+    """The file abandoned at the deadline of the last run; the next run reads it to its end."""
     passed: int = 0
     """Bytes of the files that are done, verified or not."""
     verified: int = 0
-    """Files read, right or not."""
+    """Number of files read, right or not."""
     size: int = 0
-    """Their bytes."""
+    """Bytes of these files."""
     changed: int = 0
-    """Files in another state than the index has: a mount hashes them anew."""
+    """Files in another state than in the index: a mount hashes them again."""
     gone: int = 0
     """Files that don't exist any more."""
     refused: int = 0
     """Files that this user may not read."""
     unhashed: int | None = None
-    """Files of games that the index doesn't have; None: not counted yet."""
+    """Files of games that aren't in the index; None before they are counted."""
     ended: AwareDatetime | None = None
     seconds: float = 0.0
-    """Duration of its runs."""
+    """Duration of all its runs."""
 
 
 @dataclass
 class Memory:
-    """The whole state. *library* is the path and inode of the library that it is about."""
+    """All saved data. *library* is the path and inode of the library."""
 
     library: tuple[bytes, int]
     round: Round | None = None
-    """The one that is under way."""
+    """The current round."""
     last: Round | None = None
-    """The last one that has ended."""
+    """The last round that has ended."""
     bad_files: dict[bytes, BadFile] = field(default_factory=dict)
     """By path."""
     replaces_another: bool = field(default=False, compare=False)
-    """Whether its file holds the state of another library."""
+    """Whether the file has the data of another library."""
 
 
 class _File(BaseModel):
@@ -140,7 +142,7 @@ class _File(BaseModel):
 
 
 def load(file: str, library: tuple[bytes, int]) -> Memory:
-    """The state in *file* of verifying *library*; an empty one if it can't be decoded.
+    """The data in *file* about *library*; empty if there is no file, or it can't be decoded.
 
     Raises :exc:`OSError` if there is a file and it can't be read.
     """
@@ -161,9 +163,9 @@ def load(file: str, library: tuple[bytes, int]) -> Memory:
 
 
 def save(file: str, memory: Memory, *, durably: bool = False) -> None:
-    """Replace *file* by *memory*, atomically. Raises :exc:`OSError`.
+    """Save *memory* to *file*, atomically. Raises :exc:`OSError`.
 
-    *durably*: it is on the disk when this returns.
+    With *durably* the data are on the disk when this returns.
     """
     kept = _File.model_construct(
         version=_VERSION,
@@ -174,7 +176,7 @@ def save(file: str, memory: Memory, *, durably: bool = False) -> None:
     )
     data = json.dumps(kept.model_dump(mode="json"), indent=1).encode()
     draft = f"{file}.new"
-    # Paths are private. And what is a link there isn't followed: root may be who does this.
+    # 0600, as paths are private. A link isn't followed, as this process may be root.
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_LINK, 0o600)
     leave_to_owner(descriptor, os.path.dirname(os.path.abspath(file)))
     try:
@@ -192,10 +194,10 @@ def save(file: str, memory: Memory, *, durably: bool = False) -> None:
 
 @contextmanager
 def alone(file: str) -> Iterator[bool]:
-    """Whether this process holds the lock of *file*, as long as the context lasts.
+    """Lock *file* for the context; yields False if another process holds the lock.
 
-    The lock is a file beside it, which stays: if it were removed, two could hold it. Raises
-    :exc:`OSError`.
+    The lock is on a file beside it, which isn't removed, or two processes could hold locks at
+    once. Raises :exc:`OSError`.
     """
     try:
         import fcntl  # noqa: PLC0415 - Windows has none
@@ -215,7 +217,7 @@ def alone(file: str) -> Iterator[bool]:
 
 
 def _of_version_1(values: dict[str, Any]) -> dict[str, Any]:
-    """The same as version 2; pydantic takes Unix times for dates."""
+    """*values* of version 1 in the form of version 2; pydantic accepts Unix times as dates."""
     bad_files = [
         {("found_at" if name == "seconds" else name): value for name, value in found.items()}
         for found in values["findings"]

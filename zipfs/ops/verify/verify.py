@@ -1,30 +1,29 @@
 """Reads every hashed file again and compares it with the index: ``zipfs verify``.
 
-A file whose state (inode, size, mtime, ctime) is the one that it was hashed in, and whose bytes
-are others, has not been written: its disk, controller or memory has changed it.
+A file with the same state (inode, size, mtime, ctime) as when it was hashed, but other bytes, was
+not written by a program: its disk, controller or memory has damaged it.
 
 - Bytes are read from the disk, not from the page cache (:mod:`zipfs.ops.verify.diskfile`).
-- A file whose state has changed, before or while it is read, is skipped: its writer meant to
-  change it, and a mount hashes it anew. So is a file that doesn't exist any more.
-- A file that differs is read a second time, where it differs. If it is right then, the disk isn't
-  what fails: it is *unstable*. One that the disk doesn't return is *unreadable*.
-- The index is only read. The record of a damaged file stays, as it says what the bytes have to
-  be. Without it a mount would hash the damaged file and serve it as a new and valid version. With
-  it, the mount serves it under the checksum of the right bytes, and each program that unpacks the
-  archive reports the error. The remedy is a backup: a restored file has another state, and is
-  hashed anew.
+- A file whose state has changed, before or while it is read, is skipped: a program has written
+  it, and a mount hashes it again. So is a file that doesn't exist any more.
+- Where a file differs it is read a second time. If it is right then, the fault isn't on the disk,
+  and the file is *unstable*. One that the disk doesn't return is *unreadable*.
+- The index is only read. It keeps the checksums of the right bytes of a damaged file. Without
+  them a mount would hash the damaged file and serve it as a new and valid version. With them, the
+  mount serves it under the checksum of the right bytes, and each program that unpacks the archive
+  reports the error. The remedy is a backup: a restored file has another state, and is hashed
+  again.
 - The position and the bad files are saved beside the index (:mod:`zipfs.ops.verify.verified`),
   every few seconds.
 
-A file is read whole: a run that is interrupted in the middle of one begins it again the next
-time. A deadline gives up the file that is being read, unless the last run gave up the same one:
-that is then read to its end, at the given rate, however long it takes. So a round ends whatever
-the deadline is. The limit: such a run exceeds its deadline by at most the time that this file
-takes (100 GiB at 50 MiB/s: 34 minutes), and the bytes that the run before has read of it are read
-twice.
+A file is read in one run: the run after an interrupted one begins the file again. At its deadline
+a run abandons the current file, unless the last run has abandoned the same one: that file is read
+to its end, at the given rate, however long it takes. So a round ends whatever the deadline is. The
+limit: such a run exceeds its deadline by at most the time for this file (100 GiB at 50 MiB/s: 34
+minutes), and the bytes of it that the run before has read are read twice.
 
-tmpfs and overlayfs don't change a file's times for what a program writes through a map after its
-first store (``zipfs help http``): there such a file is reported as damaged, rightly, as a mount
+On tmpfs and overlayfs a file's times don't change when a program writes through a map, after its
+first store (``zipfs help http``). Such a file is reported as damaged, and correctly so, as a mount
 would serve the same wrong bytes.
 
 Blocking, in the caller's thread.
@@ -57,21 +56,21 @@ log = logging.getLogger(__name__)
 
 _SAVE_SECONDS: Final = 2.0
 _SAVE_SHARE: Final = 20
-"""The share of its time that a run spends on saving: at most one part in this many."""
+"""A run spends at most one part in this many of its time on saving."""
 _MOST_IN_A_ROW: Final = 100
-"""Unreadable files in a row that mean that the disk is gone."""
+"""Unreadable files in a row after which the disk counts as gone."""
 _MOST_BAD: Final = 10_000
-"""Bad files beyond which a list of them is no help any more."""
+"""Bad files after which a run stops: a longer list helps nobody."""
 
 
 @dataclass
 class Run:
-    """What one run has done."""
+    """Results of one run."""
 
     verified: int = 0
-    """Files read to their end, right or not."""
+    """Number of files read to their end, right or not."""
     size: int = 0
-    """Bytes read, of other files too."""
+    """Bytes read, also of other files."""
     seconds: float = 0.0
     found: set[bytes] = field(default_factory=set)
     """Paths of the bad files that it found."""
@@ -81,7 +80,7 @@ class Verifier:
     """Verifies the files of *sealer*'s library that *store*, its index, knows.
 
     *memory* is saved to *file*. *pace* limits the bytes read per second; *deadline* is a time of
-    *clock*, which is the pace's as well. *report* is called with each bad file at once.
+    *clock*, which must be the clock of *pace*. *report* is called with each bad file at once.
     """
 
     def __init__(  # noqa: PLR0913 - each is a choice of its own
@@ -108,26 +107,26 @@ class Verifier:
         self._deadline = deadline
         self._clock = clock
         self.known, self.known_size = store.totals()
-        """Files that the index knows, and their bytes."""
+        """Number of files in the index, and their bytes."""
         self.this_run = Run()
         self._started = self._saved_at = clock()
         self._seconds_before = 0.0
         self._save_took = 0.0
         self._saves = True
         self._compared = False
-        """Whether any byte of a file in the state of its record was compared."""
+        """Whether any byte was compared, of a file that is in its recorded state."""
         self._row: list[bytes] = []
-        """Files that couldn't be read since the last that could."""
+        """Unreadable files since the last readable one."""
         self._before_row: Round | None = None
         self._root = self._root_now()
 
     # -- A run -----------------------------------------------------------------
 
     def run(self) -> bool:
-        """Begin a round, or continue the one under way; False if the deadline came before its end.
+        """Begin a round or continue the current one; False if the deadline came before its end.
 
         Raises :exc:`IndexFileError` or :exc:`LibraryError` if there is nothing to compare (any
-        more), and what :class:`zipfs.index.tables.Store` raises.
+        more), and the errors of :class:`zipfs.index.tables.Store`.
         """
         if not self.known:
             raise IndexFileError(
@@ -148,24 +147,24 @@ class Verifier:
             unhashed = self._find_archives(count=ended) if ended or self.this_run.found else 0
             if ended:
                 self._require_compared(round_)
-                self._save()  # with its seconds
+                self._save()  # sets the round's seconds
                 round_.unhashed = unhashed
                 round_.ended = datetime.now(UTC)
                 memory.last, memory.round = round_, None
             refused = False
         finally:
-            # Progress is saved however the run ends, unless nothing could be compared: this may
-            # be another library's index, or its disk may be missing.
+            # Saved however the run ends, unless no file could be compared: then this may be
+            # another library's index, or the library's disk may be missing.
             if self._may_save() or not (refused or memory.replaces_another):
                 self._save(durably=True)
         return ended
 
     def _may_save(self) -> bool:
-        """Whether this run knows better than what is remembered."""
+        """Whether this run's results may replace the saved ones."""
         return self._compared or (self.this_run.verified > 0 and not self.memory.replaces_another)
 
     def _verify_all(self, round_: Round) -> bool:
-        """Verify the files that are left of the round; False if the deadline came before."""
+        """Verify the remaining files of the round; False if the deadline came before its end."""
         position: bytes | None = round_.position
         while position is not None:
             records, position = self._store.files_after(position)
@@ -182,7 +181,7 @@ class Verifier:
                 round_.given_up = b""
                 round_.passed += record[0].size
                 self._save_now_and_then()
-            if position is not None:  # the last rows may have been damaged ones
+            if position is not None:  # the last rows read may be damaged, and not in *records*
                 round_.position = position
         return True
 
@@ -192,7 +191,7 @@ class Verifier:
     # -- A file ----------------------------------------------------------------
 
     def _verify(self, round_: Round, path: bytes, record: Record, deadline: float | None) -> None:
-        """Verify one file; raises :exc:`_LateError` at the *deadline*."""
+        """Verify one file. Raises :exc:`_LateError` at the *deadline*."""
         state, known = record
         if state.size > BLOCK:
             known = known._replace(blocks=self._store.blocks(known.digest) or b"")
@@ -248,7 +247,7 @@ class Verifier:
         self._progress.advance(state.size - done)
 
     def _add(self, bad_file: BadFile) -> None:
-        """*bad_file* is new, or was known and is still bad."""
+        """Record and report *bad_file*, whether or not it was known before."""
         bad_files = self.memory.bad_files
         if bad_file.kind == "unreadable":
             self._require_library()
@@ -262,7 +261,7 @@ class Verifier:
         self._report(bad_file)
         self._saved_at = float("-inf")  # to be saved at once
         if len(self._row) >= _MOST_IN_A_ROW:
-            # The disk is gone: these files are read again when it is back.
+            # The disk is gone: the next run reads these files again.
             for path in self._row:
                 bad_files.pop(path, None)
             self.memory.round = self._before_row
@@ -322,13 +321,13 @@ class Verifier:
             except (FileNotFoundError, NotADirectoryError):
                 del self.memory.bad_files[path]
             except OSError:
-                continue  # it is no better, then
+                continue  # it can't be read, so it stays listed
             else:
                 if FileState.of(status) != bad_file.state:
                     del self.memory.bad_files[path]
 
     def _find_archives(self, *, count: bool) -> int:
-        """Set the archives of all bad files; the number of files not hashed yet, if to *count*."""
+        """Set the archives of all bad files; returns the number of unhashed files if *count*."""
         bad_files = self.memory.bad_files
 
         def known(paths: Sequence[bytes]) -> Collection[bytes]:
