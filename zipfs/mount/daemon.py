@@ -63,8 +63,8 @@ def run(
     *mounted* is called when the mount can be used.
     """
     notifier = Notifier()
-    if (kept := handed_over(FUSE)) is not None:
-        device = kept
+    if (stored := handed_over(FUSE)) is not None:
+        device = stored
         # Otherwise it would stay open after a crash, and accesses to the mount would hang.
         notifier.let_go(FUSE)
     if settings.mountpoint is None:
@@ -108,7 +108,7 @@ class _Mount(NamedTuple):
 async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
     patience = settings.read_timeout or None
     limits = Limits.within(_raise_limit())
-    # Paths for the kernel to forget. A channel, as the operations are made from the catalog.
+    # Paths to invalidate in the kernel. A channel, as the operations are made from the catalog.
     invalidated, to_invalidate = trio.open_memory_channel[bytes](math.inf)
     catalog = Catalog(
         sealer,
@@ -119,14 +119,14 @@ async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
     )
     reader = Reader(sealer.library.absolute, sealer.index.blocks, limits, patience)
     notifier = mount.notifier
-    # Listening before there is a mount: a signal in between would leave it behind.
+    # Signals are received before mounting: one in between would leave the mount behind.
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         threading.Thread(
             target=_dump, args=[trio.lowlevel.current_trio_token()], daemon=True
         ).start()
         async with _ending_nursery() as nursery:
             romm = RommConfig(settings.romm_config, sealer.rules, catalog.reselect)
-            nursery.start_soon(_obey, signals, nursery.cancel_scope, catalog, romm)
+            nursery.start_soon(_handle_signals, signals, nursery.cancel_scope, catalog, romm)
             operations = Operations(
                 catalog, reader, await catalog.root(), settings.settle, settings.ownership
             )
@@ -174,7 +174,7 @@ async def _ending_nursery() -> AsyncIterator[trio.Nursery]:
 
 
 async def _invalidate(paths: trio.MemoryReceiveChannel[bytes], operations: Operations) -> None:
-    """Have the kernel forget what it knows of *paths*, as they come."""
+    """Invalidate the kernel's cached entries of *paths*, for ever."""
     async for path in paths:
         try:
             operations.invalidate(path)
@@ -196,7 +196,7 @@ async def _serve_requests(scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-async def _obey(
+async def _handle_signals(
     signals: AsyncIterator[int], scope: trio.CancelScope, catalog: Catalog, romm: RommConfig
 ) -> None:
     async for number in signals:
@@ -235,7 +235,7 @@ def _has_descriptor(stream: object) -> bool:
 
 
 async def _watch(settings: Settings, library: LibraryView, catalog: Catalog) -> None:
-    """Pass events of changes on as *settings* say; where there are none, have it poll."""
+    """Pass events of changes to *catalog*, as *settings* say; it polls where there are none."""
     folders = library.watched()
     silent = set(folders)
     """Folders whose changes cause no events."""
@@ -255,7 +255,7 @@ async def _watch(settings: Settings, library: LibraryView, catalog: Catalog) -> 
         try:
             catalog.changed(folders[folder](paths))
         except Exception:
-            # H4: called by the loop itself, which would end with it.
+            # H4: called by the event loop itself, which an exception would end.
             log.exception("unexpected error about changes in the library")
 
     async def listen(folder: bytes) -> None:
@@ -313,18 +313,18 @@ def _raise_limit() -> int:
 def _mount(operations: Operations, mount: _Mount, settings: Settings) -> None:
     # libfuse's name for a mount that is there already; fuse_session_mount in fuse_lowlevel.h.
     path = mount.path if mount.device is None else f"/dev/fd/{mount.device}"
-    with _captured_stderr() as said, _undisturbed():
+    with _captured_stderr() as captured, _signals_blocked():
         try:
             pyfuse3.init(operations, path, mount.options)
         except RuntimeError as error:
             # libfuse prints the reason on stderr only.
-            lines = [line for line in said() if line]
+            lines = [line for line in captured() if line]
             reason = lines[-1] if lines else str(error)
             raise FuseError(f"can't mount on {settings.mountpoint}: {reason}") from None
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def _signals_blocked() -> Iterator[None]:
     """Block signals in this thread: to libfuse 3.17 an interrupted waitpid(2) is a failed mount."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
@@ -337,19 +337,19 @@ def _undisturbed() -> Iterator[None]:
 def _captured_stderr() -> Iterator[Callable[[], list[str]]]:
     """Redirect file descriptor 2 to a file, for C code that writes to it; yields its lines."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    original = os.dup(2)
     with tempfile.TemporaryFile() as file:
         os.dup2(file.fileno(), 2)
 
-        def said() -> list[str]:
+        def captured() -> list[str]:
             file.seek(0)
             return file.read().decode("utf-8", "replace").splitlines()
 
         try:
-            yield said
+            yield captured
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(original, 2)
+            os.close(original)
 
 
 def _dump_tasks() -> None:

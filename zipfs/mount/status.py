@@ -166,7 +166,7 @@ def _as_json(index: Facts) -> dict[str, Any]:
 
 
 def _durations(histogram: Histogram) -> dict[str, Any]:
-    """*histogram* in seconds: *below* has how many took less than a bound, for each bound."""
+    """*histogram* in seconds; ``below`` pairs each bound with the number of shorter ones."""
     quantiles = {str(share): histogram.quantile(share) for share in QUANTILES}
     return {
         "count": histogram.count,
