@@ -24,6 +24,16 @@ ZEROS: Final = bytes(PIECE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """What the archive must say of one file; *mtime* in Unix seconds."""
+
+    name: str
+    size: int
+    mtime: int
+    crc32: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Data:
     """The content of one file."""
 
@@ -43,15 +53,24 @@ class Expected:
                 os.fsencode(path.relative_to(folder)),
             ),
         )
+        self.members = [
+            Member(
+                name=path.relative_to(folder).as_posix(),
+                size=path.stat().st_size,
+                mtime=path.stat().st_mtime_ns // 1_000_000_000,
+                crc32=crc32_of(path),
+            )
+            for path in paths
+        ]
         pieces = archive(
             [
                 File(
-                    name=path.relative_to(folder).as_posix().encode(),
-                    data=path.stat().st_size,
-                    mtime=path.stat().st_mtime_ns // 1_000_000_000,
-                    checksum=crc32_of(path),
+                    name=member.name.encode(),
+                    data=member.size,
+                    mtime=member.mtime,
+                    checksum=member.crc32,
                 )
-                for path in paths
+                for member in self.members
             ]
         ).pieces
         left = iter(paths)

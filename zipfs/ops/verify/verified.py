@@ -61,8 +61,12 @@ def _bytes(value: object) -> bytes:
     return value
 
 
+def _hex(digest: bytes) -> str:
+    return digest.hex()
+
+
 Path = Annotated[bytes, BeforeValidator(_path), PlainSerializer(_text)]
-Digest = Annotated[bytes, BeforeValidator(_digest), PlainSerializer(bytes.hex)]
+Digest = Annotated[bytes, BeforeValidator(_digest), PlainSerializer(_hex)]
 
 
 @dataclass(frozen=True, kw_only=True)
