@@ -1,7 +1,7 @@
 """Beyond all 32- and 16-bit fields: the same as with any other archive.
 
 The files are sparse, with random data where it matters, and what is downloaded goes into pipes
-where it can: an archive of 6 GiB takes its space on the disk once, for a moment.
+where it can: an archive beyond 4 GiB takes its space on the disk once, for a moment.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def _sparse(path: Path, size: int, *offsets: int) -> None:
     os.utime(path, (MTIME + 1, MTIME + 1))
 
 
-def one_member_of_6_gib(library: Path) -> str:
-    game = "roms/ps3/One file of 6 GiB"
+def one_member_beyond_4_gib(library: Path) -> str:
+    game = "roms/ps3/One file beyond 4 GiB"
     make_game(library, game, {"a readme.txt": b"Hello\n", "z update.pkg": content(500_000, 1)})
-    _sparse(library / game / "game.iso", 6 * GIB + 12345, 2 * GIB, 4 * GIB)
+    _sparse(library / game / "game.iso", 4 * GIB + 234_567_890, 2 * GIB, 4 * GIB)
     return game
 
 
@@ -68,7 +68,7 @@ def members_70_000(library: Path) -> str:
     return game
 
 
-@pytest.fixture(scope="module", params=[one_member_of_6_gib, members_beyond_4_gib, members_70_000])
+@pytest.fixture(scope="module", params=[one_member_beyond_4_gib, members_beyond_4_gib, members_70_000])
 def site(fuse: None, request: pytest.FixtureRequest) -> Iterator[Site]:
     with site_of(request.param) as site:
         yield site
