@@ -68,7 +68,9 @@ def members_70_000(library: Path) -> str:
     return game
 
 
-@pytest.fixture(scope="module", params=[one_member_beyond_4_gib, members_beyond_4_gib, members_70_000])
+@pytest.fixture(
+    scope="module", params=[one_member_beyond_4_gib, members_beyond_4_gib, members_70_000]
+)
 def site(fuse: None, request: pytest.FixtureRequest) -> Iterator[Site]:
     with site_of(request.param) as site:
         yield site
