@@ -17,6 +17,8 @@ they would outside.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -24,7 +26,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -118,10 +120,13 @@ class Root:
 
     def make_base(self) -> None:
         """Make the base, if there is none."""
-        if (self._folder / "made").exists():
-            return
         for folder in (self._folder, self._debs, self._debs / "partial", self._cache):
             folder.mkdir(parents=True, exist_ok=True)
+        with locked(self._folder / "base.lock"):
+            if not (self._folder / "made").exists():
+                self._bootstrap()
+
+    def _bootstrap(self) -> None:
         keyring = self._find_keyring()
         shutil.rmtree(self.base, ignore_errors=True)
         system = self._system
@@ -261,6 +266,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("only root can do that")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     root = Root(chosen.place.absolute(), chosen.system)
+    with locked(chosen.place.absolute() / f"{chosen.system}.lock"):
+        return _run_targets(root, chosen)
+
+
+@contextlib.contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Wait until nobody else has *file* locked, and lock it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _run_targets(root: Root, chosen: argparse.Namespace) -> int:
     status = 0
     try:
         if chosen.again:
