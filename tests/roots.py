@@ -31,6 +31,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bench.mount import mounts_below
+
 _REPOSITORY: Final = Path(__file__).parents[1]
 _CLONE: Final = "/root/zipfs"
 
@@ -128,7 +130,7 @@ class Root:
 
     def _bootstrap(self) -> None:
         keyring = self._find_keyring()
-        shutil.rmtree(self.base, ignore_errors=True)
+        _remove(self.base)
         system = self._system
         _run(
             "debootstrap",
@@ -240,11 +242,18 @@ class Root:
 
     def remove(self) -> None:
         """Remove the copy."""
-        _run("rm", "-rf", "--one-file-system", str(self.copy))
+        _remove(self.copy)
 
 
 def _variables() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if _VARIABLE.fullmatch(name)}
+
+
+def _remove(folder: Path) -> None:
+    """Remove *folder*, and nothing that a run which was broken off has left mounted in it."""
+    for mount in reversed(mounts_below(folder)):
+        _run("umount", str(mount))
+    _run("rm", "-rf", "--one-file-system", str(folder))
 
 
 def _run(*command: str) -> None:
