@@ -220,6 +220,8 @@ def test_two_functions_are_replaced_and_all_else_is_trio() -> None:
 def test_pyfuse3_uses_the_two_as_expected() -> None:
     """A newer pyfuse3 may not: then this fails, and not the first mount."""
     folder = os.path.dirname(pyfuse3.__file__)
+    if not os.path.exists(os.path.join(folder, "__init__.pyx")):
+        pytest.skip("this pyfuse3, older than 3.5, comes without its source")
     code = ""
     for file in ("__init__.pyx", "internal.pxi"):
         with open(os.path.join(folder, file), encoding="utf-8") as text:
