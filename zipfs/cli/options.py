@@ -128,7 +128,7 @@ _MOUNT_OPTIONS = (
         type=float,
         metavar="SECONDS",
         help="How long a game's folder has to be unchanged before its archive is shown."
-        "  [default: 2]",
+        "  [default: 2; 0.05 to 86400]",
     ),
     click.option(
         "--read-ahead",
