@@ -14,7 +14,7 @@ from tests.e2e import downloads
 from tests.e2e.programs import Argument, run, running
 
 # -q: no ~/.curlrc. curl ends by itself, so that reading from its pipe never blocks for ever.
-QUIET: Final = ("curl", "-q", "-sS", "--max-time", "100", "--noproxy", "*")
+QUIET: Final = ("curl", "-q", "-sS", "--max-time", "500", "--noproxy", "*")
 
 PARTIAL: Final = 18
 """Exit status: the server closed before it had sent all it had announced."""

@@ -385,7 +385,7 @@ class Faults:
 
 
 @contextlib.contextmanager
-def faultfs(source: Path, place: Path, seconds: float = 100) -> Iterator[tuple[Path, Faults]]:
+def faultfs(source: Path, place: Path, seconds: float = 500) -> Iterator[tuple[Path, Faults]]:
     """Where *source* is shown by a file system that can fail, and what makes it.
 
     *place* is for its files. It must not be in use any more at the end, which has to come within
