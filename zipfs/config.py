@@ -26,6 +26,7 @@ from zipfs.errors import ConfigError
 from zipfs.library.filestate import MIN_SETTLE
 from zipfs.library.rules.categories import CATEGORIES, category_named
 from zipfs.library.rules.globs import check_placeholders, check_relative, encode, platform_names
+from zipfs.library.vouching import Prove
 from zipfs.system.ownership import Ownership, number_of, umask_of
 
 Watch = Literal["auto", "events", "poll"]
@@ -200,7 +201,9 @@ class Settings(BaseModel):
     watch: Watch = "auto"
     """How changes are detected before an access: by the kernel's events, or by rescans."""
     trust: Trust = "state"
-    """Which part of a file's state shows that it is unchanged: all, or all except its ctime."""
+    """Which part of a file's state shows that it is unchanged: all, or size and mtime alone."""
+    prove: Prove = "auto"
+    """Where bytes are proven by their checksums before they are returned."""
     read_timeout: float = Field(30.0, ge=0, le=86400)
     """Seconds after which a read of a source that doesn't answer fails; 0: never."""
     hash_rate: float = Field(0.0, ge=0, le=1 << 20)

@@ -30,7 +30,7 @@ from tests.support.waiting import SECONDS
 from zipfs.errors import ChangedError as AnyChangedError
 from zipfs.index import hash_file
 from zipfs.index.index import Index
-from zipfs.library import files as reading
+from zipfs.library import vouching
 from zipfs.library.filestate import BLOCK, MIN_SETTLE
 from zipfs.sealing import archivefile, offline
 from zipfs.sealing.archivefile import KEPT_OPEN
@@ -495,25 +495,23 @@ def test_chmod_changes_no_byte(game: Path, archive: zipfs.ArchiveFile, whole: by
 
 
 def test_where_times_tell_nothing_all_is_proven(
-    game: Path, archive: zipfs.ArchiveFile, whole: bytes, monkeypatch: pytest.MonkeyPatch
+    game: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on Windows, where a file that is rewritten may have the state of before."""
-    monkeypatch.setattr(reading, "STATE_VOUCHES", False)
-    assert archive.read() == whole
-    state = archive._version.files[0].state
-    assert state.size == len(DATA)
+    monkeypatch.setattr(vouching, "PLATFORM_VOUCHES", False)
+    with opened(game) as archive:
+        assert archive.read_at(0, 100) == whole[:100]
+        monkeypatch.setattr(os, "fstat", lambda _: pytest.fail("the state is asked for"))
+        assert archive.read() == whole
+        monkeypatch.undo()
     write(game / "a.bin", b"other", old_date=True)
-    of = reading.FileState.of
-
-    def as_before(status: os.stat_result) -> object:
-        found = of(status)
-        return state if found.inode == state.inode else found
-
-    monkeypatch.setattr(reading.FileState, "of", as_before)
-    with pytest.raises(zipfs.ChangedError):
-        archive.read_at(100, 10)
-    start = whole.index(DATA) + BLOCK
-    assert archive.read_at(start, BLOCK) == DATA[BLOCK : 2 * BLOCK]
+    monkeypatch.setattr(vouching, "PLATFORM_VOUCHES", False)
+    with opened(game) as archive:
+        write(game / "a.bin", b"again", old_date=True)
+        with pytest.raises(zipfs.ChangedError):
+            archive.read_at(whole.index(DATA) + 10, 10)
+        start = whole.index(DATA) + BLOCK
+        assert archive.read_at(start, BLOCK) == DATA[BLOCK : 2 * BLOCK]
 
 
 def test_a_disk_that_fails(archive: zipfs.ArchiveFile, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -585,10 +583,10 @@ def test_what_the_system_refuses(
     """Its bits grant it, and something else doesn't: SELinux, or a server."""
     game = make_game(library, "g", {"1": b"1", "2": b"2"})
 
-    def refused(path: bytes, *rest: object) -> object:
+    def refused(path: bytes, *rest: object, **others: object) -> object:
         if path.endswith(b"/2"):
             raise PermissionError(errno.EACCES, "Permission denied")
-        return hash_file.hash_file(path, *rest)  # type: ignore[arg-type]
+        return hash_file.hash_file(path, *rest, **others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(offline, "hash_file", refused)
     with opened(game) as archive:
@@ -611,9 +609,9 @@ def test_a_disk_that_fails_at_once(library: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_game_that_never_holds_still(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     game = make_game(library, "g", {"1": b"1"})
 
-    def changing(path: bytes, *rest: object) -> object:
+    def changing(path: bytes, *rest: object, **others: object) -> object:
         make_file(path, os.urandom(1), mtime=int.from_bytes(os.urandom(3)))
-        return hash_file.hash_file(path, *rest)  # type: ignore[arg-type]
+        return hash_file.hash_file(path, *rest, **others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(offline, "hash_file", changing)
     with pytest.raises(zipfs.NotSealedError, match="keeps changing"):

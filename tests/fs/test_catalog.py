@@ -24,12 +24,13 @@ from zipfs.catalog import game as game_module
 from zipfs.catalog import reseal as reseal_module
 from zipfs.catalog.nodes import Archive, File, Folder
 from zipfs.catalog.tree import Catalog
-from zipfs.errors import StaleError
+from zipfs.errors import ChangedError, StaleError
 from zipfs.index import hash_file
 from zipfs.index.hash_file import FileHasher
 from zipfs.index.index import Index
-from zipfs.library.filestate import BLOCK
+from zipfs.library.filestate import BLOCK, FileState
 from zipfs.library.library import Library
+from zipfs.library.proven import DisprovedError
 from zipfs.library.rules.romm import Rules
 from zipfs.sealing.outcomes import Examination, Sealed, Version
 from zipfs.sealing.sealer import Sealer
@@ -65,9 +66,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counts: Counter[str] = Counter()
     start = FileHasher.__init__
 
-    def counted(self: FileHasher, path: bytes, *rest: object) -> None:
+    def counted(self: FileHasher, path: bytes, *rest: object, **others: object) -> None:
         counts[os.fsdecode(os.path.basename(path))] += 1
-        start(self, path, *rest)  # type: ignore[arg-type]  # passed on as they came
+        start(self, path, *rest, **others)  # type: ignore[arg-type]  # passed on as they came
 
     monkeypatch.setattr(FileHasher, "__init__", counted)
     return counts
@@ -137,9 +138,9 @@ async def test_what_is_asked_for_is_sealed_first(
     order: list[str] = []
     start = FileHasher.__init__
 
-    def watched(self: FileHasher, path: bytes, *rest: object) -> None:
+    def watched(self: FileHasher, path: bytes, *rest: object, **others: object) -> None:
         order.append(os.fsdecode(path).split("/")[-2])
-        start(self, path, *rest)  # type: ignore[arg-type]  # passed on as they came
+        start(self, path, *rest, **others)  # type: ignore[arg-type]  # passed on as they came
 
     monkeypatch.setattr(FileHasher, "__init__", watched)
     run, go_on = tree.catalog.hasher.run, trio.Event()
@@ -326,10 +327,48 @@ async def test_doubt(library: Path, running: Tree, looks: Looks) -> None:
     game = make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     node = await running.sealed("roms/game.zip")
     (game / "1").write_bytes(b"other")
-    running.catalog.invalidate(node)
-    running.catalog.invalidate(await running.folder("roms"))  # only archives can be doubted
+    running.catalog.failed(node, ChangedError())
+    running.catalog.failed(
+        await running.folder("roms"), ChangedError()
+    )  # only archives can be doubted
     await until(lambda: running.was_looked_at("roms/game"))
     assert (await running.sealed("roms/game.zip")).attributes.inode != node.attributes.inode
+
+
+async def test_disproved(
+    library: Path, running: Tree, reads: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file has other bytes in the state in which it was hashed."""
+    game = make_game(library, "roms/game", {"1": b"1", "2": b"2"})
+    node = await running.sealed("roms/game.zip")
+    version = await running.catalog.open(node)
+    number = [file.path for file in version.files].index(b"1")
+    error = DisprovedError(version.files[number], version.digests[number])
+    # What was right, but for one read, is there again as it was.
+    running.catalog.failed(node, error)
+    await until(lambda: reads["1"] == 2)
+    assert (await running.sealed("roms/game.zip")).attributes == node.attributes
+    assert reads["2"] == 1
+    of = FileState.of
+    state = version.files[number].state
+
+    def as_before(status: os.stat_result) -> FileState:
+        found = of(status)
+        return state if found.inode == state.inode else found
+
+    monkeypatch.setattr(FileState, "of", as_before)
+    (game / "1").write_bytes(b"!")
+    assert (await running.sealed("roms/game.zip")).attributes == node.attributes
+    running.catalog.failed(node, error)
+    await until(lambda: reads["1"] == 3)
+    found = await running.sealed("roms/game.zip")
+    assert found.attributes.inode == expected(game).inode("roms/game.zip")
+    assert found.attributes.inode != node.attributes.inode
+    # The other archives of the file, if there are some, have the old bytes; the new ones stay.
+    running.catalog.failed(found, error)
+    await until(lambda: running.was_looked_at("roms/game"))
+    assert (await running.sealed("roms/game.zip")).attributes == found.attributes
+    assert reads["1"] == 3
 
 
 async def test_a_look_that_began_before_the_doubt_is_no_answer(
@@ -349,10 +388,10 @@ async def test_a_look_that_began_before_the_doubt_is_no_answer(
         return found
 
     monkeypatch.setattr(sealer, "examine", slow)
-    running.catalog.invalidate(node)
+    running.catalog.failed(node, ChangedError())
     await until(looked.is_set)
     (game / "1").write_bytes(b"other")
-    running.catalog.invalidate(node)
+    running.catalog.failed(node, ChangedError())
     go_on.set()
     await until(lambda: running.was_looked_at("roms/game"))
     found = running.game("roms/game")

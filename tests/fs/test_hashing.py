@@ -335,7 +335,7 @@ def test_at_a_bounded_rate(rate: float, tmp_path: Path, monkeypatch: pytest.Monk
         state = FileState.of((tmp_path / "file").stat())
         for number in range(2):
             started = clock.now
-            file = number, os.fsencode(tmp_path / "file"), tuple(state)
+            file = number, os.fsencode(tmp_path / "file"), tuple(state), False
             server._work(Job([file], SLICE, rate, 3600.0))  # type: ignore[list-item]
             took = clock.now - started
             assert took == pytest.approx(10 * BLOCK / rate, rel=0.01, abs=2 * BURST)

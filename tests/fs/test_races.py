@@ -17,6 +17,7 @@ from zipfs.index.hash_file import hash_file
 from zipfs.library.files import open_file, read_source
 from zipfs.library.filestate import FileState
 from zipfs.library.library import Library
+from zipfs.library.proven import ProvenBlocks
 from zipfs.library.rules.general import Selection
 from zipfs.library.scan import Entry, LeftOut, SourceFile
 from zipfs.system import syscalls
@@ -39,7 +40,8 @@ def read(library: Library, source: SourceFile) -> bytes:
     descriptor = open_file(library.absolute, source)
     with open(descriptor, "rb"):
         data = bytearray(source.state.size)
-        read_source(descriptor, source, None, lambda _: None, 0, memoryview(data))
+        nothing = ProvenBlocks(lambda _: None)
+        read_source(lambda: descriptor, source, None, nothing, 0, memoryview(data))
         return bytes(data)
 
 

@@ -20,11 +20,12 @@ from tests.fs.conftest import sealed
 from tests.fs.lab import open_below, source_file, until
 from tests.support.libraries import Expected, content, expected, make_file, make_game
 from tests.support.waiting import SECONDS
-from zipfs.catalog.nodes import File, mirrored
+from zipfs.catalog.nodes import File, file_node
 from zipfs.errors import ChangedError
 from zipfs.library import files as reading
 from zipfs.library.filestate import BLOCK
 from zipfs.library.library import Library
+from zipfs.library.scan import Entry
 from zipfs.mount import fd_pool as pool_module
 from zipfs.mount import reader as reader_module
 from zipfs.mount.reader import BUFFER, Content, Handle, PendingRead, Reader
@@ -52,11 +53,10 @@ def version_of(sealer: Sealer, game: bytes = GAME) -> Version:
 
 
 def file_of(library: Path, path: bytes) -> File:
-    entry = Library(str(library)).entry(path)
-    assert entry is not None
-    node = mirrored(path, entry)  # type: ignore[arg-type]
-    assert isinstance(node, File)
-    return node
+    view = Library(str(library))
+    entry = view.entry(path)
+    assert isinstance(entry, Entry)
+    return file_node(path, view.file(b"", entry), entry.status)
 
 
 async def open_version(reader: Reader, version: Version) -> Handle:

@@ -40,13 +40,14 @@ def become(platform: str) -> None:
     # Other modules that ask for the platform would want a real one.
     before, sys.platform = sys.platform, called
     from zipfs.index import hash_file  # noqa: PLC0415
-    from zipfs.library import files  # noqa: PLC0415
+    from zipfs.library import vouching  # noqa: PLC0415
     from zipfs.system import process  # noqa: PLC0415
 
     sys.platform = before
     assert hash_file._libc is None
     assert process._libc is None
-    files.STATE_VOUCHES = platform != "windows"
+    vouching.PLATFORM_VOUCHES = platform != "windows"
+    vouching._HAS_TABLE = False
 
 
 def _without_folders() -> None:

@@ -4,7 +4,8 @@
 
 Any `read`, `stat` (lookup and getattr) or `open` of chosen files can be delayed, hung until
 released, or failed with a chosen errno; reads can be made short, or to end too early, to give a
-wrong byte, or none around one, as a disk does that rots.
+wrong byte, or none around one, as a disk does that rots. What `stat` says can be what it once was,
+as on shares whose attributes come from a cache, and the inodes others, as after a new mount.
 :class:`Faults` is the other end of the control socket, :func:`faultfs` runs it all.
 
 Nothing is cached: names and attributes are good for no time at all and files are opened for direct
@@ -64,10 +65,20 @@ class Rule:
 class Rules:
     """The rules in force, and how often each operation was asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: str) -> None:
+        self._source = source
         self.rules: list[Rule] = []
         self.asked: Counter[tuple[str, str]] = Counter()
         self.waiting: Counter[tuple[str, str]] = Counter()
+        self.frozen: dict[str, os.stat_result] = {}
+        """What `stat` says whatever happens, by path."""
+        self.shift = 0
+        """What is added to all inodes."""
+
+    def status(self, path: str, absolute: str) -> os.stat_result:
+        """What `stat` says of the file *absolute*, called *path*."""
+        status = os.lstat(absolute)
+        return self.frozen.get(path, status)
 
     async def apply(self, path: str, op: Op) -> None:
         """Count an operation; wait, or raise :exc:`pyfuse3.FUSEError`, as the rules want it."""
@@ -117,12 +128,20 @@ class Rules:
             return sum(n for (p, o), n in self.waiting.items() if o == op and _match(p, path))
         if action == "clear":
             over = [rule for rule in self.rules if path is None or rule.path == path]
+            for name in [name for name in self.frozen if path in (None, name)]:
+                del self.frozen[name]
         elif action == "release":
             over = [
                 rule
                 for rule in self.rules
                 if rule.action == "hang" and path in (None, rule.path) and op in (None, rule.op)
             ]
+        elif action == "freeze":
+            self.frozen[path] = os.lstat(f"{self._source}/{path}")
+            return 0
+        elif action == "shift":
+            self.shift = int(command["value"])
+            return 0
         else:
             self.rules.append(Rule(path, op, action, command["value"]))
             return 0
@@ -177,9 +196,13 @@ class FaultFs(pyfuse3.Operations):
         parent = self._paths[parent_inode]
         path = f"{parent}/{os.fsdecode(name)}" if parent else os.fsdecode(name)
         await self._rules.apply(path, "stat")
-        status = os.lstat(self._absolute(path))
-        self._paths[status.st_ino] = path
-        return _entry(status)
+        status = self._rules.status(path, self._absolute(path))
+        return self._entry(path, status)
+
+    def _entry(self, path: str, status: os.stat_result) -> pyfuse3.EntryAttributes:
+        inode = status.st_ino + self._rules.shift
+        self._paths[inode] = path
+        return _entry(status, inode)
 
     @_handler
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
@@ -187,9 +210,9 @@ class FaultFs(pyfuse3.Operations):
         await self._rules.apply(path, "stat")
         # A file that was deleted is still there for who has it open.
         for node, descriptor in self._files.values():
-            if node == inode:
-                return _entry(os.fstat(descriptor))
-        return _entry(os.lstat(self._absolute(path)), inode)
+            if node == inode and os.fstat(descriptor).st_nlink == 0:
+                return _entry(os.fstat(descriptor), inode)
+        return _entry(self._rules.status(path, self._absolute(path)), inode)
 
     @_handler
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
@@ -203,9 +226,8 @@ class FaultFs(pyfuse3.Operations):
         for name in os.listdir(self._absolute(path)):
             child = f"{path}/{name}" if path else name
             with contextlib.suppress(FileNotFoundError):
-                status = os.lstat(self._absolute(child))
-                self._paths[status.st_ino] = child
-                listing.append((name, _entry(status)))
+                status = self._rules.status(child, self._absolute(child))
+                listing.append((name, self._entry(child, status)))
         self._last += 1
         self._listings[self._last] = listing
         return self._last
@@ -279,7 +301,7 @@ async def _control(rules: Rules, stream: trio.SocketStream) -> None:
 
 
 async def _serve(source: str, mountpoint: str, control: str) -> None:
-    rules = Rules()
+    rules = Rules(source)
     listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     await listener.bind(control)
     listener.listen()
@@ -366,6 +388,14 @@ class Faults:
     def break_at(self, path: str, at: int) -> None:
         """A read that has the byte *at* in it fails."""
         self._tell("break", path, "read", at)
+
+    def freeze(self, path: str) -> None:
+        """`stat` says what it says now, whatever happens to the file."""
+        self._tell("freeze", path, "stat")
+
+    def shift(self, number: int) -> None:
+        """All inodes are others: *number* is added to them."""
+        self._tell("shift", None, None, number)
 
     def release(self, path: str | None = None, op: Op | None = None) -> None:
         """Let go what hangs, and take those rules away."""

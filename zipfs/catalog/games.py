@@ -93,8 +93,11 @@ class Games:
         last = game.examination
         if last and last.started > examination.started:
             return game
-        if last and isinstance(last.outcome, Sealed) and last.outcome != examination.outcome:
-            self._unpublish(game, last.outcome)  # which begins the gap
+        if last and isinstance(last.outcome, Sealed):
+            if last.outcome != examination.outcome:
+                self._unpublish(game, last.outcome)  # which begins the gap
+            elif last.fingerprint != examination.fingerprint:
+                self.versions.drop(last.outcome.inode)  # its files are in other states
         examination = self._with_gap(examination)
         is_new = not last or last.outcome != examination.outcome
         if game.reseal and last and last.fingerprint != examination.fingerprint:
@@ -162,6 +165,12 @@ class Games:
         """Whatever was seen of *game* until now isn't valid any more."""
         game.invalidate()
         self._moved(game.path)
+
+    def distrust(self, game: Game) -> None:
+        """Its files may have other bytes than their states say: examine it from the beginning."""
+        if game.examination:
+            game.examination = dataclasses.replace(game.examination, fingerprint=b"")
+        self.invalidate(game)
 
     def _unpublish(self, game: Game, sealed: Sealed) -> None:
         if self._by_archive.get(sealed.path) is game:

@@ -6,6 +6,7 @@ so that the kernel never mixes the pages of two versions (DESIGN V4).
 
 from __future__ import annotations
 
+import os
 import stat
 import struct
 from collections.abc import Iterator
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 
 from zipfs.archive import validators
 from zipfs.archive.layout import Data, Piece
-from zipfs.library.filestate import FileState
 from zipfs.library.scan import Entry, Origins, SourceFile
 from zipfs.sealing.outcomes import Sealed
 
@@ -47,6 +47,8 @@ class File:
     path: bytes
     file: SourceFile
     attributes: Attributes
+    digests: tuple[bytes, ...] = ()
+    """Its XXH3-128, if that is known and its state can't vouch for its bytes."""
 
     @property
     def size(self) -> int:
@@ -55,10 +57,6 @@ class File:
     @property
     def files(self) -> tuple[SourceFile, ...]:
         return (self.file,)
-
-    @property
-    def digests(self) -> tuple[bytes, ...]:
-        return ()
 
     def plan(self, offset: int, length: int) -> Iterator[Piece]:
         end = min(offset + length, self.size)
@@ -81,12 +79,8 @@ class Archive:
 Node = Folder | File | Archive
 
 
-def mirrored(path: bytes, entry: Entry) -> File | Folder:
-    if entry.is_folder:
-        return folder_node(path, entry)
-    status = entry.status
-    state = FileState.of(status)
-    version = struct.pack("<QQqq", *state)
+def file_node(path: bytes, file: SourceFile, status: os.stat_result) -> File:
+    version = struct.pack("<QQqq", *file.state)
     attributes = Attributes(
         inode=validators.inode(b"file", path, version),
         # No set-user-id bits: H3, no file can do more here than at its source.
@@ -96,7 +90,7 @@ def mirrored(path: bytes, entry: Entry) -> File | Folder:
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,
     )
-    return File(path, SourceFile(b"", entry.source, state), attributes)
+    return File(path, file, attributes)
 
 
 def folder_node(path: bytes, entry: Entry) -> Folder:

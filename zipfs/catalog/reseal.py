@@ -48,6 +48,7 @@ from zipfs.catalog.games import Games
 from zipfs.catalog.skipped import By, Skipped
 from zipfs.index.hash_queue import Hasher
 from zipfs.index.unsaved import Unsaved
+from zipfs.library.proven import DisprovedError
 from zipfs.library.scan import LeftOut, Place, SourceFile
 from zipfs.logs import Once
 from zipfs.sealing.outcomes import Examination, Sealed, Unhashed, Unsettled
@@ -176,6 +177,21 @@ class Resealer:
         """Something in *game* has changed: examine it in so many *seconds*, and before if asked."""
         self._games.invalidate(game)
         self._start(game).examine_in(seconds)
+
+    def distrust(self, game: Game, error: DisprovedError) -> None:
+        """Have the file of *game* hashed that hasn't the bytes it should have in its state."""
+        if self._nursery:
+            self._nursery.start_soon(self._distrust, game, error)
+
+    async def _distrust(self, game: Game, error: DisprovedError) -> None:
+        try:
+            await self._unsaved.forget(error.source.source, error.digest)
+        except Exception:
+            # H4: nothing unexpected ends the mount.
+            log.exception("unexpected error while forgetting checksums")
+        if self._games.get(game.path) is game:
+            self._games.distrust(game)
+            self._start(game).examine_in(0)
 
     # -- The coroutine of a game -------------------------------------------------
 

@@ -37,6 +37,7 @@ from zipfs.catalog.skipped import By, Skipped
 from zipfs.errors import StaleError
 from zipfs.index.hash_queue import Hasher
 from zipfs.library.filestate import FileState
+from zipfs.library.proven import DisprovedError
 from zipfs.library.rules.general import folders_of
 from zipfs.library.rules.romm import Rules
 from zipfs.library.scan import Entry, LeftOut, Place
@@ -252,10 +253,13 @@ class Catalog:
                 raise StaleError
         return version
 
-    def invalidate(self, node: Node) -> None:
-        """Examine the game of *node* now: a file of it wasn't in its state."""
+    def failed(self, node: Node, error: Exception) -> None:
+        """Examine the game of *node* now: opening or reading it ended in *error*."""
         if isinstance(node, Archive) and (game := self._games.get(node.game)):
-            self._resealer.invalidate(game, 0)
+            if isinstance(error, DisprovedError):
+                self._resealer.distrust(game, error)
+            else:
+                self._resealer.invalidate(game, 0)
 
     async def statvfs(self) -> os.statvfs_result:
         return await self._in_thread(self._library.statvfs, lane="statvfs")

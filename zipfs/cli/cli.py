@@ -18,7 +18,7 @@ from zipfs.cli.command_help import manual
 from zipfs.cli.command_mounts import prepare, tune, unmount
 from zipfs.cli.command_status import status
 from zipfs.cli.command_verify import verify
-from zipfs.cli.options import archive_options, json_option, mount_options
+from zipfs.cli.options import archive_options, json_option, mount_options, trust_option
 from zipfs.cli.terminal import (
     Bar,
     check_answers,
@@ -104,6 +104,7 @@ def mount(**given: Any) -> None:
 @cli.command(short_help="Hash all games of a library now.")
 @click.argument("library", required=False)
 @archive_options
+@trust_option
 def index(**given: Any) -> None:
     """Hash all games of LIBRARY now, so that a mount has every archive at once.
 

@@ -8,6 +8,7 @@ from typing import ParamSpec, TypeVar, get_args
 import click
 
 from zipfs.config import LogLevel, PlaylistMode, SelectionName, Timestamps, Trust, Watch
+from zipfs.library.vouching import Prove
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -116,7 +117,16 @@ def archive_options(command: _Command[P, R]) -> _Command[P, R]:
     return command
 
 
+trust_option = click.option(
+    "--trust",
+    type=click.Choice(get_args(Trust)),
+    help="What shows that a file is unchanged: its whole `state`, or `mtime` and size alone, so"
+    " that archives stay while files are hashed again after a chmod or a copy.  [default: state]",
+)
+"""Of the commands that hash."""
+
 _MOUNT_OPTIONS = (
+    trust_option,
     click.option(
         "--allow-other",
         is_flag=True,
@@ -145,10 +155,11 @@ _MOUNT_OPTIONS = (
         " file system sends no events: NFS, SMB, FUSE]",
     ),
     click.option(
-        "--trust",
-        type=click.Choice(get_args(Trust)),
-        help="What shows that a file is unchanged: its whole `state`, or `mtime` and size alone, so"
-        " that archives stay while files are hashed again after a chmod.  [default: state]",
+        "--prove",
+        type=click.Choice(get_args(Prove)),
+        help="Where each MiB is compared with its checksum before a byte of it is served:"
+        " `always`, `never`, or where dates can't be relied on: SMB, NFSv4 with noatime, FUSE, FAT."
+        "  [default: auto]",
     ),
     click.option(
         "--read-timeout",

@@ -126,7 +126,7 @@ class Worker:
         """
         job = Job(
             # Only plain tuples can be marshalled.
-            [(number, path, (*file.state,)) for number, path, file in files],
+            [(number, path, (*file.state,), file.by_content) for number, path, file in files],
             limit,
             rate,
             min(_INTERVAL, (patience or math.inf) / 4),

@@ -58,19 +58,27 @@ class FileHasher:
     """Hashes one file, by repeated calls of :meth:`advance`.
 
     *path* is absolute. *offset* is the number of bytes hashed so far; *progress* is called with
-    the length of each piece that is hashed, and may sleep. Raises :exc:`ChangedError` or
-    :exc:`OSError`.
+    the length of each piece that is hashed, and may sleep. With *afresh* the page cache isn't
+    used, and the state is compared once more after the file was closed and opened again: for
+    files whose state can't vouch for their bytes (:mod:`zipfs.library.vouching`). Raises
+    :exc:`ChangedError` or :exc:`OSError`.
     """
 
     def __init__(
-        self, path: bytes, state: FileState, progress: Callable[[int], None] | None = None
+        self,
+        path: bytes,
+        state: FileState,
+        progress: Callable[[int], None] | None = None,
+        *,
+        afresh: bool = False,
     ) -> None:
         self._state = state
         self._progress = progress
         self.offset = 0
         self._checksums = RunningChecksums()
         self._buffer = memoryview(bytearray(min(BLOCK, max(state.size, 1))))
-        self._windows = CacheWindows(state.size, _WINDOW)
+        self._windows = CacheWindows(state.size, _WINDOW, evict=afresh)
+        self._afresh = afresh
         self._path = path
         self._descriptor = -1
         self._open()
@@ -113,6 +121,10 @@ class FileHasher:
         if self.offset < size:
             return None
         self._check()
+        if self._afresh:
+            # SMB servers tell the dates as of the opening while anybody has the file open.
+            self.close()
+            self._open()
         found = self._checksums
         return Checksums(found.crc32, found.digest, bytes(found.blocks) if size > BLOCK else b"")
 
@@ -124,7 +136,7 @@ class FileHasher:
             self._progress(len(buffer))
 
     def _check(self) -> None:
-        if FileState.of(os.fstat(self._descriptor)) != self._state:
+        if self._state.now(os.fstat(self._descriptor)) != self._state:
             raise ChangedError
 
 
@@ -146,10 +158,14 @@ def _write_back(descriptor: int, offset: int, length: int) -> None:
 
 
 def hash_file(
-    path: bytes, state: FileState, progress: Callable[[int], None] | None = None
+    path: bytes,
+    state: FileState,
+    progress: Callable[[int], None] | None = None,
+    *,
+    afresh: bool = False,
 ) -> Checksums:
     """The checksums of a whole file, blocking; for the parameters see :class:`FileHasher`."""
-    hasher = FileHasher(path, state, progress)
+    hasher = FileHasher(path, state, progress, afresh=afresh)
     try:
         while (checksums := hasher.advance(SLICE)) is None:
             pass

@@ -38,7 +38,7 @@ from zipfs.library.filestate import Checksums, FileState
 from zipfs.system.process import lower_process, lower_session
 from zipfs.system.rates import Pace
 
-_MESSAGES: Final = 1
+_MESSAGES: Final = 2
 """The version of the messages: zipfs can be upgraded while a daemon runs."""
 COMMAND: Final = (
     "import sys; sys.path[:] = sys.argv[1:];"
@@ -56,13 +56,13 @@ _LENGTH: Final = struct.Struct("=I")
 
 
 class Job(NamedTuple):
-    """Hash *limit* bytes of *files*, each a number, an absolute path, and a state.
+    """Hash *limit* bytes of *files*, each a number, an absolute path, a state, and *afresh*.
 
     *rate* is in bytes per second; 0: no limit. While files are read there is an answer at least
     every *interval* seconds.
     """
 
-    files: Sequence[tuple[int, bytes, tuple[int, int, int, int]]]
+    files: Sequence[tuple[int, bytes, tuple[int, int, int, int], bool]]
     limit: int
     rate: float
     interval: float
@@ -188,10 +188,10 @@ class _Server:
         started = self._answered_at = time.monotonic()
         left = job.limit
         last = job.files[-1][0]
-        for number, path, state in job.files:
+        for number, path, state, afresh in job.files:
             self._current = number
             before = self._hashers[number].offset if number in self._hashers else 0
-            answer = self._answer(number, path, FileState(*state), left)
+            answer = self._answer(number, path, FileState(*state), left, afresh=afresh)
             left -= (answer.offset if isinstance(answer, At) else state[1]) - before
             if left <= 0 or time.monotonic() - started > _LONG or number == last:
                 self._send(answer, End())
@@ -199,14 +199,18 @@ class _Server:
             # At once, so that if this process hangs, it is in the first file without an answer.
             self._send(answer)
 
-    def _answer(self, number: int, path: bytes, state: FileState, limit: int) -> Answer:
+    def _answer(
+        self, number: int, path: bytes, state: FileState, limit: int, *, afresh: bool
+    ) -> Answer:
         """Hash *limit* more bytes of a file."""
         try:
             hasher = self._hashers.get(number)
             if self._open is not hasher:
                 self._close()
             if hasher is None:
-                hasher = self._hashers[number] = FileHasher(path, state, self._progress)
+                hasher = self._hashers[number] = FileHasher(
+                    path, state, self._progress, afresh=afresh
+                )
             self._open = hasher
             checksums = hasher.advance(limit)
             if checksums is None:

@@ -22,6 +22,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from zipfs.errors import IndexFileError
 from zipfs.index.tables import FAILURES, Checks, Record, Store, code_of, is_damage
+from zipfs.library.filestate import Checksums, FileState
 from zipfs.system.syscalls import leave_to_owner
 from zipfs.text import shown
 
@@ -34,6 +35,9 @@ _RETRY_SAVING: Final = 60.0
 
 _FILES: Final = ("", "-wal", "-shm", "-journal")
 """Suffixes that SQLite appends to a database's name for the files that belong to it."""
+
+_NOTHING: Final = FileState(0, -1, 0, 0), Checksums(0, bytes(16))
+"""A record in place of one that can't be deleted; no file has this size."""
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -145,6 +149,14 @@ class Index:
         """Save *records*, by path; they replace earlier ones of the same paths."""
         with self._lock:
             self._writing(lambda store: store.put_files(records))
+
+    def forget_file(self, path: bytes, digest: bytes) -> None:
+        """Forget the checksums of *path* if they are those of the content with *digest*."""
+        with self._lock:
+            self._writing(lambda store: store.forget_file(path, digest))
+            known = self._merged(lambda store: dict(store.files([path])))
+            if path in known and known[path][1].digest == digest:  # the file can't be written
+                self._writing(lambda store: store.put_files({path: _NOTHING}))
 
     def blocks(self, digest: bytes) -> bytes | None:
         """The checksums of the blocks of the content with *digest*; None if unknown."""

@@ -242,6 +242,10 @@ class Store:
                 # A damaged B-tree can accept rows and not find them: they would be hashed for ever.
                 raise sqlite3.DatabaseError("what was just written isn't found")
 
+    def forget_file(self, path: bytes, digest: bytes) -> None:
+        """Delete the record of *path* if it is that of the content with *digest*."""
+        self._db.execute("DELETE FROM files WHERE path = ? AND digest = ?", (path, digest))
+
     def blocks(self, digest: bytes) -> bytes | None:
         for hashes, seal in self._db.execute(
             "SELECT hashes, seal FROM blocks WHERE digest = ?", (digest,)

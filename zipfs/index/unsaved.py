@@ -40,6 +40,14 @@ class Unsaved:
         record = self._records.get(file.source)
         return record is not None and record[0] == file.state
 
+    async def forget(self, source: bytes, digest: bytes) -> None:
+        """Forget the checksums of *source*, saved or not, if their XXH3-128 is *digest*."""
+        async with self._saving:
+            record = self._records.get(source)
+            if record and record[1].digest == digest:
+                del self._records[source]
+            await self._in_thread(self._index.forget_file, source, digest)
+
     async def save(self) -> None:
         """Save all; simultaneous calls share one write."""
         async with self._saving:

@@ -8,8 +8,8 @@ If only ``ctime`` differs, the file was renamed, deleted, linked or given other 
 rewritten by a program that restored its ``mtime``; ``stat`` doesn't show which. So from then on
 bytes are proven by the checksums of their blocks before they are returned (R2).
 
-On Windows ``ctime`` is the time of creation. There the state doesn't show a change, and all
-bytes are proven.
+Where the state can't vouch for bytes at all, each is proven so, and the state isn't asked for
+(:mod:`zipfs.library.vouching`).
 """
 
 from __future__ import annotations
@@ -19,20 +19,14 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
 
-import xxhash
-
 from zipfs.errors import ChangedError
 from zipfs.library.filestate import BLOCK, FileState
+from zipfs.library.proven import DisprovedError, ProvenBlocks
 from zipfs.library.scan import SourceFile
 from zipfs.system.paths import open_path
 from zipfs.system.syscalls import READ_FILE, pread
 
 Key = tuple[bytes, FileState]
-Blocks = Callable[[bytes], bytes | None]
-"""From a file's XXH3-128 to the checksums of its blocks; None if they are unknown."""
-
-STATE_VOUCHES: bool = os.name != "nt"
-"""Whether equal states imply equal bytes, however the file was written."""
 
 
 def key_of(source: SourceFile) -> Key:
@@ -44,8 +38,9 @@ def open_file(
 ) -> int:
     """Open *source* in its recorded state; its descriptor.
 
-    If it is *provable* (it has checksums), its ctime may differ. Raises :exc:`ChangedError` if
-    it is in another state or isn't there, or :exc:`OSError`.
+    If it is *provable* (it has checksums), its ctime may differ; where its content vouches for its
+    bytes, its inode as well. Raises :exc:`ChangedError` if it is in another state or isn't there,
+    or :exc:`OSError`.
     """
     try:
         descriptor = open_path(absolute(source.source), READ_FILE)
@@ -54,13 +49,23 @@ def open_file(
             raise ChangedError from None
         raise
     try:
-        state = FileState.of(os.fstat(descriptor))
-        if state != source.state and not (provable and state.differs_in_ctime_only(source.state)):
+        if not _is_probably(source, source.state.now(os.fstat(descriptor)), provable=provable):
             raise ChangedError
     except BaseException:
         close_all([descriptor])
         raise
     return descriptor
+
+
+def _is_probably(source: SourceFile, state: FileState, *, provable: bool) -> bool:
+    """Whether a file in *state* has the content of *source*; reading it tells for sure."""
+    if state == source.state:
+        return True
+    if not provable:
+        return False
+    if source.by_content:
+        return state.has_content_of(source.state)
+    return state.differs_in_ctime_only(source.state)
 
 
 def open_files(
@@ -88,28 +93,32 @@ def close_all(descriptors: Iterable[int]) -> None:
 
 
 def read_source(
-    descriptor: int,
+    descriptor: Callable[[], int],
     source: SourceFile,
     digest: bytes | None,
-    blocks: Blocks,
+    proven: ProvenBlocks,
     offset: int,
     view: memoryview,
 ) -> None:
-    """Fill *view* from *offset* of *source*, open as *descriptor*, in its recorded state.
+    """Fill *view* from *offset* of *source* in its recorded state.
 
-    *digest* is its XXH3-128, None if unknown. Raises :exc:`ChangedError` or :exc:`OSError`; the
-    content of *view* is undefined then.
+    *descriptor* returns it open, and isn't called if all bytes are among *proven*; *digest* is
+    its XXH3-128, None if unknown. Raises :exc:`DisprovedError`, :exc:`ChangedError` or
+    :exc:`OSError`; the content of *view* is undefined then.
     """
-    _read_all(descriptor, view, offset)
-    status = os.fstat(descriptor)
-    state = FileState.of(status)
+    if source.by_content and digest is not None:
+        _prove(descriptor, source, digest, proven, offset, view)
+        return
+    file = descriptor()
+    _read_all(file, view, offset)
+    status = os.fstat(file)
+    state = source.state.now(status)
     if state == source.state:
-        if STATE_VOUCHES or digest is None:
-            return
-    elif not state.differs_in_ctime_only(source.state):
+        return
+    if not state.differs_in_ctime_only(source.state):
         raise ChangedError
     if digest is not None:
-        _prove(descriptor, source.state.size, digest, blocks, offset, view)
+        _prove(descriptor, source, digest, proven, offset, view)
     elif status.st_nlink:
         raise ChangedError
     # A file passed through has no checksums. That it was deleted (no links left) changes its
@@ -117,26 +126,26 @@ def read_source(
 
 
 def _prove(
-    descriptor: int, size: int, digest: bytes, blocks: Blocks, offset: int, view: memoryview
+    descriptor: Callable[[], int],
+    source: SourceFile,
+    digest: bytes,
+    proven: ProvenBlocks,
+    offset: int,
+    view: memoryview,
 ) -> None:
-    """Read the blocks around *view* again, prove them, and fill *view* from them."""
-    hashes = blocks(digest) if size > BLOCK else None
-    if size > BLOCK and (hashes is None or len(hashes) != 8 * -(-size // BLOCK)):
-        raise ChangedError
-    block = memoryview(bytearray(min(BLOCK, size)))
-    for start in range(offset // BLOCK * BLOCK, offset + len(view), BLOCK):
-        part = block[: min(BLOCK, size - start)]
-        _read_all(descriptor, part, start)
-        if hashes is None:
-            proven = xxhash.xxh3_128_digest(part) == digest
-        else:
-            number = start // BLOCK
-            proven = xxhash.xxh3_64_digest(part) == hashes[8 * number : 8 * number + 8]
-        if not proven:
-            raise ChangedError
-        first = max(start, offset)
-        until = min(start + len(part), offset + len(view))
-        view[first - offset : until - offset] = part[first - start : until - start]
+    """Fill *view* with bytes whose blocks are proven, whole blocks read if they aren't yet."""
+    size = source.state.size
+    end = offset + len(view)
+    for start in range(offset // BLOCK * BLOCK, end, BLOCK):
+        first, until = max(start, offset), min(start + BLOCK, end, size)
+        part = view[first - offset : until - offset]
+        if proven.copy(digest, start, first - start, part):
+            continue
+        block = proven.buffer(min(BLOCK, size - start))
+        _read_all(descriptor(), block, start)
+        part[:] = block[first - start : until - start]  # before others can have the buffer
+        if not proven.add(digest, size, start, block):
+            raise DisprovedError(source, digest)
 
 
 def _read_all(descriptor: int, view: memoryview, offset: int) -> None:

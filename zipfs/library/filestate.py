@@ -19,6 +19,9 @@ class FileState(NamedTuple):
     tick of the last one doesn't change the times. Times are in nanoseconds since the epoch,
     *size* is in bytes, *inode* has 64 bits (the lower ones of 128 on some file systems of
     Windows).
+
+    An inode or a ctime of 0 isn't part of the state: the file system has none that lasts, or
+    none of its own (:mod:`zipfs.library.vouching`).
     """
 
     inode: int
@@ -35,16 +38,32 @@ class FileState(NamedTuple):
             _int64(status.st_ctime_ns),
         )
 
+    def without(self, *, inode: bool = False, ctime: bool = False) -> FileState:
+        """This state without its inode, or its ctime."""
+        return FileState(
+            0 if inode else self.inode, self.size, self.mtime_ns, 0 if ctime else self.ctime_ns
+        )
+
+    def measure(self, other: FileState) -> FileState:
+        """*other* with no more parts than this state has, so that the two can be compared."""
+        if self.inode and self.ctime_ns:
+            return other
+        return other.without(inode=not self.inode, ctime=not self.ctime_ns)
+
+    def now(self, status: os.stat_result) -> FileState:
+        """The state in *status*, with no more parts than this one has."""
+        return self.measure(FileState.of(status))
+
     def is_of(self, status: os.stat_result) -> bool:
-        """Whether *status* has this state: ``of(status) == self``, computed faster.
+        """Whether *status* has this state: ``now(status) == self``, computed faster.
 
         It can be False for equal states if a date or an inode is beyond 64 bits.
         """
         return (
-            status.st_ctime_ns == self.ctime_ns
+            (status.st_ctime_ns == self.ctime_ns or not self.ctime_ns)
             and status.st_mtime_ns == self.mtime_ns
             and status.st_size == self.size
-            and status.st_ino == self.inode
+            and (status.st_ino == self.inode or not self.inode)
         )
 
     @property
@@ -63,6 +82,10 @@ class FileState(NamedTuple):
         but also after a rewrite that restores the old ``mtime``.
         """
         return self != other and self[:3] == other[:3]
+
+    def has_content_of(self, other: FileState) -> bool:
+        """Whether size and mtime are equal, so that the content probably is."""
+        return self.size == other.size and self.mtime_ns == other.mtime_ns
 
 
 def _int64(nanoseconds: int) -> int:

@@ -34,6 +34,7 @@ from zipfs.library.scan import (
     SourceFile,
 )
 from zipfs.library.view import PathMap
+from zipfs.library.vouching import Vouchers
 from zipfs.system.paths import entries, is_link, is_within, join, lstat, may_read, open_path, real
 from zipfs.system.permissions import behind, common_access, grants_us
 from zipfs.system.syscalls import READ_FOLDER
@@ -43,9 +44,13 @@ MAX_LINKED_FOLDERS: Final = 8
 
 
 class Library:
-    """The view of the folder *root* alone. Raises :exc:`LibraryError` if it can't be listed."""
+    """The view of the folder *root* alone. Raises :exc:`LibraryError` if it can't be listed.
 
-    def __init__(self, root: str | bytes) -> None:
+    *vouchers* decide what vouches for the bytes of its files.
+    """
+
+    def __init__(self, root: str | bytes, vouchers: Vouchers | None = None) -> None:
+        self.vouchers = vouchers or Vouchers()
         shown = os.fsdecode(root)
         try:
             self.root = real(os.fsencode(root))
@@ -86,6 +91,10 @@ class Library:
             return entry._replace(status=behind(entry.status, self._way_to(source)))
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def file(self, path: bytes, entry: Entry) -> SourceFile:
+        vouching = self.vouchers.of(self.absolute(entry.source), entry.status.st_dev)
+        return vouching.file(path, entry.source, entry.status)
 
     def state(self, source: bytes) -> FileState:
         return FileState.of(lstat(self.absolute(source)))
@@ -258,9 +267,9 @@ class _Walk:
                         self.left_out.append(entry)
                 elif not entry.is_folder:
                     if self.policy.takes_file(shown_at):
-                        state = FileState.of(entry.status)
-                        self._note(entry.status, state)
-                        self.files.append(SourceFile(within, entry.source, state))
+                        file = self.library.file(within, entry)
+                        self._note(entry.status, file.state)
+                        self.files.append(file)
                 elif self.policy.takes_folder(shown_at):
                     # Without a link, an entry's source is its own path.
                     linked = entry.source != join(source, name)

@@ -308,7 +308,7 @@ class WithLists(Decorator):
                     f"its size is {entry.size}, but {shown(entry.path)} has"
                     f" {file.status.st_size} bytes",
                 )
-            found.files.append(SourceFile(entry.name, file.source, FileState.of(file.status)))
+            found.files.append(self.file(entry.name, file))
             found.lines.append(entry.line)
             found.files_status.append(file.status)
         found.folders = folders.private()

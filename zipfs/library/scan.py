@@ -86,6 +86,9 @@ class SourceFile:
     path: bytes
     source: bytes
     state: FileState
+    by_content: bool = False
+    """Whether its state can't vouch for its bytes, and its checksums have to
+    (:mod:`zipfs.library.vouching`)."""
 
 
 class Inline(NamedTuple):
@@ -153,6 +156,8 @@ class GameScan(ABC):
             hasher.update(
                 b"%d %d %s%s" % (len(file.path), len(file.source), file.path, file.source)
             )
+            if file.by_content:
+                hasher.update(b" by content")
         return hasher.digest()
 
 

@@ -17,7 +17,8 @@ from typing import Protocol
 
 from zipfs.library.filestate import FileState
 from zipfs.library.rules.general import Policy
-from zipfs.library.scan import NO_LINKS, Entry, GameScan, LeftOut, Origins
+from zipfs.library.scan import NO_LINKS, Entry, GameScan, LeftOut, Origins, SourceFile
+from zipfs.library.vouching import Vouchers
 from zipfs.system.paths import join
 
 PathMap = Callable[[Iterable[bytes]], Iterable[bytes]]
@@ -42,6 +43,10 @@ class LibraryView(Protocol):
     def statvfs(self) -> os.statvfs_result:
         """statvfs(2) of the library's file system."""
 
+    @property
+    def vouchers(self) -> Vouchers:
+        """What vouches for the bytes of its files."""
+
     def watched(self) -> Mapping[bytes, PathMap]:
         """The folders whose changes show in this view, by absolute path."""
 
@@ -54,6 +59,9 @@ class LibraryView(Protocol):
         self, path: bytes, source: bytes, origins: Origins = NO_LINKS
     ) -> Entry | LeftOut | None:
         """The same for an entry shown at *path*, which leads to *source*, possibly by links."""
+
+    def file(self, path: bytes, entry: Entry) -> SourceFile:
+        """The file *entry*, called *path* in its game; touches no disk once its device is known."""
 
     def state(self, source: bytes) -> FileState:
         """The state of a folder itself; it changes when a name is added or removed."""
@@ -126,6 +134,10 @@ class Decorator:
     def statvfs(self) -> os.statvfs_result:
         return self._inner.statvfs()
 
+    @property
+    def vouchers(self) -> Vouchers:
+        return self._inner.vouchers
+
     def watched(self) -> Mapping[bytes, PathMap]:
         return self._inner.watched()
 
@@ -136,6 +148,9 @@ class Decorator:
         self, path: bytes, source: bytes, origins: Origins = NO_LINKS
     ) -> Entry | LeftOut | None:
         return self._inner.entry_at(path, source, origins)
+
+    def file(self, path: bytes, entry: Entry) -> SourceFile:
+        return self._inner.file(path, entry)
 
     def state(self, source: bytes) -> FileState:
         return self._inner.state(source)

@@ -29,6 +29,7 @@ from zipfs.catalog.dir_cache import Listing
 from zipfs.catalog.nodes import Archive, Attributes, Folder, Node
 from zipfs.catalog.tree import Catalog
 from zipfs.errors import ChangedError, StaleError
+from zipfs.library.proven import DisprovedError
 from zipfs.logs import Once
 from zipfs.mount.metrics import Metrics
 from zipfs.mount.reader import Handle, Reader
@@ -237,8 +238,8 @@ class Operations(pyfuse3.Operations):
         except TimeoutError:
             _once.warning("opening %s ended in an error: no answer in time", shown(node.path))
             raise
-        except ChangedError:
-            self._catalog.invalidate(node)
+        except ChangedError as error:
+            self._catalog.failed(node, error)
             self.invalidate(node.path)
             if isinstance(node, Archive):
                 raise StaleError from None
@@ -274,9 +275,11 @@ class Operations(pyfuse3.Operations):
             reason = "a file of it has changed"
             if isinstance(error, OSError):
                 reason = error.strerror or repr(error)
+            elif isinstance(error, DisprovedError):
+                reason = f"{shown(error.source.source)} has other bytes in the same state"
             version = b"%d" % node.attributes.inode
             _once.warning("reading %s ended in an error: %s", shown(node.path), reason, of=version)
-            self._catalog.invalidate(node)
+            self._catalog.failed(node, error)
             error = pyfuse3.FUSEError(UNREADABLE)
         return _failure(self.metrics, "read", error)
 

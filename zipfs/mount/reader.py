@@ -24,7 +24,9 @@ from typing import Final, Protocol
 import trio
 
 from zipfs.archive.layout import Data, Piece, fill
-from zipfs.library.files import Blocks, Key, close_all, key_of, open_file, open_files, read_source
+from zipfs.library.files import Key, close_all, key_of, open_file, open_files, read_source
+from zipfs.library.filestate import BLOCK
+from zipfs.library.proven import Blocks, ProvenBlocks
 from zipfs.library.scan import SourceFile
 from zipfs.mount.fd_pool import CLOSED, FdPool, OpenFile
 from zipfs.system.lanes import Threads
@@ -88,7 +90,7 @@ class Reader:
         patience: float | None = None,
     ) -> None:
         self._absolute = absolute
-        self._blocks = blocks
+        self._proven = ProvenBlocks(blocks)
         self._threads = Threads(limits.threads, patience, spare=limits.spare)
         self._in_thread = self._threads.run
         self._pool = FdPool(limits.files)
@@ -224,6 +226,8 @@ class Reader:
         *number* is the source's. The file's state is checked, so the bytes are the version's.
         """
         source = handle.content.files[number]
+        if source.by_content and handle.content.digests:
+            return self._copy_proven(handle.content, number, offset, view)
         file = handle.files.get(number)
         if file is None or file.descriptor == CLOSED:
             file = self._pool.get(key_of(source))
@@ -241,6 +245,18 @@ class Reader:
             return 0  # the thread gets the same error, or waits
         self._pool.touch(file)
         return count
+
+    def _copy_proven(self, content: Content, number: int, offset: int, view: memoryview) -> int:
+        """The same where only the content vouches: from the blocks proven last."""
+        digest = content.digests[number]
+        done = 0
+        while done < len(view):
+            within = (offset + done) % BLOCK
+            part = view[done : done + BLOCK - within]
+            if not self._proven.copy(digest, offset + done - within, within, part):
+                break
+            done += len(part)
+        return done
 
     # -- Buffers ---------------------------------------------------------------
 
@@ -309,17 +325,22 @@ class PendingRead:
         reader, content = self._reader, self._content
         opened: list[tuple[Key, int]] = []  # one at most
 
-        def read(number: int, offset: int, part: memoryview) -> int:
-            source = content.files[number]
-            digest = content.digests[number] if content.digests else None
+        def descriptor_of(number: int) -> int:
             if file := files[number]:
-                descriptor = file.descriptor
-            else:
-                if opened:
-                    close_all([opened.pop()[1]])
-                descriptor = open_file(reader._absolute, source, provable=digest is not None)
-                opened.append((key_of(source), descriptor))
-            read_source(descriptor, source, digest, reader._blocks, offset, part)
+                return file.descriptor
+            source = content.files[number]
+            if opened:
+                if opened[0][0] == key_of(source):
+                    return opened[0][1]
+                close_all([opened.pop()[1]])
+            descriptor = open_file(reader._absolute, source, provable=bool(content.digests))
+            opened.append((key_of(source), descriptor))
+            return descriptor
+
+        def read(number: int, offset: int, part: memoryview) -> int:
+            digest = content.digests[number] if content.digests else None
+            descriptor = functools.partial(descriptor_of, number)
+            read_source(descriptor, content.files[number], digest, reader._proven, offset, part)
             return len(part)
 
         try:

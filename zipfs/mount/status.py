@@ -19,6 +19,7 @@ from zipfs.archive.records import FORMAT_VERSION
 from zipfs.catalog.tree import Catalog
 from zipfs.config import Settings
 from zipfs.index.index import Facts, Index
+from zipfs.library.vouching import report
 from zipfs.mount.fs import Operations
 from zipfs.mount.metrics import BOUNDS, QUANTILES, Histogram, errno_name
 from zipfs.mount.reader import Reader
@@ -44,6 +45,7 @@ class Status:
         operations: Operations,
     ) -> None:
         self._settings = settings
+        self._library = os.fsencode(os.path.realpath(settings.library))
         self._path = path
         self._index = index
         self._catalog = catalog
@@ -59,6 +61,7 @@ class Status:
         index = await self._index_facts()
         found = {
             **self._about(),
+            "sources": self._sources(),
             "archives": self._archives(),
             "pending": self._pending(),
             "left_out": self._skipped(),
@@ -95,12 +98,25 @@ class Status:
                 "watch": settings.watch,
                 "watching": "poll" if self._catalog.polling else "events",
                 "trust": settings.trust,
+                "prove": settings.prove,
                 "settle": settings.settle,
                 "read_timeout": settings.read_timeout,
                 "hash_rate": settings.hash_rate,
                 "allow_other": settings.allow_other,
             },
         }
+
+    def _sources(self) -> list[dict[str, Any]]:
+        """The file systems that the library is on, and what vouches for bytes there."""
+        return [
+            {
+                "path": shown(os.fsencode(mount.path)),
+                "kind": mount.kind,
+                "vouches": "content" if vouching.by_content else "state",
+                "why": vouching.why,
+            }
+            for mount, vouching in report(self._library, self._settings.prove)
+        ]
 
     def _archives(self) -> dict[str, Any]:
         totals = self._catalog.totals()

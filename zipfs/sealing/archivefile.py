@@ -24,12 +24,15 @@ from zipfs.archive import validators
 from zipfs.archive.layout import fill
 from zipfs.archive.records import Member
 from zipfs.library.files import close_all, open_file, read_source
+from zipfs.library.proven import ProvenBlocks
 from zipfs.library.scan import LeftOut
 from zipfs.sealing.outcomes import Version
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+_PROVEN: Final = 4 << 20
+"""Bytes of proven blocks that an archive keeps."""
 KEPT_OPEN: Final = 16
 """Number of files of an archive that stay open; each reading thread can have one more."""
 
@@ -216,7 +219,7 @@ class _Files:
     ) -> None:
         self._version = version
         self._absolute = absolute
-        self._blocks = blocks
+        self._proven = ProvenBlocks(blocks.get, _PROVEN)
         self._lock = threading.Lock()
         self._open: OrderedDict[int, _File] = OrderedDict()
         """By source number, the most recently used last."""
@@ -232,7 +235,7 @@ class _Files:
             file = self._take(number)
             try:
                 digest = self._version.digests[number]
-                read_source(file.descriptor, source, digest, self._blocks.get, offset, view)
+                read_source(lambda: file.descriptor, source, digest, self._proven, offset, view)
             finally:
                 self._give(file)
         except errors.ChangedError:

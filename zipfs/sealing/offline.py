@@ -141,7 +141,8 @@ def _hash(
         for file in sorted(files, key=lambda file: file.state.size):
             path = sealer.library.absolute(file.source)
             try:
-                records[file.source] = file.state, hash_file(path, file.state, progress.advance)
+                checksums = hash_file(path, file.state, progress.advance, afresh=file.by_content)
+                records[file.source] = file.state, checksums
             except ChangedError:
                 continue  # the next examination finds its new state
             except PermissionError:

@@ -115,6 +115,6 @@ class Examination:
     took: float = 0.0
     """Duration in seconds."""
     unsure: tuple[SourceFile, ...] = ()
-    """Files whose checksums are used until they have been hashed again (``--trust mtime``)."""
+    """Files whose checksums are used, and proven, until they have been hashed in this state."""
     left_out: tuple[LeftOut, ...] = field(default=(), compare=False)
     """Skipped paths of the game, and why; the receiver of this result doesn't retain them."""

@@ -9,6 +9,7 @@ Everything here may touch the disk: call it from a worker thread.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import threading
@@ -60,8 +61,8 @@ class Sealer:
 
     *globs*, *patterns* and *rules* determine which folders are games, and which files belong to
     them (:class:`zipfs.library.policy.Policies`). *settle* is the settle time in seconds. With
-    *trust_mtime*, if only the ctime of a file has changed, its checksums are used until it has
-    been hashed again. *style* is how archives state names and dates, *playlists* which of them
+    *trust_mtime*, if a file has the same size and mtime, its checksums are used until it has been
+    hashed again. *style* is how archives state names and dates, *playlists* which of them
     get a playlist.
     """
 
@@ -236,15 +237,30 @@ class Sealer:
         known: dict[bytes, Checksums] = {}
         for file in scan.files:
             record = records.get(file.source)
-            if record and record[0] == file.state:
+            if record is None:
+                missing.append(file)
+                continue
+            hashed = file.state.measure(record[0])
+            if hashed == file.state or (
+                # Its inode didn't last, which says nothing of its content.
+                file.by_content and hashed.without(inode=True) == file.state.without(inode=True)
+            ):
                 known[file.source] = record[1]
-            elif record and self._trust_mtime and file.state.differs_in_ctime_only(record[0]):
+            elif (self._trust_mtime and hashed.has_content_of(file.state)) or (
+                hashed.without(inode=True) == file.state.without(inode=True)
+            ):
                 known[file.source] = record[1]
                 unsure.append(file)
             else:
                 missing.append(file)
         if missing:
             return Unhashed(tuple(missing)), None, ()
+        if unsure:
+            # Until they have been hashed in this state, it doesn't vouch for them.
+            proven = {id(file): dataclasses.replace(file, by_content=True) for file in unsure}
+            scan = dataclasses.replace(
+                scan, files=tuple(proven.get(id(file), file) for file in scan.files)
+            )
         try:
             version = self._version(archive, scan, known)
         except (LayoutError, ValueError) as error:

@@ -18,6 +18,7 @@ from zipfs.library.rules.romm import Rules
 from zipfs.library.rules.variants import Variant
 from zipfs.library.variants import WithVariants
 from zipfs.library.view import LibraryView
+from zipfs.library.vouching import Vouchers
 from zipfs.sealing.members import Style
 from zipfs.sealing.sealer import Sealer
 
@@ -45,7 +46,7 @@ def make_library(settings: Settings) -> LibraryView:
 
     Raises :exc:`LibraryError` and :exc:`ConfigError` if a folder can't be read.
     """
-    library: LibraryView = Library(settings.library)
+    library: LibraryView = Library(settings.library, Vouchers(settings.prove))
     if settings.lists is not None:
         library = WithLists(
             library,

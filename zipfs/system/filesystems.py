@@ -3,7 +3,7 @@
 A file counts as unchanged as long as its inode, size, mtime and ctime are the same (DESIGN S1),
 changes are reported by inotify if the file system has events, and cached data are read without
 a thread if it supports ``RWF_NOWAIT``. A row states which of these a file system lacks, and the
-remedy.
+remedy. What follows for bytes is in :mod:`zipfs.library.vouching`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,20 @@ class FileSystem(NamedTuple):
     """Whether inotify reports all changes; False if other machines or a program can make them."""
     granularity: float = 0.0
     """Smallest difference between two dates, in seconds; 0: fine enough."""
+    stale: str = ""
+    """Why dates can be those of other bytes than the ones just read, as a clause; empty: they
+    can't."""
+    inodes_last: bool = True
+    """Whether a file has the same inode after its inode was evicted, or the disk mounted again."""
+    own_ctime: bool = True
+    """Whether the ctime is kept on the disk, and not made from the mtime."""
     refine: Callable[[FileSystem, Collection[str]], FileSystem] | None = None
     """Returns the row for a mount with certain options."""
 
 
 _POLLED: Final = "sends no events: it is scanned every ten seconds, and at each access"
-_HASHED_AGAIN: Final = (
-    "gives its files new inode numbers after a while: they are taken for changed, and hashed again"
-)
+_PROGRAM: Final = "dates come from a cache of its own, data don't"
+_BLIND: Final = "has no ctime of its own, so that an mtime that was put back hides a change"
 _MAPS: Final = (
     "what a program changes later in files that it maps (some BitTorrent clients) leaves no trace"
 )
@@ -62,10 +68,20 @@ def _seconds(options: Collection[str], name: str, default: int) -> int:
 def _nfs(row: FileSystem, options: Collection[str]) -> FileSystem:
     # nfs(5): an option that isn't listed has its default, at most 60 seconds for both.
     longest = max(_seconds(options, name, 60) for name in ("acregmax=", "acdirmax="))
+    if longest and "noac" not in options and "noatime" in options and _is_nfs4(options):
+        row = row._replace(
+            stale="with noatime, nothing asks for dates after a READ of NFSv4, which carries none"
+        )
     return _cached_for(row, 1 if "noac" in options else longest, "up to ")
 
 
+def _is_nfs4(options: Collection[str]) -> bool:
+    versions = [option for option in options if option.startswith("vers=")]
+    return not versions or any(version.startswith("vers=4") for version in versions)
+
+
 def _cifs(row: FileSystem, options: Collection[str]) -> FileSystem:
+    row = row._replace(inodes_last="serverino" in options)
     return _cached_for(row, _seconds(options, "actimeo=", 1))
 
 
@@ -92,19 +108,29 @@ _TABLE: Final = (
         refine=_nfs,
     ),
     FileSystem(
-        ("cifs", "smb3"), "note", _POLLED, "mount it with actimeo=1", events=False, refine=_cifs
+        ("cifs", "smb3"),
+        "note",
+        _POLLED,
+        "mount it with actimeo=1",
+        events=False,
+        stale="a server can tell the dates that a file had when it was opened",
+        refine=_cifs,
     ),
     FileSystem(
         ("9p", "afs", "ceph", "glusterfs", "ncpfs", "prl_fs", "smbfs", "vboxsf", "virtiofs"),
         "note",
         f"{_POLLED}; changes made elsewhere show when it reports them",
         events=False,
+        stale="dates can come from another cache than data",
+        inodes_last=False,
     ),
     FileSystem(
         ("fuse", "fuseblk"),
         "note",
         f"{_POLLED}; dates, inodes and caches are as that program has them",
         events=False,
+        stale=_PROGRAM,
+        inodes_last=False,
     ),
     FileSystem(
         ("fuse.sshfs",),
@@ -113,6 +139,8 @@ _TABLE: Final = (
         " seconds",
         "mount it with -o dcache_timeout=1",
         events=False,
+        stale=_PROGRAM,
+        inodes_last=False,
         granularity=1.0,
     ),
     FileSystem(
@@ -121,6 +149,8 @@ _TABLE: Final = (
         f"{_POLLED}; it caches folders for five minutes by default",
         "mount it with --dir-cache-time 10s",
         events=False,
+        stale=_PROGRAM,
+        inodes_last=False,
     ),
     FileSystem(
         ("fuse.zipfs",),
@@ -128,23 +158,29 @@ _TABLE: Final = (
         "is itself a mount of zipfs: its archives would be taken for files",
         "name the library that it was mounted from",
         events=False,
+        stale=_PROGRAM,
+        inodes_last=False,
     ),
     FileSystem(
         ("vfat", "msdos"),
         "warning",
-        "keeps dates to two seconds and has no ctime of its own, so that a file rewritten with its"
-        f" old size and date goes unnoticed; it {_HASHED_AGAIN}",
+        f"keeps dates to two seconds and {_BLIND} until it is read",
         _COPY,
         granularity=2.0,
+        stale=f"it {_BLIND}",
+        inodes_last=False,
+        own_ctime=False,
         refine=_fat,
     ),
     FileSystem(
         ("exfat",),
         "warning",
-        "has no ctime of its own, so that a file rewritten with its old size and date goes"
-        f" unnoticed; it {_HASHED_AGAIN}",
+        f"{_BLIND} until it is read",
         _COPY,
         granularity=0.01,
+        stale=f"it {_BLIND}",
+        inodes_last=False,
+        own_ctime=False,
     ),
     FileSystem(("ntfs", "ntfs3"), "note", "keeps dates to 100 ns", granularity=1e-7),
     FileSystem(("overlay",), "note", _MAPS),
@@ -160,7 +196,13 @@ _TABLE: Final = (
     ),
 )  # fmt: skip
 _BY_KIND: Final = {kind: row for row in _TABLE for kind in row.kinds}
-_UNKNOWN: Final = FileSystem((), "note", "is of a kind that zipfs doesn't know")
+_UNKNOWN: Final = FileSystem(
+    (),
+    "note",
+    "is of a kind that zipfs doesn't know",
+    stale="nothing is known of its dates",
+    inodes_last=False,
+)
 
 
 def rows() -> tuple[FileSystem, ...]:

@@ -77,7 +77,7 @@ class DiskFile:
 
     def check(self) -> None:
         """Raise :exc:`ChangedError` if the file's state has changed."""
-        if FileState.of(os.fstat(self._descriptor)) != self._state:
+        if self._state.now(os.fstat(self._descriptor)) != self._state:
             raise ChangedError
 
     def read(self, offset: int, length: int, *, again: bool = False) -> memoryview:

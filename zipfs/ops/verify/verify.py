@@ -41,7 +41,7 @@ from typing import Final
 
 from zipfs.errors import ChangedError, DamageError, IndexFileError, LibraryError
 from zipfs.index.tables import Record, Store
-from zipfs.library.filestate import BLOCK, FileState
+from zipfs.library.filestate import BLOCK
 from zipfs.ops.verify import verified
 from zipfs.ops.verify.belonging import Belonging
 from zipfs.ops.verify.rereading import reread
@@ -323,7 +323,7 @@ class Verifier:
             except OSError:
                 continue  # it can't be read, so it stays listed
             else:
-                if FileState.of(status) != bad_file.state:
+                if bad_file.state.now(status) != bad_file.state:
                     del self.memory.bad_files[path]
 
     def _find_archives(self, *, count: bool) -> int:
