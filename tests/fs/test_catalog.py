@@ -358,6 +358,7 @@ async def test_disproved(
 
     monkeypatch.setattr(FileState, "of", as_before)
     (game / "1").write_bytes(b"!")
+    os.utime(game / "1", ns=(state.mtime_ns, state.mtime_ns))
     assert (await running.sealed("roms/game.zip")).attributes == node.attributes
     running.catalog.failed(node, error)
     await until(lambda: reads["1"] == 3)
