@@ -146,6 +146,11 @@ class Index:
         with self._lock:
             self._writing(lambda store: store.put_files(records))
 
+    def has_files(self) -> bool:
+        """Whether there is a record of any file."""
+        with self._lock:
+            return any(self._reading(lambda store: store.has_files()))
+
     def blocks(self, digest: bytes) -> bytes | None:
         """The checksums of the blocks of the content with *digest*; None if unknown."""
         with self._lock:

@@ -237,7 +237,10 @@ class Operations(pyfuse3.Operations):
         except TimeoutError:
             _once.warning("opening %s ended in an error: no answer in time", shown(node.path))
             raise
-        except ChangedError:
+        except (ChangedError, OSError) as error:
+            await self._catalog.confirm(node)
+            if isinstance(error, OSError):
+                raise
             self._catalog.invalidate(node)
             self.invalidate(node.path)
             if isinstance(node, Archive):

@@ -59,6 +59,7 @@ class Status:
         index = await self._index_facts()
         found = {
             **self._about(),
+            "gone": self._gone(),
             "archives": self._archives(),
             "pending": self._pending(),
             "left_out": self._skipped(),
@@ -101,6 +102,12 @@ class Status:
                 "allow_other": settings.allow_other,
             },
         }
+
+    def _gone(self) -> list[dict[str, Any]]:
+        return [
+            {"path": shown(source), "reason": reason, "since": since}
+            for source, reason, since in self._catalog.presence.gone
+        ]
 
     def _archives(self) -> dict[str, Any]:
         totals = self._catalog.totals()
