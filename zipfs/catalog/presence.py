@@ -76,6 +76,7 @@ class Keeper:
                 with trio.move_on_after(AGAIN if self._presence.gone else math.inf):
                     await self._wake.wait()
                 self._wake = trio.Event()
+                await self._read_mounts()  # a folder above has another name: that is no event
                 for source in self._presence.places:
                     self._start(nursery, source)
 
@@ -90,14 +91,19 @@ class Keeper:
             is_first = True
             while True:
                 events.clear()
-                with contextlib.suppress(OSError, TimeoutError):
-                    doubtful = await self._threads.run(self._presence.read_mounts, lane="mounts")
-                    for source in doubtful:
-                        # The first scan, which has just begun, sees what was mounted before.
-                        is_old = is_first and self._presence.last_seen(source) is None
-                        self._start(nursery, source, is_old=is_old)
+                for source in await self._read_mounts():
+                    # The first scan, which has just begun, sees what was mounted before.
+                    is_old = is_first and self._presence.last_seen(source) is None
+                    self._start(nursery, source, is_old=is_old)
                 is_first = False
                 await trio.lowlevel.wait_readable(events.fileno())
+
+    async def _read_mounts(self) -> list[bytes]:
+        """The places that are to be looked at, as their lines in the table have changed."""
+        try:
+            return await self._threads.run(self._presence.read_mounts, lane="mounts", item="table")
+        except OSError:  # a timeout, too
+            return []
 
     def _start(self, nursery: trio.Nursery, source: bytes, *, is_old: bool = False) -> None:
         if source not in self._looking:
@@ -130,7 +136,8 @@ class Keeper:
             if not is_old:
                 await self._run(self._find_structure, source)
             try:
-                is_accepted = await self._run(functools.partial(presence.accept, seen=seen), source)
+                accept = functools.partial(presence.accept, seen=seen, is_old=is_old)
+                is_accepted = await self._run(accept, source)
             except OSError:
                 is_accepted = False
             if not is_accepted:  # it went away meanwhile, or is another one again

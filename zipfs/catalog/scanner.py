@@ -90,6 +90,8 @@ class Scanner:
                 # A scan takes a share of the disk, so it may use a twentieth of the time.
                 took = time.monotonic() - started
                 pause = POLL if self.polling else RESCAN
+                if not (is_whole or self._presence.gone):  # a place came or went meanwhile
+                    self._now.set()
                 with trio.move_on_after(max(pause, min(20 * took, RESCAN))):
                     await self._now.wait()
                 self._now = trio.Event()

@@ -88,8 +88,8 @@ class _Place:
         self.gone: Gone | None = None
         self.line = _NO_LINE
         """What the table of mounts has of it."""
-        self.moved = False
-        """Whether its mount may be at another path now, as a folder above has another name."""
+        self.moved: bytes | None = None
+        """Where its mount may be now, as a folder above has another name."""
 
 
 class Presence:
@@ -226,7 +226,7 @@ class Presence:
         """
         root = os.fsdecode(self._root)
         table = list(mounts())
-        lines = set(map(_line, table))
+        lines = {_line(mount): os.fsencode(mount.path) for mount in table}
         below = mounts_below(root, table)
         mounted = {os.fsencode(mount.path): mount for mount in below}
         places = dict(self._places)
@@ -243,7 +243,7 @@ class Presence:
                 if is_automatic:
                     del places[source]
                     continue
-                place.moved |= place.line in lines
+                place.moved = lines.get(place.line, place.moved)
             line = _line(holding) if holding else _NO_LINE
             if line != place.line:
                 place.line = line
@@ -274,7 +274,7 @@ class Presence:
         except OSError as error:
             if self._is_denied(place, error) and place.seen:
                 return place.seen
-            if place.moved and isinstance(error, FileNotFoundError):
+            if self._has_moved(place):
                 self._drop(source)
             else:
                 self._lose(place, _reason(error))
@@ -288,8 +288,11 @@ class Presence:
         place = self._places.get(source)
         return place is not None and (place.gone is not None or place.seen is None)
 
-    def accept(self, source: bytes, seen: Seen) -> bool:
-        """*seen* is the place from now on, unless it is another one again."""
+    def accept(self, source: bytes, seen: Seen, *, is_old: bool = False) -> bool:
+        """*seen* is the place from now on, unless it is another one again.
+
+        *is_old* if it was mounted all the time, and answers knew of it.
+        """
         place = self._places.get(source)
         if place is None or _look(place.path) != seen.identity:
             return False
@@ -297,7 +300,8 @@ class Presence:
             place.seen = seen
             place.gone = None
             self._gone = {key: gone for key, gone in self._gone.items() if key != source}
-            self.generation += 1
+            if not is_old:
+                self.generation += 1
         return True
 
     def _lose(self, place: _Place, reason: str) -> GoneError:
@@ -324,6 +328,15 @@ class Presence:
         return not self._has_inodes(place.source) and (seen.identity._replace(inode=0)) == (
             now._replace(inode=0)
         )
+
+    def _has_moved(self, place: _Place) -> bool:
+        """Whether a place that can't be looked at is still there, at another path."""
+        if place.moved is None or place.seen is None:
+            return False
+        try:
+            return _look(place.moved) == place.seen.identity
+        except OSError:
+            return False
 
     def _has_inodes(self, source: bytes) -> bool:
         return keeps_inodes(self._kinds.get(source, ""))
