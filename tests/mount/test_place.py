@@ -1,4 +1,4 @@
-"""H6: while the library's own place is gone, the mount says so, and is back by itself.
+"""While the library's own place is gone, the mount says so, and is back by itself (DESIGN H6).
 
 What must never happen is seen by who does it: ``rsync -a --delete`` to a mirror.
 """

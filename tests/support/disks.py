@@ -109,14 +109,25 @@ def case_blind(place: Path, megabytes: int = 40) -> Iterator[Path]:
     folder.mkdir()
     with image.open("wb") as file:
         file.truncate(megabytes << 20)
-    programs = [shutil.which(name, path=_PATH) for name in ("mkfs.exfat", "mount.exfat-fuse")]
-    if None in programs or os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
-        missing = "no mkfs.exfat, no mount.exfat-fuse, or no FUSE"
+    needed = ("mkfs.exfat", "mount.exfat-fuse", "losetup")
+    mkfs, mount, losetup = (shutil.which(name, path=_PATH) or "" for name in needed)
+    missing = "" if mkfs and mount and losetup else "no mkfs.exfat or no mount.exfat-fuse"
+    device = ""
+    if not missing:
+        subprocess.run([mkfs, image], check=True, capture_output=True)
+        done = subprocess.run(
+            [losetup, "--find", "--show", image], capture_output=True, text=True, check=False
+        )
+        device = done.stdout.strip()
+        missing = "" if device else "no loop device"
+    if missing:
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
-    subprocess.run([programs[0] or "", image], check=True, capture_output=True)
-    subprocess.run([programs[1] or "", image, folder], check=True, capture_output=True)
+    try:
+        subprocess.run([mount, device, folder], check=True, capture_output=True)
+    finally:
+        subprocess.run([losetup, "-d", device], check=True)  # once it is unmounted
     try:
         yield folder
     finally:

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-SECONDS: Final = 25.0
+SECONDS: Final = 240.0
 """How long to wait for what should take a moment; only a defect takes all of it. Less than the
 time that a test has, so that it fails by itself and tells what it waited for."""
 

@@ -142,9 +142,7 @@ class Presence:
         """The names of the places that are gone, and were in the folder with that source."""
         sources = (source for source in self._gone if source)
         return [
-            source.rpartition(b"/")[2]
-            for source in sources
-            if source.rpartition(b"/")[0] == folder
+            source.rpartition(b"/")[2] for source in sources if source.rpartition(b"/")[0] == folder
         ]
 
     def last_seen(self, source: bytes) -> os.stat_result | None:
