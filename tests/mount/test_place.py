@@ -169,6 +169,10 @@ def test_unmounted_and_mounted_again(
         assert mounted.log_text().count("the library is back") == number
     assert (identity(archive), hashed(mounted)) == before
     assert archive.read_bytes() == (mirror.folder / f"{GAME}.zip").read_bytes()
+    # Its events arrive again: the next scan would be minutes away.
+    assert status(mounted)["options"]["watching"] == "events"
+    make_game(stick.folder, "roms/gb/New", {"1": b"1", "2": b"2"})
+    mounted.wait_sealed(3)
 
 
 def test_a_mirror_at_every_moment(one_stick: Disk, mount: Mounts, place: Path) -> None:
@@ -379,6 +383,40 @@ def test_a_game_that_is_a_disk(library: Path, mount: Mounts, place: Path) -> Non
         wait_back(mounted, "roms/psx/Disk")
         assert mirror.update() == 0
         mirror.check()
+        mounted.unmount()
+        unmount(stick)
+
+
+def test_a_part_of_a_game_is_a_disk(library: Path, mount: Mounts, place: Path) -> None:
+    """Without it the game would be another archive: it is none meanwhile."""
+    fill(library)
+    with bound(place) as stick:
+        make_file(stick.folder / "patch", b"patch")
+        unmount(stick)
+        stick.folder = library / GAME / "dlc"
+        stick.folder.mkdir()
+        stick.mount()
+        mounted = mount(library)
+        mounted.expect_log(_GONE)
+        mounted.expect_log("ended in an error")
+        mounted.wait_sealed(2)
+        archive = mounted.archive(GAME)
+        before = identity(archive)
+        seen = set()
+
+        def look() -> int | None:
+            try:
+                seen.add(identity(archive))
+            except OSError as error:
+                return error.errno
+            return None
+
+        for _ in range(3):
+            unmount(stick, lazily=True)
+            poll("its error", lambda: look() == errno.EIO)
+            stick.mount()
+            poll("its return", lambda: look() is None)
+        assert seen == {before}
         mounted.unmount()
         unmount(stick)
 

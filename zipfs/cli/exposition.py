@@ -63,7 +63,7 @@ class _Mount(Collector):
         yield self._gauge(
             "gone_places",
             "Disks that are not there: the library's, and those mounted in it.",
-            len(document["gone"]),
+            len(document.get("gone", ())),
         )
         yield self._gauge("archives", "Sealed archives.", archives["sealed"])
         yield self._gauge("archive_members", "Members of all archives.", archives["members"])

@@ -45,7 +45,7 @@ def _lines(
     options, archives = document["options"], document["archives"]
     yield "zipfs", f"{document['version']}, up for {text.span(document['uptime'])}"
     yield "library", document["library"]
-    for gone in document["gone"]:
+    for gone in document.get("gone", ()):  # an older daemon says nothing of it
         where = f"the disk on {gone['path']}" if gone["path"] else "the library"
         since = text.date(gone["since"])
         yield "GONE", f"{where}, since {since} (UTC): {gone['reason']}"
