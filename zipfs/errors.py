@@ -96,6 +96,13 @@ class ChangedError(Exception):
     """
 
 
+class GoneError(OSError):
+    """The library, or a disk of it, isn't where it was: what was asked can't be answered (H6).
+
+    ``errno`` is ``EIO``; ``strerror`` is the reason.
+    """
+
+
 class StaleError(Exception):
     """A node belongs to a version that isn't the current one of its path."""
 

@@ -445,7 +445,7 @@ async def test_a_survey_forgets_what_is_gone(
     games = running.games
     assert sorted(games._games) == [b"roms/0", b"roms/3"]
     assert sorted(games._by_archive) == [b"roms/0.zip", b"roms/3.zip"]
-    shutil.rmtree(library)
+    shutil.rmtree(library / "roms")
     running.catalog.rescan()
     await until(lambda: not games._games)
     assert (games._by_archive, games._unsealed, games.versions._versions) == ({}, set(), {})

@@ -383,6 +383,7 @@ async def test_an_error_about_changes_ends_nothing(
     class Broken:
         polling = True
         told = 0
+        returned = trio.Event()
 
         def changed(self, paths: Iterable[bytes]) -> None:
             self.told += 1

@@ -103,8 +103,9 @@ def test_an_unplugged_disk_changes_nothing(library: Path, index: Index) -> None:
     sealer.detect()
     assert sealer.policy.is_game(b"roms/psx/Game")
     library.mkdir()
+    (library / "lost+found").mkdir()
     sealer.detect()
-    assert sealer.policy.is_game(b"psx/roms/Game")
+    assert sealer.policy.is_game(b"roms/psx/Game")
 
 
 def test_other_rules_are_adopted(library: Path, index: Index, clock: FakeTime) -> None:
@@ -119,6 +120,7 @@ def test_the_later_of_two_rules_holds(
     library: Path, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread that is still finding out about old rules doesn't put them back."""
+    make_game(library, "psx/isos/Game", {"1": b"1", "2": b"2"})
     sealer = Sealer(Library(str(library)), index, rules=Rules(), settle=SETTLE)
     real = sealer.library.has_folder
 

@@ -296,13 +296,15 @@ class Mounted:
         return {n: path for n, path in self.descriptors().items() if not self._is_in_library(path)}
 
     def _count_descriptors(self) -> int:
-        # Not counted: the watcher's, which come when it is ready already; the pipe for splice(2),
+        # Not counted: the watcher's and the table of mounts, which come when it is ready already;
+        # the pipe for splice(2),
         # which libfuse makes when it first needs it; the two pipes to the process that hashes,
         # which comes and goes; and SQLite's three files, which it opens anew if they were damaged.
         paths = [p for p in self.own_descriptors().values() if not p.startswith("anon_inode:")]
         pipes = sum(path.startswith("pipe:") for path in paths)
         index = sum(path.startswith(str(self.index)) for path in paths)
-        return len(paths) - min(4, pipes) - min(3, index)
+        table = sum(path.endswith("/mountinfo") for path in paths)
+        return len(paths) - min(4, pipes) - min(3, index) - min(1, table)
 
     def check_descriptors(self) -> None:
         """Fail if the daemon has leaked descriptors.

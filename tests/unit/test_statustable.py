@@ -42,6 +42,7 @@ def document() -> dict[str, Any]:
         "started": 1_700_000_000.5,
         "uptime": 3 * 86400 + 4 * 3600.0,
         "options": {"selection": "romm", "watch": "auto", "watching": "poll"},
+        "gone": [],
         "archives": {"sealed": 1234, "members": 56789, "bytes": 3 << 40},
         "pending": {
             "surveyed": True,
@@ -138,6 +139,21 @@ def test_nothing_to_tell(document: dict[str, Any]) -> None:
     assert ["Nothing", "is", "skipped."] in lines
     assert not any(line[:1] == ["stuck"] for line in lines)
     check_metrics(exposition(document))
+
+
+def test_what_is_gone(document: dict[str, Any]) -> None:
+    since = 1_700_000_000.5
+    document["gone"] = [
+        {"path": "", "reason": "Stale file handle", "since": since},
+        {"path": "roms/usb", "reason": "No such file or directory", "since": since},
+    ]
+    text = printed(document)
+    assert "the library, since 2023-11-14 22:13:20 (UTC): Stale file handle" in text
+    assert "the disk on roms/usb, since " in text
+    assert samples(exposition(document))["zipfs_gone_places", frozenset()] == 2
+    del document["gone"]  # an older daemon
+    assert "GONE" not in printed(document)
+    assert samples(exposition(document))["zipfs_gone_places", frozenset()] == 0
 
 
 def test_not_yet_looked_through(document: dict[str, Any]) -> None:

@@ -46,12 +46,13 @@ import trio
 from zipfs.catalog.game import Game, Look, Reseal, lane_of
 from zipfs.catalog.games import Games
 from zipfs.catalog.skipped import By, Skipped
+from zipfs.errors import GoneError
 from zipfs.index.hash_queue import Hasher
 from zipfs.index.unsaved import Unsaved
 from zipfs.library.proven import DisprovedError
 from zipfs.library.scan import LeftOut, Place, SourceFile
 from zipfs.logs import Once
-from zipfs.sealing.outcomes import Examination, Sealed, Unhashed, Unsettled
+from zipfs.sealing.outcomes import Absent, Examination, Sealed, Unhashed, Unsettled
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.lanes import Threads
 from zipfs.text import shown
@@ -82,6 +83,7 @@ class Resealer:
         self._threads = threads
         self._games = games
         self._skipped = skipped
+        self._presence = sealer.library.presence
         self._unsaved = Unsaved(sealer.index)
         self.hasher: Final = Hasher(
             sealer.library.absolute, self._unsaved.keep, patience, hash_rate
@@ -123,9 +125,16 @@ class Resealer:
             before = game.examination
             if game.is_fresh() and not (whole and self._lacks_version(game)):
                 return Look(path, place)
-        examination, version = self._sealer.examine(
-            path, place.source, before, origins=place.origins, whole=whole
-        )
+        # A list names files anywhere in the library.
+        is_list = self._sealer.library.list_of(path) is not None
+        source = b"" if is_list else place.source
+        with self._presence.asking(source, inside=True) as asking:
+            examination, version = self._sealer.examine(
+                path, place.source, before, origins=place.origins, whole=whole
+            )
+            if before is None or before.fingerprint != examination.fingerprint:
+                failed = isinstance(examination.outcome, Absent) and examination.outcome.reason
+                asking.confirm(thoroughly=bool(failed))
         return Look(path, place, examination, version)
 
     def _lacks_version(self, game: Game) -> bool:
@@ -163,6 +172,11 @@ class Resealer:
 
     def failed(self, path: bytes, error: Exception) -> None:
         """The game at *path* couldn't be examined."""
+        if isinstance(error, GoneError):
+            # It stays what it was; when its place is back, everything is examined.
+            if (game := self._games.get(path)) and game.reseal:
+                game.reseal.examine_in(RETRY)
+            return
         if not isinstance(error, OSError):
             log.error("unexpected error while looking at %s", shown(path), exc_info=error)
             reason = "an unexpected error, which is in the log"
@@ -192,6 +206,14 @@ class Resealer:
         if self._games.get(game.path) is game:
             self._games.distrust(game)
             self._start(game).examine_in(0)
+
+    def returned(self) -> None:
+        """The library is back, or another one: nothing that was seen of it is valid."""
+        for game in self._games:
+            self._games.invalidate(game)
+            if game.reseal:
+                game.reseal.retry_at = -math.inf
+                game.reseal.examine_in(0)
 
     # -- The coroutine of a game -------------------------------------------------
 
@@ -256,8 +278,25 @@ class Resealer:
             finally:
                 state.request = None
                 self.hasher.withdraw(request)
-            self._take_failures(game, state, request.failures)
+            if request.failures and not await self._is_gone():
+                self._take_failures(game, state, request.failures)
         await self.save()
+
+    async def _is_gone(self) -> bool:
+        """Whether files can't be read because the library, or a part of it, isn't there."""
+        presence = self._presence
+        try:
+            await self._threads.run(
+                functools.partial(presence.confirm, inside=True, thoroughly=True),
+                b"",
+                presence.generation,
+                lane="presence",
+            )
+        except TimeoutError:
+            return False
+        except GoneError:
+            return True
+        return False
 
     def _take_failures(
         self, game: Game, state: Reseal, failures: Sequence[tuple[SourceFile, Exception]]

@@ -20,6 +20,7 @@ from zipfs.catalog.game import Look, lane_of, lifetime
 from zipfs.catalog.games import Games
 from zipfs.catalog.reseal import Resealer
 from zipfs.catalog.skipped import By, Skipped, within
+from zipfs.errors import GoneError
 from zipfs.library.rules.general import Policy
 from zipfs.library.scan import Entry, LeftOut, Origins, Place
 from zipfs.library.view import LibraryView
@@ -49,6 +50,7 @@ class Scanner:
     ) -> None:
         self._sealer = sealer
         self._library = sealer.library
+        self._presence = sealer.library.presence
         self._threads = threads
         self._games = games
         self._skipped = skipped
@@ -71,25 +73,35 @@ class Scanner:
             while True:
                 started = time.monotonic()
                 asked, self._asked = self._asked, False
+                is_whole = True
                 try:
                     await self._scan()
+                except GoneError:
+                    # All is what it was; when the place is back, a scan begins at once.
+                    is_whole = False
+                    self._asked |= asked
                 except OSError as error:
                     self._once.warning("can't look through the library: %s", error.strerror)
                 except Exception:
                     # H4: nothing unexpected ends the mount.
                     log.exception("unexpected error while looking through the library")
-                self._games.scanned(asked=asked)
+                if is_whole:
+                    self._games.scanned(asked=asked)
                 # A scan takes a share of the disk, so it may use a twentieth of the time.
                 took = time.monotonic() - started
                 pause = POLL if self.polling else RESCAN
+                if not (is_whole or self._presence.gone):  # a place came or went meanwhile
+                    self._now.set()
                 with trio.move_on_after(max(pause, min(20 * took, RESCAN))):
                     await self._now.wait()
                 self._now = trio.Event()
 
     async def _scan(self) -> None:
+        """Raises :exc:`GoneError`: then nothing is forgotten."""
         started = time.monotonic()
+        since = self._presence.generation
         with contextlib.suppress(TimeoutError):  # then it is what it was
-            await self._threads.run(self._sealer.detect, lane="detect")
+            await self._threads.run(self._detect, lane="detect")
         seen: set[bytes] = set()
         silent: list[bytes] = []
         found = survey(self._library, self._sealer.policy, self._threads)
@@ -101,9 +113,15 @@ class Scanner:
                 silent += step.silent
                 seen.update(path for path, _ in step.games)
                 await self._examine(step.games)
+        silent += await self._confirm(since)
         for game in [game for game in self._games if game.path not in seen]:
             last = game.examination
-            if last and last.started < started and not within(game.path, silent):
+            if (
+                last
+                and last.started < started
+                and not within(game.path, silent)
+                and not within(game.place.source, silent)
+            ):
                 self._games.forget(game)
         for by, path in self._skipped.owners(started):
             if within(path, silent):
@@ -112,6 +130,31 @@ class Scanner:
                 await self._relist(path)
             elif path not in seen:
                 self._skipped.drop((by, path))
+
+    def _detect(self) -> None:
+        """In a worker thread: find out the library's structure, unless a part of it is gone."""
+        presence = self._presence
+        with presence.asking(b"") as asking:
+            asking.confirm()
+            if not presence.gone:
+                self._sealer.detect()
+
+    async def _confirm(self, since: int) -> list[bytes]:
+        """The places that are gone or don't answer. Raises :exc:`GoneError` for the library.
+
+        *since* is the generation when the scan began.
+        """
+        silent = []
+        for source in self._presence.places:
+            try:
+                await self._threads.run(
+                    self._presence.confirm, source, since, lane=("place", source), item=source
+                )
+            except (GoneError, TimeoutError):
+                if not source:
+                    raise
+                silent.append(source)
+        return silent
 
     async def _examine(self, games: Sequence[tuple[bytes, Place]]) -> None:
         """Examine *games*, of one folder.

@@ -31,6 +31,7 @@ from zipfs.catalog.nodes import (
     archive_node,
     folder_node,
 )
+from zipfs.catalog.presence import Keeper
 from zipfs.catalog.reseal import Resealer
 from zipfs.catalog.scanner import Scanner
 from zipfs.catalog.skipped import By, Skipped
@@ -90,6 +91,13 @@ class Catalog:
         self._resealer = Resealer(sealer, threads, self._games, self.skipped, patience, hash_rate)
         self._finder = Finder(sealer, self._resealer)
         self._scanner = Scanner(sealer, threads, self._games, self.skipped, self._resealer)
+        self.presence: Final = sealer.library.presence
+        """Whether the library is there."""
+        self._keeper = Keeper(
+            self.presence, threads, sealer.detect, self._returned, self._library.vouchers.forget
+        )
+        self.returned = trio.Event()
+        """Set, and replaced, when the library is back or another one."""
 
     # -- What the file system asks ---------------------------------------------
 
@@ -102,8 +110,11 @@ class Catalog:
 
     async def lookup(self, folder: Folder, name: bytes) -> Node:
         """The node called *name* in *folder*; raises :exc:`FileNotFoundError`."""
+        self.presence.check(folder.source)
         path = join(folder.path, name)
         game = self._games.by_archive(path)
+        if game:
+            self.presence.check(game.place.source, inside=True)
         if game and game.is_fresh() and _is_in(folder, game) and isinstance(game.outcome, Sealed):
             return archive_node(game.path, game.outcome)
         found = await self._in_thread(
@@ -137,6 +148,7 @@ class Catalog:
 
     async def children(self, folder: Folder) -> Listing:
         """All that is in *folder*, by name in the library."""
+        self.presence.check(folder.source)
         await self._listings.made(folder)
         if known := self._listings.get(folder):
             listing, state = known
@@ -150,7 +162,7 @@ class Catalog:
     async def _still_holds(self, folder: Folder, listing: Listing, state: FileState) -> bool:
         """Whether all but the games are as in *listing*; games that change drop it themselves."""
         now = await self._in_thread(
-            self._library.state, folder.source, lane=lane_of(folder.path), item=folder.path
+            self._finder.state, folder.source, lane=lane_of(folder.path), item=folder.path
         )
         if now != state:
             return False
@@ -187,7 +199,8 @@ class Catalog:
                 continue
             path = join(folder.path, name)
             if child is None:
-                self._once.warning("can't look at %s: no answer", shown(path))
+                if not self.presence.gone_at(join(folder.source, name)):
+                    self._once.warning("can't look at %s: no answer", shown(path))
             else:
                 self._resealer.install(child.look, asked=False)
             # What doesn't answer is shown as it was last known.
@@ -223,20 +236,15 @@ class Catalog:
         if not isinstance(node, Folder):
             return node
         entry = await self._in_thread(
-            self._library.entry_at,
-            node.path,
-            node.source,
-            node.origins,
-            lane=lane_of(node.path),
-            item=node.path,
+            self._finder.refreshed, node, lane=lane_of(node.path), item=node.path
         )
-        if not isinstance(entry, Entry) or not entry.is_folder:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return folder_node(node.path, entry)
 
     async def open(self, node: Archive) -> Version:
         """The version that *node* stands for; raises :exc:`StaleError` if it is gone."""
         game = self._games.get(node.game)
+        if game:
+            self.presence.check(game.place.source, inside=True)
         version = self._games.versions.get(node.attributes.inode)
         if game is None:
             raise StaleError
@@ -261,13 +269,24 @@ class Catalog:
             else:
                 self._resealer.invalidate(game, 0)
 
+    async def confirm(self, node: Node) -> None:
+        """Raise :exc:`GoneError` if *node* can't be opened because a disk is gone."""
+        source = node.file.source if isinstance(node, File) else b""
+        if isinstance(node, Archive) and (game := self._games.get(node.game)):
+            source = game.place.source
+        confirm = functools.partial(self.presence.confirm, inside=True, thoroughly=True)
+        since = self.presence.generation
+        await self._in_thread(confirm, source, since, lane=lane_of(node.path), item=node.path)
+
     async def statvfs(self) -> os.statvfs_result:
+        self.presence.check(b"")
         return await self._in_thread(self._library.statvfs, lane="statvfs")
 
     async def run(self) -> None:
         """Find, hash and seal all games, for ever."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._resealer.run)
+            nursery.start_soon(self._keeper.run)
             nursery.start_soon(self._scanner.run)
             while True:
                 await trio.sleep(_TIDY)
@@ -278,6 +297,8 @@ class Catalog:
         policy = self._sealer.policy
         games: set[bytes] = set()
         for path in paths:
+            if not path:
+                self._keeper.doubt()
             self._invalidated(path)
             self._listings.moved(path)
             self._listings.drop(path)
@@ -302,6 +323,13 @@ class Catalog:
         """Scan the whole library now."""
         self._listings.clear()
         self._scanner.rescan(asked=True)
+
+    def _returned(self) -> None:
+        self._listings.clear()
+        self._resealer.returned()
+        self._scanner.rescan(asked=True)
+        self.returned.set()
+        self.returned = trio.Event()
 
     async def reselect(self, rules: Rules) -> None:
         """Go by other *rules* of RomM from now on, and examine each game anew."""

@@ -60,6 +60,11 @@ class _Mount(Collector):
         yield self._gauge(
             "start_time_seconds", "Start of the mount, Unix time.", document["started"]
         )
+        yield self._gauge(
+            "gone_places",
+            "Disks that are not there: the library's, and those mounted in it.",
+            len(document.get("gone", ())),
+        )
         yield self._gauge("archives", "Sealed archives.", archives["sealed"])
         yield self._gauge("archive_members", "Members of all archives.", archives["members"])
         yield self._gauge("archive_size_bytes", "Size of all archives.", archives["bytes"])

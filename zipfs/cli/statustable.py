@@ -45,6 +45,10 @@ def _lines(
     options, archives = document["options"], document["archives"]
     yield "zipfs", f"{document['version']}, up for {text.span(document['uptime'])}"
     yield "library", document["library"]
+    for gone in document.get("gone", ()):  # an older daemon says nothing of it
+        where = f"the disk on {gone['path']}" if gone["path"] else "the library"
+        since = text.date(gone["since"])
+        yield "GONE", f"{where}, since {since} (UTC): {gone['reason']}"
     yield "mounted on", document["mountpoint"]
     watching = {"events": "changes are found by events", "poll": "changes are found by polling"}
     yield "by", f"selection {options['selection']}; {watching[options['watching']]}"

@@ -158,6 +158,11 @@ class Index:
             if path in known and known[path][1].digest == digest:  # the file can't be written
                 self._writing(lambda store: store.put_files({path: _NOTHING}))
 
+    def has_files(self) -> bool:
+        """Whether there is a record of any file."""
+        with self._lock:
+            return any(self._reading(lambda store: store.has_files()))
+
     def blocks(self, digest: bytes) -> bytes | None:
         """The checksums of the blocks of the content with *digest*; None if unknown."""
         with self._lock:

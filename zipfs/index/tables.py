@@ -221,6 +221,10 @@ class Store:
         count, size = self._db.execute("SELECT count(*), total(max(size, 0)) FROM files").fetchone()
         return count, int(size)
 
+    def has_files(self) -> bool:
+        """Whether there is any file."""
+        return self._db.execute("SELECT 1 FROM files LIMIT 1").fetchone() is not None
+
     def put_files(self, records: Mapping[bytes, Record]) -> None:
         for path, (state, checksums) in records.items():
             row = (path, _signed(state.inode), *state[1:], checksums.crc32, checksums.digest)

@@ -22,7 +22,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from zipfs.errors import LibraryError
+from zipfs.library.exact import ExactNames
 from zipfs.library.filestate import FileState
+from zipfs.library.presence import Presence
 from zipfs.library.rules.general import Policy
 from zipfs.library.scan import (
     NO_LINKS,
@@ -56,11 +58,15 @@ class Library:
             self.root = real(os.fsencode(root))
             with os.scandir(self.root):
                 pass
+            self.presence = Presence(self.root)
         except NotADirectoryError:
             raise LibraryError(f"the library {shown} isn't a folder") from None
         except OSError as error:
             raise LibraryError(f"can't read the library {shown}: {error.strerror}") from None
         self._prefix = self.root.rstrip(b"/") + b"/"
+        self._exact = ExactNames(
+            self._may_exist, self.state, self.names, lambda: self.presence.generation
+        )
 
     def absolute(self, source: bytes) -> bytes:
         return self._prefix + source
@@ -96,6 +102,18 @@ class Library:
         vouching = self.vouchers.of(self.absolute(entry.source), entry.status.st_dev)
         return vouching.file(path, entry.source, entry.status)
 
+    def is_listed(self, source: bytes, entry: Entry | LeftOut) -> bool:
+        return self._exact.is_listed(source)
+
+    def _may_exist(self, source: bytes) -> bool:
+        try:
+            lstat(self.absolute(source))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return True
+
     def state(self, source: bytes) -> FileState:
         return FileState.of(lstat(self.absolute(source)))
 
@@ -121,9 +139,9 @@ class Library:
     def has_folder(self, source: bytes) -> bool:
         try:
             entry = self.entry(source)
+            return isinstance(entry, Entry) and entry.is_folder and self.is_listed(source, entry)
         except OSError:  # such as one in a folder that can't be entered
             return False
-        return isinstance(entry, Entry) and entry.is_folder
 
     def exists(self, source: bytes) -> bool:
         try:

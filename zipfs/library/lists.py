@@ -180,6 +180,9 @@ class WithLists(Decorator):
             return self.entry(source, origins)
         return super().entry_at(path, source, origins)
 
+    def is_listed(self, source: bytes, entry: Entry | LeftOut) -> bool:
+        return is_within(source, self._shown_in) or super().is_listed(source, entry)
+
     def state(self, source: bytes) -> FileState:
         if source == self._shown_in:
             return FileState.of(os.stat(self.lists))

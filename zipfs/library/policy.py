@@ -6,11 +6,11 @@ import logging
 import os
 import stat
 import threading
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
 
 from zipfs.errors import ConfigError
-from zipfs.library.rules.general import Policy, Selection, detect
+from zipfs.library.rules.general import Policy, Selection, Undecided, detect
 from zipfs.library.rules.globs import Patterns
 from zipfs.library.rules.romm import RommSelection, Rules, Structure, find_structure
 from zipfs.library.view import LibraryView
@@ -18,6 +18,8 @@ from zipfs.logs import Once
 from zipfs.text import shown
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_SIZE: Final = 1 << 20
 """Maximum size of a ``config.yml``, in bytes; RomM's examples have five thousand."""
@@ -45,7 +47,7 @@ class Policies:
         self.rules = rules
         self._once = Once(log)
         self._lock = threading.Lock()
-        self._selected: Policy = Selection(globs, patterns)
+        self._selected: Policy = Undecided(patterns=patterns)
         self.policy = library.extended(self._selected)
         self.detect()
 
@@ -56,13 +58,18 @@ class Policies:
         self.detect()
 
     def detect(self) -> None:
-        """Detect the library's structure, and replace the policy if it has changed."""
+        """Detect the library's structure, and replace the policy if it has changed.
+
+        Nothing is decided by a library that is empty, or can't be listed (DESIGN H6).
+        """
         while True:
             rules = self.rules
             try:
                 policy = self._romm(rules) if rules else self._general()
             except OSError as error:
                 self._once.warning("can't list the library: %s", error.strerror)
+                return
+            if policy is None:
                 return
             with self._lock:
                 if rules is self.rules:  # not replaced by another thread meanwhile
@@ -71,22 +78,49 @@ class Policies:
                         self.policy = self._library.extended(policy)
                     return
 
-    def _general(self) -> Selection:
+    @property
+    def is_decided(self) -> bool:
+        """Whether there ever was anything in the library to decide by."""
+        return not isinstance(self._selected, Undecided)
+
+    def _general(self) -> Selection | None:
         globs = self._globs
         if not globs:
             has_folder = self._library.has_folder
-            folders = [name for name, _ in self._library.folder(b"") if has_folder(name)]
-            globs = (detect(has_folder, folders),)
+            names = self._library.folder
+            found = self._decided(
+                lambda: detect(has_folder, [name for name, _ in names(b"") if has_folder(name)])
+            )
+            if found is None:
+                return None
+            globs = (found,)
             _log_games(globs)
         return Selection(globs, self._patterns)
 
-    def _romm(self, rules: Rules) -> RommSelection:
-        structure = Structure(self._globs)
-        if not self._globs:
-            self._library.names(b"")  # raises for an unplugged disk: the policy stays then
-            structure = find_structure(rules, self._library.has_folder)
-            _log_games(structure.templates)
+    def _romm(self, rules: Rules) -> RommSelection | None:
+        if self._globs:
+            return RommSelection(rules, Structure(self._globs), self._patterns)
+        structure = rules.structure or self._decided(
+            lambda: find_structure(rules, self._library.has_folder)
+        )
+        if structure is None:
+            return None
+        _log_games(structure.templates)
         return RommSelection(rules, structure, self._patterns)
+
+    def _decided(self, decide: Callable[[], T]) -> T | None:
+        """What *decide* finds out, while nothing is exchanged; None for an empty library.
+
+        Raises :exc:`OSError`.
+        """
+        presence = self._library.presence
+        while True:
+            before = presence.identities()
+            if not presence.has_content():
+                return None
+            found = decide()
+            if presence.identities() == before:
+                return found
 
 
 def _log_games(globs: Iterable[bytes]) -> None:

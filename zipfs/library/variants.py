@@ -113,6 +113,12 @@ class WithVariants(Decorator):
             return Entry(source, folder.status, origins, Kind.VARIANT)
         return entry
 
+    def is_listed(self, source: bytes, entry: Entry | LeftOut) -> bool:
+        if isinstance(entry, Entry) and entry.kind is Kind.VARIANT:
+            found = self._variants.at(source)
+            return found is not None and super().is_listed(found[0], entry)
+        return super().is_listed(source, entry)
+
     def scan(
         self,
         source: bytes,

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from zipfs.library.filestate import FileState
+from zipfs.library.presence import Presence
 from zipfs.library.rules.general import Policy
 from zipfs.library.scan import NO_LINKS, Entry, GameScan, LeftOut, Origins, SourceFile
 from zipfs.library.vouching import Vouchers
@@ -33,6 +34,10 @@ class LibraryView(Protocol):
     @property
     def root(self) -> bytes:
         """The absolute path of the library, without links."""
+
+    @property
+    def presence(self) -> Presence:
+        """Whether its root, and what is mounted in it, is there."""
 
     def absolute(self, source: bytes) -> bytes:
         """The absolute path of *source*."""
@@ -62,6 +67,9 @@ class LibraryView(Protocol):
 
     def file(self, path: bytes, entry: Entry) -> SourceFile:
         """The file *entry*, called *path* in its game; touches no disk once its device is known."""
+
+    def is_listed(self, source: bytes, entry: Entry | LeftOut) -> bool:
+        """Whether *entry*, found at *source*, is listed by that very name, case included."""
 
     def state(self, source: bytes) -> FileState:
         """The state of a folder itself; it changes when a name is added or removed."""
@@ -125,6 +133,10 @@ class Decorator:
     def root(self) -> bytes:
         return self._inner.root
 
+    @property
+    def presence(self) -> Presence:
+        return self._inner.presence
+
     def absolute(self, source: bytes) -> bytes:
         return self._inner.absolute(source)
 
@@ -151,6 +163,9 @@ class Decorator:
 
     def file(self, path: bytes, entry: Entry) -> SourceFile:
         return self._inner.file(path, entry)
+
+    def is_listed(self, source: bytes, entry: Entry | LeftOut) -> bool:
+        return self._inner.is_listed(source, entry)
 
     def state(self, source: bytes) -> FileState:
         return self._inner.state(source)

@@ -29,6 +29,7 @@ from zipfs import logs
 from zipfs.catalog.tree import Catalog
 from zipfs.config import Settings
 from zipfs.errors import ConfigError, FuseError, ZipfsError
+from zipfs.library.presence import place_name
 from zipfs.library.view import LibraryView
 from zipfs.mount import mountpoint as mp
 from zipfs.mount import pyfuse3_loop, status_server
@@ -80,6 +81,8 @@ def run(
         path = mp.absolute(settings.mountpoint)
     logs.about(path)
     sealer = make_sealer(settings)
+    if sealer.index.has_files():
+        sealer.library.presence.expect()
     if _has_descriptor(sys.stderr):
         faulthandler.enable()  # prints the stacks when the watchdog ends a stuck daemon by SIGABRT
     # The receiver in _serve restores these at its end: a second Ctrl-C, or a closed
@@ -235,7 +238,19 @@ def _has_descriptor(stream: object) -> bool:
 
 
 async def _watch(settings: Settings, library: LibraryView, catalog: Catalog) -> None:
-    """Pass events of changes to *catalog*, as *settings* say; it polls where there are none."""
+    """Pass events of changes to *catalog*, for ever."""
+    while True:
+        returned = catalog.returned
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_watch_here, settings, library, catalog)
+            await returned.wait()
+            # What was watched is another folder, or its disk was unmounted.
+            nursery.cancel_scope.cancel()
+        catalog.polling = True
+
+
+async def _watch_here(settings: Settings, library: LibraryView, catalog: Catalog) -> None:
+    """The same for the library as it is now. *settings* say how; without events it is polled."""
     folders = library.watched()
     silent = set(folders)
     """Folders whose changes cause no events."""
@@ -278,7 +293,9 @@ async def _report(catalog: Catalog, notifier: Notifier) -> None:
     """Update the service manager's status line once a second."""
     while True:
         totals = catalog.totals()
-        if totals.unsealed:
+        if gone := catalog.presence.gone:
+            notifier.status(f"{place_name(gone[0].source)} is gone: {gone[0].reason}")
+        elif totals.unsealed:
             notifier.status(
                 f"{totals.archives} archives sealed, {totals.unsealed} to go,"
                 f" {totals.pending_bytes / 1e9:.1f} GB to hash"

@@ -238,7 +238,10 @@ class Operations(pyfuse3.Operations):
         except TimeoutError:
             _once.warning("opening %s ended in an error: no answer in time", shown(node.path))
             raise
-        except ChangedError as error:
+        except (ChangedError, OSError) as error:
+            await self._catalog.confirm(node)
+            if isinstance(error, OSError):
+                raise
             self._catalog.failed(node, error)
             self.invalidate(node.path)
             if isinstance(node, Archive):

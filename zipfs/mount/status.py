@@ -62,6 +62,7 @@ class Status:
         found = {
             **self._about(),
             "sources": self._sources(),
+            "gone": self._gone(),
             "archives": self._archives(),
             "pending": self._pending(),
             "left_out": self._skipped(),
@@ -116,6 +117,12 @@ class Status:
                 "why": vouching.why,
             }
             for mount, vouching in report(self._library, self._settings.prove)
+        ]
+
+    def _gone(self) -> list[dict[str, Any]]:
+        return [
+            {"path": shown(source), "reason": reason, "since": since}
+            for source, reason, since in self._catalog.presence.gone
         ]
 
     def _archives(self) -> dict[str, Any]:

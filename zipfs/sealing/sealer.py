@@ -111,6 +111,11 @@ class Sealer:
         """Detect the library's structure again."""
         self._policies.detect()
 
+    def decide(self) -> None:
+        """Detect it if there was nothing yet to detect it by."""
+        if not self._policies.is_decided:
+            self._policies.detect()
+
     def mark_unreadable(self, file: SourceFile) -> None:
         """Skip *file*, which can't be opened, as long as it is in this state."""
         with self._lock:

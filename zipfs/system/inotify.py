@@ -34,6 +34,8 @@ _MOVED_TO: Final = 0x80
 _CREATE: Final = 0x100
 _DELETE: Final = 0x200
 _DELETE_SELF: Final = 0x400
+_MOVE_SELF: Final = 0x800
+_UNMOUNT: Final = 0x2000
 _Q_OVERFLOW: Final = 0x4000
 _IGNORED: Final = 0x8000
 _ONLYDIR: Final = 0x1000000
@@ -44,6 +46,7 @@ _CHANGES: Final = (
     _MODIFY | _ATTRIB | _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF
 )
 _MASK: Final = _CHANGES | _ONLYDIR | _EXCL_UNLINK  # no _DONT_FOLLOW: see `named`
+_ROOT_MASK: Final = _MASK | _MOVE_SELF  # of the others, the folder above tells
 _EVENT: Final = struct.Struct("iIII")
 _BUFFER: Final = 1 << 16
 _GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
@@ -91,7 +94,7 @@ class Inotify:
             absolute = os.path.join(self._root, path)
             try:
                 with named(absolute, READ_FOLDER) as short:
-                    self._folders[self._watch(short)] = path
+                    self._folders[self._watch(short, _MASK if path else _ROOT_MASK)] = path
                     # Listed after it is watched: later changes are reported as events.
                     with contextlib.suppress(OSError), os.scandir(short) as entries:
                         for entry in entries:
@@ -103,8 +106,8 @@ class Inotify:
                 if error.errno not in _GONE:
                     raise
 
-    def _watch(self, folder: bytes) -> int:
-        watch: int = _libc.inotify_add_watch(self._descriptor, folder, _MASK)
+    def _watch(self, folder: bytes, mask: int) -> int:
+        watch: int = _libc.inotify_add_watch(self._descriptor, folder, mask)
         if watch < 0:
             raise _error()
         return watch
@@ -149,7 +152,7 @@ class Inotify:
         return paths
 
     def _event(self, watch: int, mask: int, name: bytes) -> Iterator[bytes]:
-        if mask & _Q_OVERFLOW:
+        if mask & (_Q_OVERFLOW | _UNMOUNT):
             yield b""
             return
         if mask & _IGNORED:

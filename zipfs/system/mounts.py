@@ -9,8 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+TABLE: Final = "/proc/self/mountinfo"
 
 
 class Mount(NamedTuple):
@@ -21,9 +24,11 @@ class Mount(NamedTuple):
     kind: str
     options: frozenset[str] = frozenset()
     """Of the mount and of its file system, such as ``ro`` and ``allow_other``."""
+    number: int = 0
+    """Its ID, which another mount can get as soon as this one is gone."""
 
 
-def mounts(table: str = "/proc/self/mountinfo") -> Iterator[Mount]:
+def mounts(table: str = TABLE) -> Iterator[Mount]:
     """All mounts of this mount namespace, in the order they were made."""
     with open(table, "rb") as lines:
         for line in lines:
@@ -32,7 +37,34 @@ def mounts(table: str = "/proc/self/mountinfo") -> Iterator[Mount]:
             path = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), fields[4])
             kind, *rest = after.split()
             options = frozenset(map(os.fsdecode, b",".join([fields[5], *rest[1:]]).split(b",")))
-            yield Mount(fields[2].decode(), os.fsdecode(path), kind.decode(), options)
+            device, number = fields[2].decode(), int(fields[0])
+            yield Mount(device, os.fsdecode(path), kind.decode(), options, number)
+
+
+class MountEvents:
+    """Changes of the table, as proc_pid_mountinfo(5) tells of them: by ``POLLPRI``.
+
+    The descriptor, :meth:`fileno`, is readable once something was mounted or unmounted, until
+    :meth:`clear`. Raises :exc:`OSError` where there is no such table.
+    """
+
+    def __init__(self) -> None:
+        self._table = open(TABLE, "rb")  # noqa: SIM115 - closed by close
+        # An epoll set is readable for whoever can only wait for that.
+        self._set = select.epoll()
+        self._set.register(self._table, select.EPOLLPRI)
+        self.clear()
+
+    def fileno(self) -> int:
+        return self._set.fileno()
+
+    def clear(self) -> None:
+        """Forget the changes so far."""
+        self._set.poll(0)
+
+    def close(self) -> None:
+        self._set.close()
+        self._table.close()
 
 
 def mounted_at(path: str) -> Mount | None:

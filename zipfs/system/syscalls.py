@@ -24,7 +24,7 @@ import struct
 import sys
 from _thread import allocate_lock  # `threading` is half a MiB more in the process that hashes
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 
 def _flag(name: str) -> int:
@@ -62,6 +62,15 @@ _NO_SYMLINKS: Final = 0x04
 """<linux/openat2.h>: RESOLVE_NO_SYMLINKS."""
 _OPEN_HOW: Final = struct.Struct("=QQQ")
 """<linux/openat2.h>: struct open_how, with flags, mode and resolve."""
+
+# <linux/stat.h>: AT_EMPTY_PATH; masks and offsets of struct statx, 256 bytes.
+_EMPTY_PATH: Final = 0x1000
+_STATX_INO: Final = 0x100
+_STATX_MNT_ID: Final = 0x1000
+"""Since Linux 5.8; given to another mount as soon as this one is gone."""
+_STATX_MNT_ID_UNIQUE: Final = 0x4000
+"""Since Linux 6.8; never given again before the next boot."""
+_STATX: Final = struct.Struct("=I28xQ96xIIQ104x")  # mask, inode, device (2), mount
 
 _locks: Final = [allocate_lock() for _ in range(64)]
 """For the position of a descriptor, which all threads that read it share."""
@@ -115,6 +124,61 @@ def leave_to_owner(descriptor: int, folder: str) -> None:
         with contextlib.suppress(OSError):  # a file system without owners
             status = os.stat(folder)
             os.fchown(descriptor, status.st_uid, status.st_gid)
+
+
+class Identity(NamedTuple):
+    """Which file or folder it is: the same path leads to another one after a mount or a rename."""
+
+    device: int
+    inode: int
+    mount: int
+    """The mount that the path leads through; 0 if the system doesn't tell."""
+
+
+def identity(descriptor: int) -> Identity:
+    """The identity of an open file or folder; ``O_PATH`` suffices. Raises :exc:`OSError`."""
+    if _statx is not None and (found := _statx(descriptor)):
+        return found
+    status = os.fstat(descriptor)
+    return Identity(status.st_dev, status.st_ino, 0)
+
+
+def _make_statx() -> Callable[[int], Identity | None] | None:
+    if sys.platform != "linux":
+        return None
+    call = getattr(ctypes.CDLL(None, use_errno=True), "statx", None)  # glibc 2.28, musl 1.2.4
+    if call is None:
+        return None
+    call.restype = ctypes.c_int
+    call.argtypes = [
+        ctypes.c_int,
+        ctypes.c_char_p,
+        ctypes.c_int,
+        ctypes.c_uint,
+        ctypes.c_char_p,
+    ]
+
+    def ask(descriptor: int) -> Identity | None:
+        """None where the kernel or a sandbox refuses the call; raises for a dead disk."""
+        buffer = ctypes.create_string_buffer(_STATX.size)
+        mask = _STATX_INO | _STATX_MNT_ID_UNIQUE
+        while call(descriptor, b"", _EMPTY_PATH, mask, buffer) < 0:
+            number = ctypes.get_errno()
+            if number in (errno.ENOSYS, errno.EPERM, errno.EINVAL):
+                return None
+            if number != errno.EINTR:  # PEP 475
+                raise OSError(number, os.strerror(number))
+        found, inode, major, minor, mount = _STATX.unpack(buffer.raw)
+        if not found & _STATX_MNT_ID_UNIQUE:
+            call(descriptor, b"", _EMPTY_PATH, _STATX_INO | _STATX_MNT_ID, buffer)
+            found, *_, mount = _STATX.unpack(buffer.raw)
+            mount = mount if found & _STATX_MNT_ID else 0
+        return Identity(os.makedev(major, minor), inode, mount)
+
+    return ask
+
+
+_statx: Callable[[int], Identity | None] | None = _make_statx()
 
 
 @functools.cache

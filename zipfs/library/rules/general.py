@@ -195,6 +195,24 @@ class Selection:
         return any_of(LITTER_FILES)
 
 
+@dataclass(frozen=True)
+class Undecided(Selection):
+    """The policy of a library whose structure can't be told yet, as it is empty: no games."""
+
+    globs: Sequence[bytes] = ()
+
+    def may_hold_games(self, path: bytes) -> bool:
+        return True  # whatever comes may decide it
+
+
+_LITTER: Final = any_of((*LITTER_FOLDERS, *LITTER_FILES))
+
+
+def is_litter(name: bytes) -> bool:
+    """Whether *name* is that of a file or folder which operating systems create."""
+    return bool(_LITTER.match(text(name)))
+
+
 def _name(path: bytes) -> bytes:
     return path.rpartition(b"/")[2]
 

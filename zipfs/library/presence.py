@@ -1,0 +1,444 @@
+"""Whether the library's own place is there: its root, and each mount point below.
+
+Theory. An unmounted disk leaves an empty folder, or none, and looks like a library from which
+everything was deleted; who mirrors that deletes everything (DESIGN H6). What tells the two
+apart is the folder itself. So each *place* is known by its identity (device, inode, mount) while
+it is in order:
+
+    its folder is           and holds           so the place is
+    the one that it was     anything, nothing   there: what is gone from it was removed
+    another                 something           gone, until it was looked at anew; then there
+    another                 nothing but litter  gone
+    not to be looked at                         gone
+
+A place that is gone stays so until :meth:`Presence.accept`; until then all that is asked of it
+ends in :exc:`GoneError`. So "back" comes before the first answer: whoever accepts it has found
+out the library's structure (:mod:`zipfs.catalog.presence`).
+
+When it is looked at:
+
+- An answer that is *nothing* (no such name, an empty folder, a game that isn't there), or an
+  error, is only given once the places on its way are still the same (:meth:`Presence.asking`):
+  one statx(2) each, after the answer, in the same worker thread. What was seen while a place was
+  exchanged isn't given either (:attr:`Presence.generation`).
+- When the table of mounts changes, those places whose line in it changed.
+- Once a second while one is gone.
+
+Where a mount is made and unmade at an access (autofs), being unmounted is no news: such places
+aren't looked at for the table's sake, since that would mount them again, for ever.
+
+Where inodes change by themselves, the device and the mount are the identity.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+from zipfs.errors import GoneError
+from zipfs.library.rules.general import is_litter
+from zipfs.system.filesystems import holds_files, keeps_inodes
+from zipfs.system.mounts import Mount, mounts, mounts_below
+from zipfs.system.paths import is_within, lstat, open_path
+from zipfs.system.syscalls import ENTER_FOLDER, LISTS_DESCRIPTORS, READ_FOLDER, Identity, identity
+from zipfs.text import shown
+
+ANOTHER: Final = "another folder is there now"
+EMPTY: Final = "the folder there is empty, and another one than before"
+STILL_EMPTY: Final = "it is empty, and the index knows files of it"
+
+
+class Gone(NamedTuple):
+    """A place that isn't there."""
+
+    source: bytes
+    reason: str
+    since: float
+    """Unix time."""
+
+
+class Seen(NamedTuple):
+    """A place as it was seen at a moment when it can be in order."""
+
+    identity: Identity
+    status: os.stat_result
+
+
+_Line = tuple[int, str, str]
+_NO_LINE: Final[_Line] = (0, "", "")
+
+
+def _line(mount: Mount) -> _Line:
+    return mount.number, mount.device, mount.kind
+
+
+class _Place:
+    __slots__ = ("gone", "line", "moved", "path", "seen", "source")
+
+    def __init__(self, source: bytes, path: bytes) -> None:
+        self.source = source
+        self.path = path
+        self.seen: Seen | None = None
+        """None until it is looked at."""
+        self.gone: Gone | None = None
+        self.line = _NO_LINE
+        """What the table of mounts has of it."""
+        self.moved: bytes | None = None
+        """Where its mount may be now, as a folder above has another name."""
+
+
+class Presence:
+    """The places of the library at the absolute path *root*. Any thread may use it."""
+
+    def __init__(self, root: bytes) -> None:
+        self._root = root
+        self._lock = threading.Lock()
+        top = _Place(b"", root)
+        top.seen = _see(root)
+        self._places: dict[bytes, _Place] = {b"": top}  # replaced as a whole
+        self._gone: dict[bytes, Gone] = {}  # likewise
+        self._kinds: dict[bytes, str] = {}
+        self.generation = 0
+        """Changes with whatever makes an answer that was begun before worthless."""
+        self.lost: Callable[[], object] = lambda: None
+        """Called, in any thread, when a place is found gone."""
+
+    # -- What is known, without a look at a disk ---------------------------------
+
+    @property
+    def gone(self) -> Sequence[Gone]:
+        """The places that are gone."""
+        return tuple(self._gone.values())
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the library as a whole is."""
+        return b"" in self._gone
+
+    @property
+    def places(self) -> Sequence[bytes]:
+        """The sources of all places; ``b""`` is the root."""
+        return tuple(self._places)
+
+    def gone_at(self, source: bytes) -> Gone | None:
+        """The place that is gone, and *source* is or is in; None if there is none."""
+        if not self._gone:
+            return None
+        return next((gone for gone in self._gone.values() if _is_in(source, gone.source)), None)
+
+    def check(self, source: bytes, *, inside: bool = False) -> None:
+        """Raise :exc:`GoneError` if *source* is in a place that is gone, or *inside* holds one."""
+        if self._gone:
+            for gone in self._gone.values():
+                if _is_in(source, gone.source) or (inside and _is_in(gone.source, source)):
+                    raise _gone_error(gone.reason)
+
+    def missing_in(self, folder: bytes) -> list[bytes]:
+        """The names of the places that are gone, and were in the folder with that source."""
+        sources = (source for source in self._gone if source)
+        return [
+            source.rpartition(b"/")[2] for source in sources if source.rpartition(b"/")[0] == folder
+        ]
+
+    def last_seen(self, source: bytes) -> os.stat_result | None:
+        """The folder of the place at *source*, when it was last there."""
+        place = self._places.get(source)
+        return place.seen.status if place and place.seen else None
+
+    # -- Answers ------------------------------------------------------------------
+
+    def asking(self, source: bytes, *, inside: bool = False) -> Asking:
+        """A context for a question about *source*, and what is in it, if *inside*."""
+        return Asking(self, source, inside=inside)
+
+    def confirm(
+        self, source: bytes, since: int, *, inside: bool = False, thoroughly: bool = False
+    ) -> None:
+        """Raise :exc:`GoneError` unless all places on the way to *source* are what they were.
+
+        *since* is the :attr:`generation` before what is to be confirmed. With *thoroughly* each
+        is listed, as a dead disk may have attributes, but nothing else. In a worker thread.
+        """
+        for place in list(self._places.values()):
+            if place.seen is None or not (
+                _is_in(source, place.source) or (inside and _is_in(place.source, source))
+            ):
+                continue
+            try:
+                now = _look(place.path, listed=thoroughly)
+            except TimeoutError:
+                raise
+            except OSError as error:
+                if self._is_denied(place, error):
+                    continue
+                raise self._lose(place, _reason(error)) from None
+            if not self._is_same(place, now):
+                raise self._lose(place, ANOTHER)
+        self.check(source, inside=inside)
+        if since != self.generation:
+            raise _gone_error(ANOTHER)
+
+    def is_root(self, status: os.stat_result) -> bool:
+        """Whether *status*, of the root now, is that of the folder it was."""
+        seen = self._places[b""].seen
+        if seen is None:
+            return False
+        return seen.identity.device == status.st_dev and (
+            seen.identity.inode == status.st_ino or not self._has_inodes(b"")
+        )
+
+    def has_content(self) -> bool:
+        """Whether the root holds more than systems leave behind; raises :exc:`OSError`."""
+        return _has_content(self._root)
+
+    def identities(self) -> list[Identity | None]:
+        """What all places are now, to compare; None for those that can't be looked at.
+
+        In a worker thread. Raises :exc:`OSError` for the root.
+        """
+        found: list[Identity | None] = [_look(self._root)]
+        for place in list(self._places.values()):
+            try:
+                found.append(_look(place.path))
+            except OSError:
+                found.append(None)
+        return found
+
+    # -- The places ---------------------------------------------------------------
+
+    def expect(self) -> None:
+        """The library held files once: it is gone if it is empty."""
+        place = self._places[b""]
+        if not _has_content(place.path):
+            self._lose(place, STILL_EMPTY)
+
+    def read_mounts(self) -> list[bytes]:
+        """Read the table of mounts; returns the places that have to be looked at for it.
+
+        Touches no disk. Raises :exc:`OSError` where there is no such table.
+        """
+        root = os.fsdecode(self._root)
+        table = list(mounts())
+        lines = {_line(mount): os.fsencode(mount.path) for mount in table}
+        below = mounts_below(root, table)
+        mounted = {os.fsencode(mount.path): mount for mount in below}
+        places = dict(self._places)
+        for path, mount in mounted.items():
+            source = path[len(self._root.rstrip(b"/")) + 1 :]
+            if is_within(path, self._root) and source not in places and _stays(mount):
+                places[source] = _Place(source, path)
+        doubtful = []
+        for source, place in list(places.items()):
+            holding = mounted.get(place.path) or _holding(place.path, below)
+            self._kinds[source] = holding.kind if holding else ""
+            is_automatic = holding is not None and holding.kind == "autofs"
+            if source and place.path not in mounted:
+                if is_automatic:
+                    del places[source]
+                    continue
+                place.moved = lines.get(place.line, place.moved)
+            line = _line(holding) if holding else _NO_LINE
+            if line != place.line:
+                place.line = line
+                if not is_automatic:
+                    doubtful.append(source)
+        with self._lock:
+            self._places = places
+            self._gone = {key: gone for key, gone in self._gone.items() if key in places}
+        return doubtful
+
+    def look(self, source: bytes) -> Seen | None:
+        """Look at the place at *source*; None if it is gone. In a worker thread.
+
+        What is seen is in order, or can become so by :meth:`accept`: see :meth:`is_news`.
+        """
+        place = self._places.get(source)
+        if place is None:
+            return None
+        try:
+            seen = _see(place.path)
+            is_same = place.seen is not None and self._is_same(place, seen.identity)
+            trusted = is_same and not place.gone
+            if not trusted and place.seen is not None and not _has_content(place.path):
+                self._lose(place, EMPTY)
+                return None
+        except TimeoutError:
+            raise
+        except OSError as error:
+            if self._is_denied(place, error) and place.seen:
+                return place.seen
+            if self._has_moved(place):
+                self._drop(source)
+            else:
+                self._lose(place, _reason(error))
+            return None
+        if not is_same and place.seen is not None:
+            self._lose(place, ANOTHER)
+        return seen
+
+    def is_news(self, source: bytes) -> bool:
+        """Whether the place at *source* has to be accepted: it is new, or counts as gone."""
+        place = self._places.get(source)
+        return place is not None and (place.gone is not None or place.seen is None)
+
+    def accept(self, source: bytes, seen: Seen, *, is_old: bool = False) -> bool:
+        """*seen* is the place from now on, unless it is another one again.
+
+        *is_old* if it was mounted all the time, and answers knew of it.
+        """
+        place = self._places.get(source)
+        if place is None or _look(place.path) != seen.identity:
+            return False
+        with self._lock:
+            place.seen = seen
+            place.gone = None
+            self._gone = {key: gone for key, gone in self._gone.items() if key != source}
+            if not is_old:
+                self.generation += 1
+        return True
+
+    def _lose(self, place: _Place, reason: str) -> GoneError:
+        with self._lock:
+            was = place.gone
+            if was is None or was.reason == ANOTHER != reason:  # it is known better now
+                place.gone = Gone(place.source, reason, was.since if was else time.time())
+                self._gone = {**self._gone, place.source: place.gone}
+                self.generation += 1
+        if was is None:
+            self.lost()
+        return _gone_error(reason)
+
+    def _drop(self, source: bytes) -> None:
+        with self._lock:
+            self._places = {key: at for key, at in self._places.items() if key != source}
+            self._gone = {key: gone for key, gone in self._gone.items() if key != source}
+            self.generation += 1
+
+    def _is_same(self, place: _Place, now: Identity) -> bool:
+        seen = place.seen
+        if seen is None or seen.identity == now:
+            return seen is not None
+        return not self._has_inodes(place.source) and (seen.identity._replace(inode=0)) == (
+            now._replace(inode=0)
+        )
+
+    def _has_moved(self, place: _Place) -> bool:
+        """Whether a place that can't be looked at is still there, at another path."""
+        if place.moved is None or place.seen is None:
+            return False
+        try:
+            return _look(place.moved) == place.seen.identity
+        except OSError:
+            return False
+
+    def _has_inodes(self, source: bytes) -> bool:
+        return keeps_inodes(self._kinds.get(source, ""))
+
+    def _is_denied(self, place: _Place, error: OSError) -> bool:
+        """Whether the folder that it was is there, but not for us: that is told as it is."""
+        if not isinstance(error, PermissionError):
+            return False
+        try:
+            return self._is_same(place, _look(place.path))
+        except OSError:
+            return False
+
+
+class Asking:
+    """A question, answered in a worker thread; see :meth:`Presence.asking`.
+
+    Raises :exc:`GoneError` for an answer that can't be relied on: at the beginning, at
+    :meth:`confirm`, and in place of an :exc:`OSError` of the source.
+    """
+
+    __slots__ = ("_inside", "_presence", "_since", "_source")
+
+    def __init__(self, presence: Presence, source: bytes, *, inside: bool) -> None:
+        self._presence = presence
+        self._source = source
+        self._inside = inside
+        self._since = presence.generation
+
+    def __enter__(self) -> Self:
+        self._presence.check(self._source, inside=self._inside)
+        return self
+
+    def confirm(self, *, thoroughly: bool = False) -> None:
+        """The answer is nothing, or another one than before; *thoroughly*: or a failure."""
+        self._presence.confirm(
+            self._source, self._since, inside=self._inside, thoroughly=thoroughly
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError) and not isinstance(error, TimeoutError | GoneError):
+            self.confirm(thoroughly=not isinstance(error, FileNotFoundError | NotADirectoryError))
+
+
+def place_name(source: bytes) -> str:
+    """The place at *source*, for people."""
+    return f"the disk on {shown(source)}" if source else "the library"
+
+
+def _look(path: bytes, *, listed: bool = False) -> Identity:
+    """What the folder at *path* is now; *listed* to see whether it can be."""
+    if not ENTER_FOLDER:  # not Linux
+        status = os.stat(path)
+        return Identity(status.st_dev, status.st_ino, 0)
+    # Both flags mount what autofs has there.
+    descriptor = open_path(path, READ_FOLDER if listed else ENTER_FOLDER)
+    try:
+        if listed:
+            next(_names(descriptor), None)
+        return identity(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _see(path: bytes) -> Seen:
+    return Seen(_look(path), lstat(path))
+
+
+def _has_content(path: bytes) -> bool:
+    if not LISTS_DESCRIPTORS:
+        return not all(map(is_litter, os.listdir(path)))
+    descriptor = open_path(path, READ_FOLDER)
+    try:
+        return not all(map(is_litter, _names(descriptor)))
+    finally:
+        os.close(descriptor)
+
+
+def _names(descriptor: int) -> Iterator[bytes]:
+    with os.scandir(descriptor) as entries:
+        for entry in entries:
+            yield os.fsencode(entry.name)
+
+
+def _stays(mount: Mount) -> bool:
+    """Whether *mount* holds files, and isn't made and unmade by each access."""
+    return holds_files(mount.kind) and mount.kind != "autofs"
+
+
+def _holding(path: bytes, below: Sequence[Mount]) -> Mount | None:
+    """The mount of *below* that *path* is on."""
+    held = [mount for mount in below if is_within(path, os.fsencode(mount.path))]
+    return max(held, key=lambda mount: len(mount.path), default=None)
+
+
+def _is_in(source: bytes, folder: bytes) -> bool:
+    return not folder or is_within(source, folder)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or os.strerror(error.errno or errno.EIO)
+
+
+def _gone_error(reason: str) -> GoneError:
+    return GoneError(errno.EIO, reason)
