@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import NamedTuple
 
+from zipfs.catalog.dates import Dates
 from zipfs.catalog.game import Look
-from zipfs.catalog.nodes import File, Folder, mirrored
+from zipfs.catalog.nodes import File, Folder, file_node, folder_node
 from zipfs.catalog.reseal import Resealer
 from zipfs.library.filestate import FileState
 from zipfs.library.rules.general import folders_of
@@ -30,12 +31,13 @@ Child = File | Folder | LeftOut | Candidate
 
 
 class Finder:
-    """Looks into the library of *sealer*."""
+    """Looks into the library of *sealer*; *dates* are those of its folders."""
 
-    def __init__(self, sealer: Sealer, resealer: Resealer) -> None:
+    def __init__(self, sealer: Sealer, resealer: Resealer, dates: Dates) -> None:
         self._sealer = sealer
         self._library = sealer.library
         self._examine = resealer.examine
+        self._dates = dates
         self._once = Once(log)
 
     def find_and_examine(
@@ -50,7 +52,7 @@ class Finder:
             if entry.is_folder and policy.is_game(path):
                 games.append((path, entry))
             elif entry.is_real:
-                return mirrored(path, entry)
+                return self._mirrored(path, entry)
         if isinstance(entry, LeftOut):
             self._log_skipped(entry)
             return entry
@@ -82,8 +84,13 @@ class Finder:
             self._log_skipped(entry)
             return entry
         if not (entry.is_folder and self._sealer.policy.is_game(path)):
-            return mirrored(path, entry)
+            return self._mirrored(path, entry)
         return Candidate(entry, self._examine(path, entry.place))
+
+    def _mirrored(self, path: bytes, entry: Entry) -> File | Folder:
+        if entry.is_folder:
+            return folder_node(path, entry, self._dates.of_folder(path, entry.status))
+        return file_node(path, entry)
 
     def _log_skipped(self, left_out: LeftOut) -> None:
         self._once.warning("%s is left out: %s", shown(left_out.path), left_out.reason)

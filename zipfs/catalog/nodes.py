@@ -28,6 +28,7 @@ class Attributes:
     gid: int
     size: int
     mtime_ns: int
+    ctime_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,7 @@ class Archive:
 Node = Folder | File | Archive
 
 
-def mirrored(path: bytes, entry: Entry) -> File | Folder:
-    if entry.is_folder:
-        return folder_node(path, entry)
+def file_node(path: bytes, entry: Entry) -> File:
     status = entry.status
     state = FileState.of(status)
     version = struct.pack("<QQqq", *state)
@@ -95,11 +94,13 @@ def mirrored(path: bytes, entry: Entry) -> File | Folder:
         gid=status.st_gid,
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,
+        ctime_ns=state.ctime_ns,
     )
     return File(path, SourceFile(b"", entry.source, state), attributes)
 
 
-def folder_node(path: bytes, entry: Entry) -> Folder:
+def folder_node(path: bytes, entry: Entry, changed_ns: int) -> Folder:
+    """The folder *entry* at *path*, whose listing last changed at *changed_ns*."""
     status = entry.status
     attributes = Attributes(
         inode=validators.inode(b"folder", path) if path else validators.ROOT_INODE,
@@ -107,12 +108,14 @@ def folder_node(path: bytes, entry: Entry) -> Folder:
         uid=status.st_uid,
         gid=status.st_gid,
         size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
+        mtime_ns=changed_ns,
+        ctime_ns=changed_ns,
     )
     return Folder(path, entry.source, entry.origins, attributes)
 
 
-def archive_node(game: bytes, sealed: Sealed) -> Archive:
+def archive_node(game: bytes, sealed: Sealed, since_ns: int) -> Archive:
+    """The version *sealed* of the archive of the game at *game*, there since *since_ns*."""
     attributes = Attributes(
         inode=sealed.inode,
         mode=stat.S_IFREG | sealed.access.mode,
@@ -120,5 +123,6 @@ def archive_node(game: bytes, sealed: Sealed) -> Archive:
         gid=sealed.access.gid,
         size=sealed.size,
         mtime_ns=sealed.mtime_ns,
+        ctime_ns=since_ns,
     )
     return Archive(sealed.path, game, attributes)

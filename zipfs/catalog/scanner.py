@@ -73,6 +73,7 @@ class Scanner:
                 asked, self._asked = self._asked, False
                 try:
                     await self._scan()
+                    await self._games.dates.compare(self._games.by_archive)
                 except OSError as error:
                     self._once.warning("can't look through the library: %s", error.strerror)
                 except Exception:

@@ -361,7 +361,7 @@ class Operations(pyfuse3.Operations):
         entry.st_size = attributes.size
         entry.st_blocks = -(-attributes.size // _BLOCK_SIZE)
         entry.st_mtime_ns = attributes.mtime_ns
-        entry.st_ctime_ns = attributes.mtime_ns
+        entry.st_ctime_ns = attributes.ctime_ns
         entry.st_atime_ns = attributes.mtime_ns
         entry.entry_timeout = self._timeout
         entry.attr_timeout = self._timeout
