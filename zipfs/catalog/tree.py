@@ -24,14 +24,8 @@ from zipfs.catalog.dir_cache import Listing, Listings, Making
 from zipfs.catalog.finder import Child, Finder
 from zipfs.catalog.game import Game, Totals, lane_of
 from zipfs.catalog.games import Games
-from zipfs.catalog.nodes import (
-    Archive,
-    File,
-    Folder,
-    Node,
-    archive_node,
-    folder_node,
-)
+from zipfs.catalog.handles import Handles
+from zipfs.catalog.nodes import Archive, File, Folder, Node, archive_node, folder_node
 from zipfs.catalog.reseal import Resealer
 from zipfs.catalog.scanner import Scanner
 from zipfs.catalog.skipped import By, Skipped
@@ -91,6 +85,7 @@ class Catalog:
             sealer.settle, self.skipped, self._dates, self._listings.moved, invalidated
         )
         self._resealer = Resealer(sealer, threads, self._games, self.skipped, patience, hash_rate)
+        self.handles: Final = Handles(self._games, threads, self.root, self.lookup)
         self._finder = Finder(sealer, self._resealer, self._dates)
         self._scanner = Scanner(sealer, threads, self._games, self.skipped, self._resealer)
 
@@ -140,7 +135,7 @@ class Catalog:
         return path
 
     async def children(self, folder: Folder) -> Listing:
-        """All that is in *folder*, by name in the library."""
+        """All that is in *folder*."""
         await self._listings.made(folder)
         if known := self._listings.get(folder):
             listing, state = known

@@ -16,6 +16,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
@@ -126,6 +127,15 @@ def _handler(function: _Handler[P, R]) -> _Handler[P, R]:
     return handler  # type: ignore[return-value]  # wraps() hides that it is a plain function
 
 
+@dataclass(slots=True)
+class _OpenFolder:
+    """What an opendir(3) has: each has one listing until it is rewound."""
+
+    inode: int
+    listing: Listing
+    is_read: bool = False
+
+
 class Operations(pyfuse3.Operations):
     """Handlers of FUSE requests. *mounted* is set when the kernel is connected.
 
@@ -133,7 +143,7 @@ class Operations(pyfuse3.Operations):
     versions; *ownership* has the overrides for uid, gid and mode.
     """
 
-    supports_dot_lookup = False
+    supports_dot_lookup = True
     enable_writeback_cache = False
 
     def __init__(
@@ -154,7 +164,7 @@ class Operations(pyfuse3.Operations):
         self._nodes: dict[int, Node] = {ROOT_INODE: root}
         self._lookups: dict[int, int] = {}
         self._handles: dict[int, tuple[Node, Handle]] = {}
-        self._listings: dict[int, Listing] = {}
+        self._listings: dict[int, _OpenFolder] = {}
         self._entries: WeakKeyDictionary[Listing, list[pyfuse3.EntryAttributes]] = (
             WeakKeyDictionary()
         )
@@ -169,12 +179,16 @@ class Operations(pyfuse3.Operations):
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        folder = self._folder(parent_inode)
-        # The kernel looks dots up only for an NFS export, and never a name with a slash or NUL.
-        # Checked all the same, as the name becomes part of a path.
-        if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+        # The kernel never looks a name with a slash or NUL up. Checked all the same, as the name
+        # becomes part of a path.
+        if not name or b"/" in name or b"\0" in name:
             raise pyfuse3.FUSEError(NOT_A_NAME)
-        node = await self._catalog.lookup(folder, name)
+        if name in (b".", b".."):
+            node = await self._by_handle(parent_inode)
+            if name == b"..":
+                node = await self._catalog.handles.parent(node)
+        else:
+            node = await self._catalog.lookup(self._folder(parent_inode), name)
         self._remember(node)
         return self._entry(node.attributes)
 
@@ -185,7 +199,8 @@ class Operations(pyfuse3.Operations):
                 self._lookups[inode] = left
             elif inode != ROOT_INODE:
                 self._lookups.pop(inode, None)
-                self._nodes.pop(inode, None)
+                if node := self._nodes.pop(inode, None):
+                    self._catalog.handles.forgotten(node)
 
     @_handler
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
@@ -197,31 +212,35 @@ class Operations(pyfuse3.Operations):
     @_handler
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         handle = self._new_handle()
-        self._listings[handle] = await self._catalog.children(self._folder(inode))
+        listing = await self._catalog.children(self._folder(inode))
+        self._listings[handle] = _OpenFolder(inode, listing)
         return handle
 
     @_handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        # One listing per opendir: positions in it stay valid between two calls.
-        listing = self._listing(fh)
+        opened = self._open_folder(fh)
         if start_id < 0:
             raise pyfuse3.FUSEError(NEGATIVE)
+        if start_id == 0 and opened.is_read:  # rewinddir(3): as the folder is by now
+            opened.listing = await self._catalog.children(self._folder(opened.inode))
+        opened.is_read = True
+        listing = opened.listing
         entries = self._entries.get(listing)
         if entries is None:
             # Cached: most listings are read more than once, and this is a third of the cost.
             entries = [self._entry(node.attributes) for _, node in listing]
             self._entries[listing] = entries
-        for number in range(start_id, len(listing)):
+        for number in range(listing.behind(start_id), len(listing)):
             name, node = listing[number]
             if not (listing.is_true or self._catalog.is_there(node)):
                 continue
-            if not pyfuse3.readdir_reply(token, name, entries[number], number + 1):
+            if not pyfuse3.readdir_reply(token, name, entries[number], listing.cookies[number]):
                 return
             self._remember(node)
 
     @_handler
     async def releasedir(self, fh: int) -> None:
-        self._listing(fh)
+        self._open_folder(fh)
         del self._listings[fh]
 
     @_handler
@@ -317,11 +336,19 @@ class Operations(pyfuse3.Operations):
         except KeyError:
             raise pyfuse3.FUSEError(UNKNOWN_HANDLE) from None
 
-    def _listing(self, fh: int) -> Listing:
+    def _open_folder(self, fh: int) -> _OpenFolder:
         try:
             return self._listings[fh]
         except KeyError:
             raise pyfuse3.FUSEError(UNKNOWN_HANDLE) from None
+
+    async def _by_handle(self, inode: int) -> Node:
+        """The node of a file handle of an NFS client or open_by_handle_at(2).
+
+        The kernel may have forgotten it, as nothing else had it open.
+        """
+        node = self._nodes.get(inode)
+        return await (self._catalog.refresh(node) if node else self._catalog.handles.find(inode))
 
     def _node(self, inode: int) -> Node:
         try:
