@@ -13,6 +13,7 @@ import errno
 import functools
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Final
@@ -105,6 +106,7 @@ class Catalog:
         game = self._games.by_archive(path)
         if game and game.is_fresh() and _is_in(folder, game) and isinstance(game.outcome, Sealed):
             return archive_node(game.path, game.outcome, game.since_ns)
+        asked = time.monotonic()
         found = await self._in_thread(
             self._finder.find_and_examine,
             folder,
@@ -112,6 +114,8 @@ class Catalog:
             lane=lane_of(path),
             item=self._game_behind(folder, name, path),
         )
+        if not isinstance(found, list) or not found:
+            self._withdraw(path, asked)
         if isinstance(found, LeftOut):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         self._scanner.changed(join(folder.source, name))  # if it was skipped: it is there now
@@ -125,6 +129,12 @@ class Catalog:
             if game and isinstance(outcome, Plain) and game.path == path:
                 return self._folder_node(path, entry)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    def _withdraw(self, path: bytes, asked: float) -> None:
+        """No folder was found for the archive at *path*, which somebody has *asked* for."""
+        game = self._games.by_archive(path)
+        if game and game.examination and game.examination.started < asked:
+            self._games.forget(game)
 
     def _game_behind(self, folder: Folder, name: bytes, path: bytes) -> bytes:
         """The known game whose archive *name* may be, or *path*: what a thread may hang in."""

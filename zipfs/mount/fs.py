@@ -61,7 +61,7 @@ NEGATIVE: Final = errno.EINVAL
 FOR_WRITING: Final = errno.EROFS
 """An open for writing; the kernel refuses it itself, unless root has remounted it for writing."""
 INODE_TAKEN: Final = errno.EIO
-"""Two nodes have the same 64-bit inode number: an error, not the wrong file."""
+"""Two nodes have the same 63-bit inode number: an error, not the wrong file."""
 
 # Errors whose errno depends on the operation.
 FILE_REPLACED: Final = errno.ENOENT
@@ -131,7 +131,7 @@ def _handler(function: _Handler[P, R]) -> _Handler[P, R]:
 class _OpenFolder:
     """What an opendir(3) has: each has one listing until it is rewound."""
 
-    inode: int
+    folder: Folder
     listing: Listing
     is_read: bool = False
 
@@ -212,8 +212,8 @@ class Operations(pyfuse3.Operations):
     @_handler
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         handle = self._new_handle()
-        listing = await self._catalog.children(self._folder(inode))
-        self._listings[handle] = _OpenFolder(inode, listing)
+        folder = self._folder(inode)
+        self._listings[handle] = _OpenFolder(folder, await self._catalog.children(folder))
         return handle
 
     @_handler
@@ -222,7 +222,7 @@ class Operations(pyfuse3.Operations):
         if start_id < 0:
             raise pyfuse3.FUSEError(NEGATIVE)
         if start_id == 0 and opened.is_read:  # rewinddir(3): as the folder is by now
-            opened.listing = await self._catalog.children(self._folder(opened.inode))
+            opened.listing = await self._catalog.children(opened.folder)
         opened.is_read = True
         listing = opened.listing
         entries = self._entries.get(listing)
