@@ -52,9 +52,7 @@ class Life:
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
 
-    async def archive(
-        self, path: str = ARCHIVE, *, after: Attributes | None = None
-    ) -> Attributes:
+    async def archive(self, path: str = ARCHIVE, *, after: Attributes | None = None) -> Attributes:
         """Of the archive, once it is there in another version than *after*."""
         while True:
             with contextlib.suppress(FileNotFoundError):

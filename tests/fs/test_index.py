@@ -297,8 +297,11 @@ OTHERS: dict[str, Callable[[str], object]] = {
     ),
     "one table more": lambda file: alter(file, "CREATE TABLE more (x)"),
     "text for numbers": lambda file: alter(
-        file, "UPDATE files SET inode = 'one', crc32 = NULL WHERE 1", "UPDATE issued SET seconds=''",
-        "UPDATE archives SET inode = 'one'", "UPDATE folders SET changed_ns = 7.5",
+        file,
+        "UPDATE files SET inode = 'one', crc32 = NULL WHERE 1",
+        "UPDATE issued SET seconds=''",
+        "UPDATE archives SET inode = 'one'",
+        "UPDATE folders SET changed_ns = 7.5",
     ),  # fmt: skip
 }
 
