@@ -302,7 +302,7 @@ OTHERS: dict[str, Callable[[str], object]] = {
         "UPDATE issued SET seconds=''",
         "UPDATE archives SET inode = 'one'",
         "UPDATE folders SET changed_ns = 7.5",
-    ),  # fmt: skip
+    ),
 }
 
 
