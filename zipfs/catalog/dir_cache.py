@@ -25,6 +25,7 @@ import contextlib
 import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, overload
 
 import trio
@@ -95,6 +96,15 @@ class Listing(Sequence[tuple[bytes, Node]]):
     def __getitem__(self, index: slice) -> Sequence[tuple[bytes, Node]]: ...
     def __getitem__(self, index: int | slice) -> tuple[bytes, Node] | Sequence[tuple[bytes, Node]]:
         return self._nodes[index]
+
+
+@dataclass(slots=True)
+class OpenFolder:
+    """What an opendir(3) has: one listing until it is rewound."""
+
+    folder: Folder
+    listing: Listing
+    is_read: bool = False
 
 
 class Making:

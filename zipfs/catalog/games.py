@@ -173,6 +173,12 @@ class Games:
         elif isinstance(game.outcome, Plain):
             self.dates.moved(game.path)
 
+    def not_found(self, archive: bytes, asked: float) -> None:
+        """No folder was found for *archive* by who looked for it from *asked* on."""
+        game = self._by_archive.get(archive)
+        if game and game.examination and game.examination.started < asked:
+            self.forget(game)
+
     def invalidate(self, game: Game) -> None:
         """Whatever was seen of *game* until now isn't valid any more."""
         game.invalidate()

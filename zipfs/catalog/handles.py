@@ -33,7 +33,7 @@ MEMORY: Final = 20_000
 class Handles:
     """Finds nodes by inode: those that were forgotten, of any kind, and those of *games*.
 
-    *root* and *lookup* are the catalog's.
+    *root*, *lookup* and *refresh* are the catalog's.
     """
 
     def __init__(
@@ -42,11 +42,13 @@ class Handles:
         threads: Threads,
         root: Callable[[], Awaitable[Folder]],
         lookup: Callable[[Folder, bytes], Awaitable[Node]],
+        refresh: Callable[[Node], Awaitable[Node]],
     ) -> None:
         self._games = games
         self._in_thread = threads.run
         self._root = root
         self._lookup = lookup
+        self._refresh = refresh
         self._paths: OrderedDict[int, bytes] = OrderedDict()
 
     def forgotten(self, node: Node) -> None:
@@ -56,8 +58,16 @@ class Handles:
         if len(self._paths) > MEMORY:
             self._paths.popitem(last=False)
 
-    async def find(self, inode: int) -> Node:
-        """The node *inode*, wherever it is; raises :exc:`StaleError` if it isn't found."""
+    async def lookup(self, inode: int, name: bytes, known: Node | None) -> Node:
+        """What ``.`` or ``..`` is in the node *inode*: itself, or its folder.
+
+        *known* is that node, if it isn't forgotten. Raises :exc:`StaleError` if it isn't found;
+        the root's folder is the root.
+        """
+        node = await (self._refresh(known) if known else self._find(inode))
+        return node if name == b"." else await self._at(node.path.rpartition(b"/")[0])
+
+    async def _find(self, inode: int) -> Node:
         path = self._paths.get(inode)
         if path is None:
             path = await self._in_thread(self._search, inode, lane="handles")
@@ -65,10 +75,6 @@ class Handles:
         if node is None or node.attributes.inode != inode:
             raise StaleError
         return node
-
-    async def parent(self, node: Node) -> Node:
-        """The folder that *node* is in; the root is in itself."""
-        return await self._at(node.path.rpartition(b"/")[0])
 
     async def _at(self, path: bytes) -> Node:
         """The node at *path*; raises :exc:`StaleError` or :exc:`FileNotFoundError`."""

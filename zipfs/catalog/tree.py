@@ -86,7 +86,7 @@ class Catalog:
             sealer.settle, self.skipped, self._dates, self._listings.moved, invalidated
         )
         self._resealer = Resealer(sealer, threads, self._games, self.skipped, patience, hash_rate)
-        self.handles: Final = Handles(self._games, threads, self.root, self.lookup)
+        self.handles: Final = Handles(self._games, threads, self.root, self.lookup, self.refresh)
         self._finder = Finder(sealer, self._resealer, self._dates)
         self._scanner = Scanner(sealer, threads, self._games, self.skipped, self._resealer)
 
@@ -115,7 +115,7 @@ class Catalog:
             item=self._game_behind(folder, name, path),
         )
         if not isinstance(found, list) or not found:
-            self._withdraw(path, asked)
+            self._games.not_found(path, asked)
         if isinstance(found, LeftOut):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         self._scanner.changed(join(folder.source, name))  # if it was skipped: it is there now
@@ -129,12 +129,6 @@ class Catalog:
             if game and isinstance(outcome, Plain) and game.path == path:
                 return self._folder_node(path, entry)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-
-    def _withdraw(self, path: bytes, asked: float) -> None:
-        """No folder was found for the archive at *path*, which somebody has *asked* for."""
-        game = self._games.by_archive(path)
-        if game and game.examination and game.examination.started < asked:
-            self._games.forget(game)
 
     def _game_behind(self, folder: Folder, name: bytes, path: bytes) -> bytes:
         """The known game whose archive *name* may be, or *path*: what a thread may hang in."""

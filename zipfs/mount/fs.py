@@ -16,7 +16,6 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
@@ -26,7 +25,7 @@ import trio
 
 from zipfs.archive import validators
 from zipfs.archive.validators import ROOT_INODE
-from zipfs.catalog.dir_cache import Listing
+from zipfs.catalog.dir_cache import Listing, OpenFolder
 from zipfs.catalog.nodes import Archive, Attributes, Folder, Node
 from zipfs.catalog.tree import Catalog
 from zipfs.errors import ChangedError, StaleError
@@ -127,15 +126,6 @@ def _handler(function: _Handler[P, R]) -> _Handler[P, R]:
     return handler  # type: ignore[return-value]  # wraps() hides that it is a plain function
 
 
-@dataclass(slots=True)
-class _OpenFolder:
-    """What an opendir(3) has: each has one listing until it is rewound."""
-
-    folder: Folder
-    listing: Listing
-    is_read: bool = False
-
-
 class Operations(pyfuse3.Operations):
     """Handlers of FUSE requests. *mounted* is set when the kernel is connected.
 
@@ -164,7 +154,7 @@ class Operations(pyfuse3.Operations):
         self._nodes: dict[int, Node] = {ROOT_INODE: root}
         self._lookups: dict[int, int] = {}
         self._handles: dict[int, tuple[Node, Handle]] = {}
-        self._listings: dict[int, _OpenFolder] = {}
+        self._listings: dict[int, OpenFolder] = {}
         self._entries: WeakKeyDictionary[Listing, list[pyfuse3.EntryAttributes]] = (
             WeakKeyDictionary()
         )
@@ -184,9 +174,8 @@ class Operations(pyfuse3.Operations):
         if not name or b"/" in name or b"\0" in name:
             raise pyfuse3.FUSEError(NOT_A_NAME)
         if name in (b".", b".."):
-            node = await self._by_handle(parent_inode)
-            if name == b"..":
-                node = await self._catalog.handles.parent(node)
+            known = self._nodes.get(parent_inode)
+            node = await self._catalog.handles.lookup(parent_inode, name, known)
         else:
             node = await self._catalog.lookup(self._folder(parent_inode), name)
         self._remember(node)
@@ -213,7 +202,7 @@ class Operations(pyfuse3.Operations):
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         handle = self._new_handle()
         folder = self._folder(inode)
-        self._listings[handle] = _OpenFolder(folder, await self._catalog.children(folder))
+        self._listings[handle] = OpenFolder(folder, await self._catalog.children(folder))
         return handle
 
     @_handler
@@ -336,19 +325,11 @@ class Operations(pyfuse3.Operations):
         except KeyError:
             raise pyfuse3.FUSEError(UNKNOWN_HANDLE) from None
 
-    def _open_folder(self, fh: int) -> _OpenFolder:
+    def _open_folder(self, fh: int) -> OpenFolder:
         try:
             return self._listings[fh]
         except KeyError:
             raise pyfuse3.FUSEError(UNKNOWN_HANDLE) from None
-
-    async def _by_handle(self, inode: int) -> Node:
-        """The node of a file handle of an NFS client or open_by_handle_at(2).
-
-        The kernel may have forgotten it, as nothing else had it open.
-        """
-        node = self._nodes.get(inode)
-        return await (self._catalog.refresh(node) if node else self._catalog.handles.find(inode))
 
     def _node(self, inode: int) -> Node:
         try:
