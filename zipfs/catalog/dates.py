@@ -10,7 +10,7 @@ What copies or serves what is new goes by other dates: GNU tar's incremental bac
 - a folder's ``mtime`` and ``ctime`` are when its listing last changed: by a change in the
   library, which moves the times of its source, or by an archive that came or went.
 
-Both are in the index, saved in batches: a crash loses the last two seconds, and losing the index
+Both are in the index, saved in batches: a crash loses the last moments, and losing the index
 costs the truth of the dates, nothing else. A restart is no change. So what is published for the
 first time since the start is compared with what the index has of its path; and after the first
 scan, what the index has and the mount hasn't is withdrawn.
@@ -32,8 +32,9 @@ from zipfs.system.lanes import Threads
 
 T = TypeVar("T")
 
-_SAVE_SECONDS: Final = 2.0
-"""Seconds between two times that dates are saved."""
+_SAVE_SECONDS: Final = 0.2
+"""Seconds between two times that dates are saved: less than archives take to become another
+version, so that a crash doesn't hide one."""
 
 
 class Dates:
