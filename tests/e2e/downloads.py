@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Final, Self
+from urllib.parse import unquote
 
 from tests.strictzip import Source, StrictZipError, read_archive
 
@@ -84,6 +85,9 @@ def _written_by(argv: Sequence[str | Path]) -> Path | None:
     program = os.path.basename(words[0])
     if program not in ("curl", "wget", "aria2c") or not any(map(is_archive, words)):
         return None
+    if program == "wget" and "-P" in words:  # as -N wants it: the name is the URL's
+        [url] = filter(is_archive, words)
+        return Path(words[words.index("-P") + 1]) / unquote(url.rpartition("/")[2])
     option = "-O" if program == "wget" else "-o"
     if option not in words:
         assert program == "curl", f"say where {program} is to write, with {option}"

@@ -102,7 +102,7 @@ class Tree:
 
     async def names(self, path: str) -> list[str]:
         nodes = await self.catalog.children(await self.folder(path))
-        return [os.fsdecode(name) for name, _ in nodes]
+        return sorted(os.fsdecode(name) for name, _ in nodes)
 
     async def sealed(self, path: str) -> Archive:
         """The archive at *path*, which is being sealed, and isn't asked for meanwhile."""

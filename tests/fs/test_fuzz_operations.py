@@ -45,7 +45,7 @@ MAY: Final[dict[str, set[int]]] = {
     "lookup": NOT_THERE | {errno.ENAMETOOLONG},
     "getattr": NOT_THERE,
     "opendir": NOT_THERE,
-    "readdir": {errno.EBADF, errno.EINVAL},
+    "readdir": {errno.EBADF, errno.EINVAL, errno.ENOENT},  # rewound, and the folder is gone
     "releasedir": {errno.EBADF},
     "open": NOT_THERE | {errno.EISDIR, errno.EROFS},
     "read": {errno.EBADF, errno.EINVAL, errno.EIO},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import logging
 import os
 import shutil
@@ -24,8 +25,9 @@ from tests.support.users import NOBODY, OTHER, needs_root
 from zipfs.archive import validators
 from zipfs.errors import IndexFileError
 from zipfs.index import index as index_module
+from zipfs.index import tables as tables_module
 from zipfs.index.index import Index
-from zipfs.index.tables import Record
+from zipfs.index.tables import NONE, Published, Record, Store
 from zipfs.library.filestate import Checksums, FileState
 
 quick = settings(
@@ -186,6 +188,7 @@ def test_another_process_may_issue_in_between(file: str, monkeypatch: pytest.Mon
 
 # -- Damage ------------------------------------------------------------------------
 
+SINCE = [Published((1 << 63) - 1, 10**18), Published(2, 10**18 + 1)]
 KEPT = records(60) | {b"large": record(200, blocks=bytes(range(88)))}
 CLASHING = validators.DAY + 5
 
@@ -211,6 +214,9 @@ def exercise(file: str) -> None:
             assert found == plain(KEPT[path])
         assert index.blocks(KEPT[b"large"][1].digest) in (None, bytes(range(88)))
         first, second = issue(index, 5), issue(index, CLASHING)
+        assert index.archive(b"roms/a.zip") in (None, *SINCE)
+        assert set(index.folders().items()) <= {(b"roms", 7), (b"", 9)}
+        index.put_dates({b"roms/a.zip": SINCE[1]}, {b"": 9})
         assert first != second
         assert {first, second} <= {NEWEST - 5, NEWEST - 5 - validators.DAY}
         index.put_files(KEPT)
@@ -218,6 +224,7 @@ def exercise(file: str) -> None:
     with closing(Index(file)) as index:
         assert index.files(list(KEPT)) == {path: plain(KEPT[path]) for path in KEPT}
         assert (issue(index, 5), issue(index, CLASHING)) == (first, second)
+        assert (index.archive(b"roms/a.zip"), index.folders()[b""]) == (SINCE[1], 9)
 
 
 def flip(file: str, changes: dict[int, int]) -> None:
@@ -290,7 +297,11 @@ OTHERS: dict[str, Callable[[str], object]] = {
     ),
     "one table more": lambda file: alter(file, "CREATE TABLE more (x)"),
     "text for numbers": lambda file: alter(
-        file, "UPDATE files SET inode = 'one', crc32 = NULL WHERE 1", "UPDATE issued SET seconds=''"
+        file,
+        "UPDATE files SET inode = 'one', crc32 = NULL WHERE 1",
+        "UPDATE issued SET seconds=''",
+        "UPDATE archives SET inode = 'one'",
+        "UPDATE folders SET changed_ns = 7.5",
     ),
 }
 
@@ -314,6 +325,7 @@ def test_what_isnt_ours_is_made_anew(
     with closing(Index(file)) as index:
         index.put_files(KEPT)
         issue(index, 5)
+        index.put_dates({b"roms/a.zip": SINCE[0]}, {b"roms": 7})
     OTHERS[what](file)
     exercise(file)
     said = warnings()
@@ -465,6 +477,122 @@ def test_threads_that_were_left_behind_find_it_closed(
     assert os.listdir(os.path.dirname(file)) == ["index.sqlite3"]
     with closing(Index(file)) as index:
         assert index.files([*KEPT, b"a"]) == {path: plain(KEPT[path]) for path in KEPT}
+
+
+# -- Dates (F1) --------------------------------------------------------------------
+
+
+def test_dates_are_found_again_by_the_next_start(file: str) -> None:
+    archives = {
+        b"roms/%05d.zip" % number: Published(number * 0x1000193, 10**18 + number)
+        for number in range(1234)
+    }
+    for _ in range(2):
+        with closing(Index(file)) as index:
+            index.put_dates(archives, {b"": 5, b"roms": -(1 << 63)})
+            index.put_dates({b"roms/00007.zip": Published(NONE, 10**18)}, {b"": 6})
+            archives[b"roms/00007.zip"] = Published(NONE, 10**18)
+            assert index.archive(b"roms/00009.zip") == archives[b"roms/00009.zip"]
+            assert index.archive(b"roms/none.zip") is None
+    with closing(Index(file)) as index:
+        assert index.folders() == {b"": 6, b"roms": -(1 << 63)}
+        found = []
+        after: bytes | None = b""
+        while after is not None:
+            some, after = index.archives_after(after)
+            found += some
+        assert found == sorted(archives.items())
+
+
+def test_dates_on_a_full_disk(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What couldn't be saved is known, and saved later."""
+    with closing(Index(file)) as index:
+        index.put_dates({b"a": SINCE[0], b"b": SINCE[0]}, {b"": 5, b"roms": 5})
+        index._use_memory(OSError(errno.ENOSPC, "no space left"))
+        index.put_dates({b"a": SINCE[1]}, {b"": 6})
+        assert index.archive(b"a") == SINCE[1]
+        assert index.archive(b"b") == SINCE[0]
+        assert index.folders() == {b"": 6, b"roms": 5}
+        monkeypatch.setattr(index_module, "_RETRY_SAVING", 0)
+        index._retry_at = 0
+        index.put_files({})
+        assert index.is_saving
+        assert (index.archive(b"a"), index.archive(b"b")) == (SINCE[1], SINCE[0])
+
+
+# -- An index of version 1 ---------------------------------------------------------
+
+
+@pytest.fixture
+def first(file: str) -> str:
+    """A file that zipfs 0.1.0 made."""
+    data = (Path(__file__).parent / "index-1.sqlite3.gz").read_bytes()
+    Path(file).write_bytes(gzip.decompress(data))
+    return file
+
+
+def check_first(index: Index) -> None:
+    paths = [b"roms/a/%d" % number for number in range(1, 41)]
+    found = index.files(paths)
+    assert len(found) == 39
+    assert found[b"roms/a/1"] == (
+        FileState((1 << 64) - 2, 5, 1_600_000_000_123_456_789, 1_600_000_001_000_000_000),
+        Checksums(0xDEADBEEF, bytes(range(16)), b""),
+    )
+    assert found[b"roms/a/39"] == (FileState(39, 3900, 39, 39), Checksums(39, bytes(15) + b"\x27"))
+    assert index.blocks(bytes(range(16))) == b"blocks-8"
+
+    def choose(_: object) -> int:
+        raise AssertionError("it was issued before")
+
+    assert index.issue(b"roms/a.zip", 77, choose) == 1_600_000_000
+    assert index.issue(b"roms/a.zip", 78, choose) == 1_599_913_600
+
+
+def test_an_index_of_version_1_is_migrated(first: str, warnings: Callable[[], list[str]]) -> None:
+    """In place, and nothing is hashed again."""
+    for archives in ({}, {b"a.zip": SINCE[0]}):
+        with closing(Index(first)) as index:
+            check_first(index)
+            assert dict(index.archives_after(b"")[0]) == archives
+            index.put_dates({b"a.zip": SINCE[0]}, {b"": 7})
+            assert index.archive(b"a.zip") == SINCE[0]
+    with closing(sqlite3.connect(first)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (2,)
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert warnings() == []
+    assert os.listdir(os.path.dirname(first)) == ["index.sqlite3"]
+
+
+def test_the_migration_is_all_or_nothing(first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the middle of it, the next start does it anew."""
+    with monkeypatch.context() as broken:
+        added = tables_module._ADDED[2] + "CREATE TABLE nonsense;"
+        broken.setitem(tables_module._ADDED, 2, added)
+        with pytest.raises(sqlite3.OperationalError):
+            Store(first)
+    with closing(sqlite3.connect(first)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (1,)
+        assert database.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (3,)
+    with closing(Index(first)) as index:
+        check_first(index)
+
+
+def test_version_1_with_other_tables_is_set_aside(
+    first: str, warnings: Callable[[], list[str]]
+) -> None:
+    alter(first, "CREATE TABLE archives (x)")
+    Index(first).close()
+    assert len(warnings()) == 1
+    assert os.path.exists(first + ".bad")
+
+
+def test_version_1_is_read_as_it_is(first: str) -> None:
+    """By ``zipfs verify``, which writes nothing."""
+    before = Path(first).read_bytes()
+    with closing(Store(first, reading=True)) as store:
+        assert len(store.files_after(b"")[0]) == 39
+    assert Path(first).read_bytes() == before
 
 
 # -- No room, no right -------------------------------------------------------------

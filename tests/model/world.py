@@ -92,6 +92,7 @@ class World:
         self._mountpoint.mkdir()
         self._handles: list[Reader] = []
         self._mappings: list[Reader] = []
+        self._ctimes: dict[object, tuple[int, int]] = {}
         self._failures: list[Exception] = []
         self._began = time.monotonic()
         self._stop = threading.Event()
@@ -231,7 +232,18 @@ class World:
         """All archives, by name."""
         for game in self.shelf.games:
             with contextlib.suppress(FileNotFoundError):
-                self._stat(game)
+                status = self._stat(game)
+                self._follow(game.history.path, status.st_ctime_ns, status.st_ino)
+        folder = os.stat(self.mounted.path / self.shelf.platform)
+        self._follow(self.shelf.platform, folder.st_ctime_ns)
+        check(folder.st_mtime_ns == folder.st_ctime_ns, "a folder has two dates")
+
+    def _follow(self, path: object, ctime_ns: int, version: int = 0) -> None:
+        """The ctime of *path* never goes back, and another version has a later one (F1)."""
+        before, last = self._ctimes.get(path, (0, version))
+        check(before <= ctime_ns, f"the ctime of {path} went back")
+        check(last == version or before < ctime_ns, f"{path}: another version of the same ctime")
+        self._ctimes[path] = ctime_ns, version
 
     def _stat(self, game: Game) -> os.stat_result:
         return self._identify(game, os.stat(self.mounted.path / game.history.path))
@@ -254,6 +266,7 @@ class World:
         self._close_all()
         if rng.random() < 0.5:
             self.mounted.kill()
+            self._ctimes.clear()  # those of the last moments may be lost
         else:
             self.mounted.process.send_signal(signal.SIGTERM)
             self.mounted.see_end()

@@ -349,7 +349,7 @@ def test_seeking_in_a_folder(library: Path, mount: Mounts) -> None:
         told = []
         while (entry := following()) is not None:
             told.append(entry)
-        assert [name for name, _ in told if name not in (b".", b"..")] == names
+        assert sorted(name for name, _ in told if name not in (b".", b"..")) == names
         for number in (MANY - 1, 0, 1500, 7, 2999):
             libc.seekdir(stream, ctypes.c_long(told[number][1]))
             found = following()

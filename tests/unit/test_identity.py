@@ -206,11 +206,12 @@ def test_inode_depends_on_all_it_is_made_of() -> None:
     inodes = [validators.inode(*node) for node in nodes]
     assert len(set(inodes)) == len(nodes)
     assert inodes == [validators.inode(*node) for node in nodes]
-    assert max(inodes) >= 1 << 56
+    assert 1 << 56 <= max(inodes) < 1 << 63
 
 
 @pytest.mark.parametrize(
-    ("hashed", "expected"), [(0, 2), (1, 3), (2, 2), (3, 3), ((1 << 64) - 1, (1 << 64) - 1)]
+    ("hashed", "expected"),
+    [(0, 2), (1, 3), (2, 2), (3, 3), (1 << 63, 2), ((1 << 64) - 1, (1 << 63) - 1)],
 )
 def test_inode_is_neither_none_nor_the_root(
     hashed: int, expected: int, monkeypatch: pytest.MonkeyPatch

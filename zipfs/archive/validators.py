@@ -23,6 +23,7 @@ DAY: Final = 86400
 NANOSECONDS: Final = 1_000_000_000
 ROOT_INODE: Final = 1
 """FUSE's inode of a mount's root directory; no other node has it."""
+_INODE_MAX: Final = (1 << 63) - 1
 
 
 def content_id(layout: Layout, digests: Iterable[bytes]) -> int:
@@ -88,12 +89,13 @@ def resolve_clash(newest: int, content: int, taken: Callable[[int], bool]) -> in
 
 
 def inode(kind: bytes, path: bytes, version: bytes = b"") -> int:
-    """The inode of a node: 64 bits computed from its kind, path and version (DESIGN V4).
+    """The inode of a node: 63 bits computed from its kind, path and version (DESIGN V4).
 
     *path* is relative to the mount. A new version has a new inode, and so a page cache of its
-    own. Never 0, which means "none" to the kernel, nor 1, the root.
+    own. Never 0, which means "none" to the kernel, nor 1, the root. Not 64 bits: programs and
+    databases keep inodes in signed numbers.
     """
-    number = xxhash.xxh3_64_intdigest(b"%s\0%s\0%s" % (kind, path, version))
+    number = xxhash.xxh3_64_intdigest(b"%s\0%s\0%s" % (kind, path, version)) & _INODE_MAX
     return number if number > ROOT_INODE else number + 2
 
 

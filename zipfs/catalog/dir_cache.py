@@ -11,6 +11,11 @@ Both are checked before a listing is used again, and single files are looked at 
 it has of an archive is used only while that version is there (``Catalog.is_there``), so an
 old listing leads nobody from one version to the next (DESIGN V1).
 
+A listing is in the order of its cookies, the places from which readdir(3) and NFS's READDIR
+continue. They are functions of the names (:func:`cookies`), so they hold in any later listing, of
+another opendir(3) or another daemon: whoever pages through a folder is told each name once that
+is there all the time, whatever else comes and goes (DESIGN F1).
+
 All methods belong to trio's thread.
 """
 
@@ -18,10 +23,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, overload
 
 import trio
+import xxhash
 
 from zipfs.catalog.game import lifetime
 from zipfs.catalog.nodes import Folder, Node
@@ -30,25 +38,54 @@ from zipfs.library.scan import Place
 
 MEMORY: Final = 50_000
 """Entries kept in all listings together; a single listing may have more."""
+_FIRST_COOKIE: Final = 3
+"""0 is the beginning, and NFSv4 has a use of its own for 1 and 2: RFC 8881, 18.23.3."""
+_HASHED_COOKIES: Final = (1 << 63) - (1 << 32)
+"""Cookies are positive in off_t; the highest are left to collisions."""
 _SETTLED_NS: Final = 1_000_000_000
 """Age of a folder's state, in nanoseconds, from which the next change gives it another one. The
 coarsest clocks of disks we can write to have two seconds, but listings of those don't live
 longer either."""
 
 
-class Listing(Sequence[tuple[bytes, Node]]):
-    """What is in a folder, by name in the library: names in the mount, and nodes.
+def cookies(names: Iterable[bytes]) -> list[tuple[int, bytes]]:
+    """The different *names* with their cookies, in the order of those.
 
-    *others* are the names in the library of what isn't a game, with their nodes.
+    A cookie is a hash of the name, in 63 bits. Of several names with one hash, which is one
+    chance in a billion in a folder with 100,000 names, all but the first have the next free ones.
+    """
+    numbered = []
+    last = _FIRST_COOKIE - 1
+    for hashed, name in sorted((_hash(name), name) for name in names):
+        last = max(hashed, last + 1)
+        numbered.append((last, name))
+    return numbered
+
+
+def _hash(name: bytes) -> int:
+    return max(_FIRST_COOKIE, xxhash.xxh3_64_intdigest(name) % _HASHED_COOKIES)
+
+
+class Listing(Sequence[tuple[bytes, Node]]):
+    """What is in a folder: names in the mount, and nodes, in the order of their cookies.
+
+    *others* are the names in the library of what isn't a game, with their nodes, by name.
     """
 
     def __init__(
-        self, nodes: Sequence[tuple[bytes, Node]], others: Sequence[tuple[bytes, object]]
+        self, nodes: Iterable[tuple[bytes, Node]], others: Sequence[tuple[bytes, object]]
     ) -> None:
-        self._nodes = tuple(nodes)
+        by_name = dict(nodes)
+        numbered = cookies(by_name)
+        self.cookies = [cookie for cookie, _ in numbered]
+        self._nodes = tuple((name, by_name[name]) for _, name in numbered)
         self.others = others
         self.is_true = False
         """Whether each archive in it is there in this version."""
+
+    def behind(self, cookie: int) -> int:
+        """The number of the first entry behind *cookie*, whether or not an entry has that."""
+        return bisect_right(self.cookies, cookie)
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -59,6 +96,15 @@ class Listing(Sequence[tuple[bytes, Node]]):
     def __getitem__(self, index: slice) -> Sequence[tuple[bytes, Node]]: ...
     def __getitem__(self, index: int | slice) -> tuple[bytes, Node] | Sequence[tuple[bytes, Node]]:
         return self._nodes[index]
+
+
+@dataclass(slots=True)
+class OpenFolder:
+    """What an opendir(3) has: one listing until it is rewound."""
+
+    folder: Folder
+    listing: Listing
+    is_read: bool = False
 
 
 class Making:

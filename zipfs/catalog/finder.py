@@ -7,6 +7,7 @@ import logging
 import os
 from typing import NamedTuple
 
+from zipfs.catalog.dates import Dates
 from zipfs.catalog.game import Look
 from zipfs.catalog.nodes import File, Folder, file_node, folder_node
 from zipfs.catalog.reseal import Resealer
@@ -35,12 +36,13 @@ Child = File | Folder | LeftOut | Candidate
 
 
 class Finder:
-    """Looks into the library of *sealer*."""
+    """Looks into the library of *sealer*; *dates* are those of its folders."""
 
-    def __init__(self, sealer: Sealer, resealer: Resealer) -> None:
+    def __init__(self, sealer: Sealer, resealer: Resealer, dates: Dates) -> None:
         self._sealer = sealer
         self._library = sealer.library
         self._examine = resealer.examine
+        self._dates = dates
         self._once = Once(log)
 
     def find_and_examine(
@@ -151,7 +153,7 @@ class Finder:
 
     def _mirrored(self, path: bytes, entry: Entry) -> File | Folder:
         if entry.is_folder:
-            return folder_node(path, entry)
+            return folder_node(path, entry, self._dates.of_folder(path, entry.status))
         return file_node(path, self._library.file(b"", entry), entry.status)
 
     def _log_skipped(self, left_out: LeftOut) -> None:

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import trio
 
 from zipfs.index.hash_queue import Request
+from zipfs.index.tables import Published
 from zipfs.library.scan import Place
 from zipfs.sealing.outcomes import Examination, Outcome, Sealed, Version
 
@@ -24,7 +25,7 @@ _STALE: Final = 10.0
 class Game:
     """What is known of a game: under a kilobyte, as there may be 100,000 of them."""
 
-    __slots__ = ("_origins", "_source", "examination", "invalidated", "path", "reseal")
+    __slots__ = ("_origins", "_source", "examination", "invalidated", "path", "reseal", "since_ns")
 
     def __init__(self, path: bytes, place: Place) -> None:
         self.path = path
@@ -35,6 +36,8 @@ class Game:
         self.examination: Examination | None = None
         self.invalidated = 0.0
         """An examination that began before this isn't valid; time.monotonic."""
+        self.since_ns = 0
+        """Since when its archive is there, if it is; nanoseconds since the epoch."""
         self.reseal: Reseal | None = None
         """The state of its coroutine; None while it is quiet (zipfs.catalog.reseal)."""
 
@@ -106,6 +109,8 @@ class Look(NamedTuple):
     examination: Examination | None = None
     """None: the one that is known is valid."""
     version: Version | None = None
+    last: Published | None = None
+    """What the index has of its archive, if that is to be published."""
 
 
 @dataclass(slots=True)

@@ -11,11 +11,13 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from zipfs.catalog.dates import Dates
 from zipfs.catalog.game import Game, Sums
 from zipfs.catalog.skipped import By, Skipped
 from zipfs.catalog.versions import Gaps, Versions
+from zipfs.index.tables import Published
 from zipfs.library.scan import Place
-from zipfs.sealing.outcomes import Absent, Examination, Sealed, Unhashed, Unsettled
+from zipfs.sealing.outcomes import Absent, Examination, Plain, Sealed, Unhashed, Unsettled
 from zipfs.text import shown
 
 log = logging.getLogger(__name__)
@@ -26,13 +28,14 @@ class Games:
 
     Two versions of one archive are *gap* seconds apart. *moved* is called with the path of a
     game that is, or may be, another now; *unpublished* with that of an archive that isn't there
-    any more as it was.
+    any more as it was. *dates* are told of what comes and goes.
     """
 
     def __init__(
         self,
         gap: float,
         skipped: Skipped,
+        dates: Dates,
         moved: Callable[[bytes], None],
         unpublished: Callable[[bytes], None],
     ) -> None:
@@ -41,6 +44,7 @@ class Games:
         self._unsealed: set[bytes] = set()
         self.sums: Final = Sums()
         self.versions: Final = Versions()
+        self.dates: Final = dates
         self._gaps = Gaps(gap)
         self._skipped = skipped
         self._moved = moved
@@ -60,8 +64,12 @@ class Games:
         return self._games.get(path)
 
     def by_archive(self, path: bytes) -> Game | None:
-        """The game whose archive is at *path*."""
+        """The game whose archive is at *path*; atomic."""
         return self._by_archive.get(path)
+
+    def snapshot(self) -> list[Game]:
+        """All games; atomic."""
+        return list(self._games.values())
 
     @property
     def unsealed(self) -> int:
@@ -79,11 +87,13 @@ class Games:
         self._announce |= asked
         self.log_when_sealed()
 
-    def put(self, path: bytes, place: Place, examination: Examination) -> Game:
+    def put(
+        self, path: bytes, place: Place, examination: Examination, saved: Published | None = None
+    ) -> Game:
         """Take in *examination* of the game at *path* and *place*, and publish its outcome.
 
         It is ignored if a later one has come in meanwhile. The game returned isn't in the table
-        if its folder isn't there.
+        if its folder isn't there. *saved* is what the index has of its archive.
         """
         game = self._games.get(path)
         if game is None or game.place != place:
@@ -111,7 +121,9 @@ class Games:
             self.sums.add(last.outcome, -1)
         self.sums.add(examination.outcome)
         self._games[path] = game
-        self._publish(game, is_new=is_new)
+        if last and isinstance(last.outcome, Plain) != isinstance(examination.outcome, Plain):
+            self.dates.moved(path)
+        self._publish(game, saved, is_new=is_new)
         self._skipped.replace((By.GAME, path), left_out)
         waits = isinstance(examination.outcome, Unhashed | Unsettled)
         if not (waits and last and last.fingerprint == examination.fingerprint):
@@ -119,7 +131,7 @@ class Games:
         self.log_when_sealed()
         return game
 
-    def _publish(self, game: Game, *, is_new: bool) -> None:
+    def _publish(self, game: Game, saved: Published | None, *, is_new: bool) -> None:
         outcome = game.outcome
         if is_new:
             self._moved(game.path)
@@ -136,6 +148,7 @@ class Games:
             self._by_archive[outcome.path] = game
             if is_new:
                 self._announce = True
+                game.since_ns = self.dates.published(outcome.path, outcome.inode, saved)
                 log.debug("sealed %s: %d members", shown(outcome.path), outcome.count)
 
     def _with_gap(self, examination: Examination) -> Examination:
@@ -160,6 +173,14 @@ class Games:
             game.reseal.wake()
         if isinstance(game.outcome, Sealed):
             self._unpublish(game, game.outcome)
+        elif isinstance(game.outcome, Plain):
+            self.dates.moved(game.path)
+
+    def not_found(self, archive: bytes, asked: float) -> None:
+        """No folder was found for *archive* by who looked for it from *asked* on."""
+        game = self._by_archive.get(archive)
+        if game and game.examination and game.examination.started < asked:
+            self.forget(game)
 
     def invalidate(self, game: Game) -> None:
         """Whatever was seen of *game* until now isn't valid any more."""
@@ -175,6 +196,7 @@ class Games:
     def _unpublish(self, game: Game, sealed: Sealed) -> None:
         if self._by_archive.get(sealed.path) is game:
             del self._by_archive[sealed.path]
+            self.dates.withdrawn(sealed.path, game.since_ns)
         self._gaps.ended(sealed.path, sealed.inode)
         self._unpublished(sealed.path)
         self.versions.drop(sealed.inode)

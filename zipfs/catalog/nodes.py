@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from zipfs.archive import validators
 from zipfs.archive.layout import Data, Piece
+from zipfs.library.filestate import FileState
 from zipfs.library.scan import Entry, Origins, SourceFile
 from zipfs.sealing.outcomes import Sealed
 
@@ -28,6 +29,7 @@ class Attributes:
     gid: int
     size: int
     mtime_ns: int
+    ctime_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +91,13 @@ def file_node(path: bytes, file: SourceFile, status: os.stat_result) -> File:
         gid=status.st_gid,
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,
+        ctime_ns=FileState.of(status).ctime_ns,
     )
     return File(path, file, attributes)
 
 
-def folder_node(path: bytes, entry: Entry) -> Folder:
+def folder_node(path: bytes, entry: Entry, changed_ns: int) -> Folder:
+    """The folder *entry* at *path*, whose listing last changed at *changed_ns*."""
     status = entry.status
     attributes = Attributes(
         inode=validators.inode(b"folder", path) if path else validators.ROOT_INODE,
@@ -101,12 +105,14 @@ def folder_node(path: bytes, entry: Entry) -> Folder:
         uid=status.st_uid,
         gid=status.st_gid,
         size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
+        mtime_ns=changed_ns,
+        ctime_ns=changed_ns,
     )
     return Folder(path, entry.source, entry.origins, attributes)
 
 
-def archive_node(game: bytes, sealed: Sealed) -> Archive:
+def archive_node(game: bytes, sealed: Sealed, since_ns: int) -> Archive:
+    """The version *sealed* of the archive of the game at *game*, there since *since_ns*."""
     attributes = Attributes(
         inode=sealed.inode,
         mode=stat.S_IFREG | sealed.access.mode,
@@ -114,5 +120,6 @@ def archive_node(game: bytes, sealed: Sealed) -> Archive:
         gid=sealed.access.gid,
         size=sealed.size,
         mtime_ns=sealed.mtime_ns,
+        ctime_ns=since_ns,
     )
     return Archive(sealed.path, game, attributes)

@@ -132,10 +132,14 @@ class Resealer:
             examination, version = self._sealer.examine(
                 path, place.source, before, origins=place.origins, whole=whole
             )
+            outcome = examination.outcome
             if before is None or before.fingerprint != examination.fingerprint:
-                failed = isinstance(examination.outcome, Absent) and examination.outcome.reason
+                failed = isinstance(outcome, Absent) and outcome.reason
                 asking.confirm(thoroughly=bool(failed))
-        return Look(path, place, examination, version)
+        last = None
+        if isinstance(outcome, Sealed) and not (game and game.outcome == outcome):
+            last = self._games.dates.last(outcome.path)
+        return Look(path, place, examination, version, last)
 
     def _lacks_version(self, game: Game) -> bool:
         outcome = game.outcome
@@ -146,19 +150,19 @@ class Resealer:
 
         None if the game isn't known any more.
         """
-        path, place, examination, version = look
+        path, place, examination, version, last = look
         if examination is None:
             game = self._games.get(path)
             if game is None or game.place != place:
                 return None
         else:
-            game = self._games.put(path, place, examination)
+            game = self._games.put(path, place, examination, last)
         # For those that nobody has asked for there is no room.
         if version and asked and game.outcome == version.sealed:
             self._games.versions.keep(version)
-        if self._games.get(path) is game and (last := game.examination):
-            is_sealed = isinstance(last.outcome, Sealed)
-            if isinstance(last.outcome, Unsettled | Unhashed) or (is_sealed and last.unsure):
+        if self._games.get(path) is game and (now := game.examination):
+            is_sealed = isinstance(now.outcome, Sealed)
+            if isinstance(now.outcome, Unsettled | Unhashed) or (is_sealed and now.unsure):
                 self._start(game)
             if asked and game.reseal and not is_sealed:
                 self._hurry(game.reseal)

@@ -76,6 +76,7 @@ class Scanner:
                 is_whole = True
                 try:
                     await self._scan()
+                    await self._games.dates.compare(self._games.by_archive)
                 except GoneError:
                     # All is what it was; when the place is back, a scan begins at once.
                     is_whole = False

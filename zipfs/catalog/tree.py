@@ -13,24 +13,20 @@ import errno
 import functools
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Final
 
 import trio
 
+from zipfs.catalog.dates import Dates
 from zipfs.catalog.dir_cache import Listing, Listings, Making
 from zipfs.catalog.finder import Child, Finder
 from zipfs.catalog.game import Game, Totals, lane_of
 from zipfs.catalog.games import Games
-from zipfs.catalog.nodes import (
-    Archive,
-    File,
-    Folder,
-    Node,
-    archive_node,
-    folder_node,
-)
+from zipfs.catalog.handles import Handles
+from zipfs.catalog.nodes import Archive, File, Folder, Node, archive_node, folder_node
 from zipfs.catalog.presence import Keeper
 from zipfs.catalog.reseal import Resealer
 from zipfs.catalog.scanner import Scanner
@@ -87,9 +83,13 @@ class Catalog:
         self._listings = Listings()
         self.skipped: Final = Skipped()
         """What isn't shown, and why."""
-        self._games = Games(sealer.settle, self.skipped, self._listings.moved, invalidated)
+        self._dates = Dates(sealer.index)
+        self._games = Games(
+            sealer.settle, self.skipped, self._dates, self._listings.moved, invalidated
+        )
         self._resealer = Resealer(sealer, threads, self._games, self.skipped, patience, hash_rate)
-        self._finder = Finder(sealer, self._resealer)
+        self.handles: Final = Handles(self._games, threads, self.root, self.lookup, self.refresh)
+        self._finder = Finder(sealer, self._resealer, self._dates)
         self._scanner = Scanner(sealer, threads, self._games, self.skipped, self._resealer)
         self.presence: Final = sealer.library.presence
         """Whether the library is there."""
@@ -103,10 +103,11 @@ class Catalog:
 
     async def root(self) -> Folder:
         """The library's own folder."""
+        await self._dates.load()
         entry = await self._in_thread(self._library.entry, b"")
         if not isinstance(entry, Entry):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        return folder_node(b"", entry)
+        return self._folder_node(b"", entry)
 
     async def lookup(self, folder: Folder, name: bytes) -> Node:
         """The node called *name* in *folder*; raises :exc:`FileNotFoundError`."""
@@ -116,7 +117,8 @@ class Catalog:
         if game:
             self.presence.check(game.place.source, inside=True)
         if game and game.is_fresh() and _is_in(folder, game) and isinstance(game.outcome, Sealed):
-            return archive_node(game.path, game.outcome)
+            return archive_node(game.path, game.outcome, game.since_ns)
+        asked = time.monotonic()
         found = await self._in_thread(
             self._finder.find_and_examine,
             folder,
@@ -124,6 +126,8 @@ class Catalog:
             lane=lane_of(path),
             item=self._game_behind(folder, name, path),
         )
+        if not isinstance(found, list) or not found:
+            self._games.not_found(path, asked)
         if isinstance(found, LeftOut):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         self._scanner.changed(join(folder.source, name))  # if it was skipped: it is there now
@@ -133,9 +137,9 @@ class Catalog:
             game = self._resealer.install(look, asked=True)
             outcome = game.outcome if game else None
             if game and isinstance(outcome, Sealed) and outcome.path == path:
-                return archive_node(game.path, outcome)
+                return archive_node(game.path, outcome, game.since_ns)
             if game and isinstance(outcome, Plain) and game.path == path:
-                return folder_node(path, entry)
+                return self._folder_node(path, entry)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     def _game_behind(self, folder: Folder, name: bytes, path: bytes) -> bytes:
@@ -147,7 +151,7 @@ class Catalog:
         return path
 
     async def children(self, folder: Folder) -> Listing:
-        """All that is in *folder*, by name in the library."""
+        """All that is in *folder*."""
         self.presence.check(folder.source)
         await self._listings.made(folder)
         if known := self._listings.get(folder):
@@ -208,10 +212,10 @@ class Catalog:
             outcome = game.outcome if game else None
             if game and isinstance(outcome, Sealed):
                 own = outcome.path.rpartition(b"/")[2]
-                nodes.append((own, archive_node(path, outcome)))
+                nodes.append((own, archive_node(path, outcome, game.since_ns)))
             elif game and isinstance(outcome, Plain):
                 entry = child.entry if child else _last_seen(game.place, outcome)
-                nodes.append((name, folder_node(path, entry)))
+                nodes.append((name, self._folder_node(path, entry)))
         if not self._is_in_game(folder):
             silent = (join(folder.source, name) for name, child in found if child is None)
             left_out = [child for _, child in found if isinstance(child, LeftOut)]
@@ -232,13 +236,20 @@ class Catalog:
         return isinstance(outcome, Sealed) and outcome.inode == node.attributes.inode
 
     async def refresh(self, node: Node) -> Node:
-        """*node* with attributes as they are now; versions never change."""
+        """*node* with attributes as they are now; the bytes of a version never change."""
+        if isinstance(node, Archive):
+            game, inode = self._games.by_archive(node.path), node.attributes.inode
+            if game and isinstance(game.outcome, Sealed) and game.outcome.inode == inode:
+                return archive_node(game.path, game.outcome, game.since_ns)
         if not isinstance(node, Folder):
             return node
         entry = await self._in_thread(
             self._finder.refreshed, node, lane=lane_of(node.path), item=node.path
         )
-        return folder_node(node.path, entry)
+        return self._folder_node(node.path, entry)
+
+    def _folder_node(self, path: bytes, entry: Entry) -> Folder:
+        return folder_node(path, entry, self._dates.of_folder(path, entry.status))
 
     async def open(self, node: Archive) -> Version:
         """The version that *node* stands for; raises :exc:`StaleError` if it is gone."""
@@ -288,6 +299,7 @@ class Catalog:
             nursery.start_soon(self._resealer.run)
             nursery.start_soon(self._keeper.run)
             nursery.start_soon(self._scanner.run)
+            nursery.start_soon(self._dates.run)
             while True:
                 await trio.sleep(_TIDY)
                 self._listings.tidy()
@@ -341,8 +353,9 @@ class Catalog:
         self._scanner.rescan(asked=True)
 
     async def save(self) -> None:
-        """Save the checksums that aren't saved yet."""
+        """Save the checksums and dates that aren't saved yet."""
         await self._resealer.save()
+        await self._dates.save()
 
     def totals(self) -> Totals:
         """Totals of what is sealed, and of what isn't yet."""

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from zipfs.errors import IndexFileError
-from zipfs.index.tables import FAILURES, Checks, Record, Store, code_of, is_damage
+from zipfs.index.tables import FAILURES, Checks, Published, Record, Store, code_of, is_damage
 from zipfs.library.filestate import Checksums, FileState
 from zipfs.system.syscalls import leave_to_owner
 from zipfs.text import shown
@@ -192,6 +192,28 @@ class Index:
             if content not in known:
                 known[content] = choose(frozenset(known.values()).__contains__)
             return known[content]
+
+    def archive(self, path: bytes) -> Published | None:
+        """What was last saved of the archive at *path*; None if nothing was."""
+        with self._lock:
+            found = [*filter(None, self._reading(lambda store: store.archive(path)))]
+        return found[-1] if found else None
+
+    def archives_after(self, path: bytes) -> tuple[list[tuple[bytes, Published]], bytes | None]:
+        """Some archives with a path after *path*, and the path to continue from, if any."""
+        with self._lock:
+            # What isn't on disk was put in by this process, which knows it.
+            return next(self._reading(lambda store: store.archives_after(path)), ([], None))
+
+    def folders(self) -> dict[bytes, int]:
+        """When the listing of each folder last changed, in nanoseconds since the epoch."""
+        with self._lock:
+            return self._merged(lambda store: store.folders())
+
+    def put_dates(self, archives: Mapping[bytes, Published], folders: Mapping[bytes, int]) -> None:
+        """Save what is at the paths of *archives*, and when the listings of *folders* changed."""
+        with self._lock:
+            self._writing(lambda store: store.put_dates(archives, folders))
 
     def _open(self) -> Store:
         try:

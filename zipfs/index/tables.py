@@ -1,9 +1,13 @@
 """The index's tables in a SQLite database, and the meaning of its errors.
 
-Three tables: ``files`` (path and state -> CRC-32 and XXH3-128), ``blocks`` (XXH3-128 ->
-checksums of blocks) and ``issued`` (archive and content -> modification time, DESIGN V3). Each
-row has a checksum of its own: SQLite detects damage to its structure but not to a value, and a
-damaged value would be served (DESIGN S3). A row with a wrong checksum counts as missing.
+The tables: ``files`` (path and state -> CRC-32 and XXH3-128), ``blocks`` (XXH3-128 -> checksums
+of blocks), ``issued`` (archive and content -> modification time, DESIGN V3), ``archives`` (archive
+-> the version that is there, and since when) and ``folders`` (folder -> last change of its listing,
+DESIGN F1). Each row has a checksum of its own: SQLite detects damage to its structure but not to a
+value, and a damaged value would be served (DESIGN S3). A row with a wrong checksum counts as
+missing.
+
+A file of an earlier version gets the tables that it lacks, in one transaction.
 """
 
 from __future__ import annotations
@@ -14,21 +18,22 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 import xxhash
 
 from zipfs.library.filestate import Checksums, FileState
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _APPLICATION_ID: Final = 0x7A697066  # "zipf"
 _BUSY_TIMEOUT: Final = 10.0
 """Seconds to wait for another process that writes to the same index."""
 _BATCH: Final = 500
 """Maximum number of paths in one query; the oldest versions of SQLite allow 999."""
 
-_SCHEMA: Final = """
+_ADDED: Final = {
+    1: """
 CREATE TABLE files (
     path BLOB PRIMARY KEY, inode INTEGER NOT NULL, size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
@@ -41,15 +46,39 @@ CREATE TABLE issued (
     path BLOB, content BLOB, seconds INTEGER NOT NULL, seal INTEGER NOT NULL,
     PRIMARY KEY (path, content)
 ) WITHOUT ROWID;
-"""
-
-
-_TABLES: Final = {(b"table", name, 1) for name in (b"files", b"blocks", b"issued")}
+""",
+    2: """
+CREATE TABLE archives (
+    path BLOB PRIMARY KEY, inode INTEGER NOT NULL, since_ns INTEGER NOT NULL, seal INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE folders (
+    path BLOB PRIMARY KEY, changed_ns INTEGER NOT NULL, seal INTEGER NOT NULL
+) WITHOUT ROWID;
+""",
+}
+"""What each version of the schema added to the one before."""
+_TABLES: Final = {
+    1: {b"files": 8, b"blocks": 3, b"issued": 4},
+    2: {b"files": 8, b"blocks": 3, b"issued": 4, b"archives": 4, b"folders": 3},
+}
+"""The tables of each version, with their number of columns."""
 _COLUMNS: Final = "path, inode, size, mtime_ns, ctime_ns, crc32, digest, seal"
 """The columns of ``files``; ``seal`` is the checksum of the others, in this order."""
 
 Record = tuple[FileState, Checksums]
 _Bind = bytes | int
+
+
+class Published(NamedTuple):
+    """Which version of an archive is there, and since when, in nanoseconds since the epoch."""
+
+    inode: int
+    """Its inode; :data:`NONE` if there is no version."""
+    since_ns: int
+
+
+NONE: Final = 0
+"""The inode of no archive."""
 
 FAILURES: Final = (sqlite3.Error, OSError, UnicodeDecodeError)
 """Exceptions of a damaged, full or missing file; the last if sqlite3 puts damaged bytes into its
@@ -142,8 +171,7 @@ class Store:
             self._db.execute("PRAGMA trusted_schema = OFF")
             if reading:
                 self._db.execute("PRAGMA query_only = ON")
-                self._check(*self._identity())
-                self._check_schema()
+                self._check_schema(self._version())
                 return
             self._db.execute("PRAGMA journal_mode = WAL")
             # In WAL mode, NORMAL can lose the last commits in a power cut but keeps the file
@@ -156,22 +184,24 @@ class Store:
 
     def _prepare(self) -> None:
         with self.transaction():
-            version, application = self._identity()
             tables = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-            if (version, application, tables) == (0, 0, 0):
-                for statement in filter(str.strip, _SCHEMA.split(";")):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            if (*self._identity(), tables) == (0, 0, 0):
+                version = 0
                 self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             else:
-                self._check(version, application)
-        self._check_schema()
+                version = self._version()
+                self._check_schema(version)
+            for added in range(version + 1, SCHEMA_VERSION + 1):
+                for statement in filter(str.strip, _ADDED[added].split(";")):
+                    self._db.execute(statement)
+            if version != SCHEMA_VERSION:
+                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
-    def _check_schema(self) -> None:
+    def _check_schema(self, version: int) -> None:
         # An object with a table's name can be a view, which can run without end, and a trigger
         # runs with each insert. (A virtual table has no root page.)
         schema = self._db.execute("SELECT type, name, rootpage > 0 FROM sqlite_schema")
-        if set(schema) != _TABLES:
+        if set(schema) != {(b"table", name, 1) for name in _TABLES[version]}:
             raise sqlite3.DatabaseError("its tables aren't those of an index")
 
     def _identity(self) -> tuple[int, int]:
@@ -179,11 +209,14 @@ class Store:
         application = self._db.execute("PRAGMA application_id").fetchone()[0]
         return version, application
 
-    def _check(self, version: int, application: int) -> None:
-        if (version, application) != (SCHEMA_VERSION, _APPLICATION_ID):
+    def _version(self) -> int:
+        """The version of its schema, one that this version of zipfs knows."""
+        version, application = self._identity()
+        if version not in _ADDED or application != _APPLICATION_ID:
             raise sqlite3.DatabaseError(
                 f"not an index of this version of zipfs (version {version})"
             )
+        return version
 
     def transaction(self) -> _Transaction:
         return _Transaction(self._db)
@@ -274,12 +307,48 @@ class Store:
             (path, key, seconds, _seal(path, key, seconds)),
         )
 
+    def archive(self, path: bytes) -> Published | None:
+        for inode, since_ns, seal in self._db.execute(
+            "SELECT inode, since_ns, seal FROM archives WHERE path = ?", (path,)
+        ):
+            if self._checks.verifies((path, inode, since_ns, seal)):
+                return Published(inode, since_ns)
+        return None
+
+    def archives_after(self, path: bytes) -> tuple[list[tuple[bytes, Published]], bytes | None]:
+        """The next archives after *path*, as :meth:`files_after`; ``b""`` is no archive's path."""
+        rows = self._db.execute(
+            f"SELECT * FROM archives WHERE path > ? ORDER BY path LIMIT {_BATCH}",  # noqa: S608 - constants
+            (path,),
+        ).fetchall()
+        found = [(row[0], Published(row[1], row[2])) for row in rows if _verifies(row)]
+        return found, rows[-1][0] if len(rows) == _BATCH else None
+
+    def folders(self) -> dict[bytes, int]:
+        return {
+            path: changed_ns
+            for path, changed_ns, seal in self._db.execute("SELECT * FROM folders")
+            if self._checks.verifies((path, changed_ns, seal))
+        }
+
+    def put_dates(self, archives: Mapping[bytes, Published], folders: Mapping[bytes, int]) -> None:
+        rows = [(path, *published) for path, published in archives.items()]
+        self._db.executemany(
+            "INSERT OR REPLACE INTO archives VALUES (?, ?, ?, ?)",
+            [(*row, _seal(*row)) for row in rows],
+        )
+        self._db.executemany(
+            "INSERT OR REPLACE INTO folders VALUES (?, ?, ?)",
+            [(*row, _seal(*row)) for row in folders.items()],
+        )
+
     def copy_to(self, other: Store) -> None:
-        for table, columns in (("files", 8), ("blocks", 3), ("issued", 4)):
+        for table, columns in _TABLES[SCHEMA_VERSION].items():
             marks = ",".join("?" * columns)
+            name = table.decode()
             other._db.executemany(
-                f"INSERT OR REPLACE INTO {table} VALUES ({marks})",  # noqa: S608 - constants
-                self._db.execute(f"SELECT * FROM {table}"),  # noqa: S608 - constants
+                f"INSERT OR REPLACE INTO {name} VALUES ({marks})",  # noqa: S608 - constants
+                self._db.execute(f"SELECT * FROM {name}"),  # noqa: S608 - constants
             )
 
 

@@ -25,7 +25,7 @@ import trio
 
 from zipfs.archive import validators
 from zipfs.archive.validators import ROOT_INODE
-from zipfs.catalog.dir_cache import Listing
+from zipfs.catalog.dir_cache import Listing, OpenFolder
 from zipfs.catalog.nodes import Archive, Attributes, Folder, Node
 from zipfs.catalog.tree import Catalog
 from zipfs.errors import ChangedError, StaleError
@@ -61,7 +61,7 @@ NEGATIVE: Final = errno.EINVAL
 FOR_WRITING: Final = errno.EROFS
 """An open for writing; the kernel refuses it itself, unless root has remounted it for writing."""
 INODE_TAKEN: Final = errno.EIO
-"""Two nodes have the same 64-bit inode number: an error, not the wrong file."""
+"""Two nodes have the same 63-bit inode number: an error, not the wrong file."""
 
 # Errors whose errno depends on the operation.
 FILE_REPLACED: Final = errno.ENOENT
@@ -134,7 +134,7 @@ class Operations(pyfuse3.Operations):
     versions; *ownership* has the overrides for uid, gid and mode.
     """
 
-    supports_dot_lookup = False
+    supports_dot_lookup = True
     enable_writeback_cache = False
 
     def __init__(
@@ -155,7 +155,7 @@ class Operations(pyfuse3.Operations):
         self._nodes: dict[int, Node] = {ROOT_INODE: root}
         self._lookups: dict[int, int] = {}
         self._handles: dict[int, tuple[Node, Handle]] = {}
-        self._listings: dict[int, Listing] = {}
+        self._listings: dict[int, OpenFolder] = {}
         self._entries: WeakKeyDictionary[Listing, list[pyfuse3.EntryAttributes]] = (
             WeakKeyDictionary()
         )
@@ -170,12 +170,15 @@ class Operations(pyfuse3.Operations):
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        folder = self._folder(parent_inode)
-        # The kernel looks dots up only for an NFS export, and never a name with a slash or NUL.
-        # Checked all the same, as the name becomes part of a path.
-        if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+        # The kernel never looks a name with a slash or NUL up. Checked all the same, as the name
+        # becomes part of a path.
+        if not name or b"/" in name or b"\0" in name:
             raise pyfuse3.FUSEError(NOT_A_NAME)
-        node = await self._catalog.lookup(folder, name)
+        if name in (b".", b".."):
+            known = self._nodes.get(parent_inode)
+            node = await self._catalog.handles.lookup(parent_inode, name, known)
+        else:
+            node = await self._catalog.lookup(self._folder(parent_inode), name)
         self._remember(node)
         return self._entry(node.attributes)
 
@@ -186,7 +189,8 @@ class Operations(pyfuse3.Operations):
                 self._lookups[inode] = left
             elif inode != ROOT_INODE:
                 self._lookups.pop(inode, None)
-                self._nodes.pop(inode, None)
+                if node := self._nodes.pop(inode, None):
+                    self._catalog.handles.forgotten(node)
 
     @_handler
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
@@ -198,31 +202,35 @@ class Operations(pyfuse3.Operations):
     @_handler
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         handle = self._new_handle()
-        self._listings[handle] = await self._catalog.children(self._folder(inode))
+        folder = self._folder(inode)
+        self._listings[handle] = OpenFolder(folder, await self._catalog.children(folder))
         return handle
 
     @_handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        # One listing per opendir: positions in it stay valid between two calls.
-        listing = self._listing(fh)
+        opened = self._open_folder(fh)
         if start_id < 0:
             raise pyfuse3.FUSEError(NEGATIVE)
+        if start_id == 0 and opened.is_read:  # rewinddir(3): as the folder is by now
+            opened.listing = await self._catalog.children(opened.folder)
+        opened.is_read = True
+        listing = opened.listing
         entries = self._entries.get(listing)
         if entries is None:
             # Cached: most listings are read more than once, and this is a third of the cost.
             entries = [self._entry(node.attributes) for _, node in listing]
             self._entries[listing] = entries
-        for number in range(start_id, len(listing)):
+        for number in range(listing.behind(start_id), len(listing)):
             name, node = listing[number]
             if not (listing.is_true or self._catalog.is_there(node)):
                 continue
-            if not pyfuse3.readdir_reply(token, name, entries[number], number + 1):
+            if not pyfuse3.readdir_reply(token, name, entries[number], listing.cookies[number]):
                 return
             self._remember(node)
 
     @_handler
     async def releasedir(self, fh: int) -> None:
-        self._listing(fh)
+        self._open_folder(fh)
         del self._listings[fh]
 
     @_handler
@@ -323,7 +331,7 @@ class Operations(pyfuse3.Operations):
         except KeyError:
             raise pyfuse3.FUSEError(UNKNOWN_HANDLE) from None
 
-    def _listing(self, fh: int) -> Listing:
+    def _open_folder(self, fh: int) -> OpenFolder:
         try:
             return self._listings[fh]
         except KeyError:
@@ -367,7 +375,7 @@ class Operations(pyfuse3.Operations):
         entry.st_size = attributes.size
         entry.st_blocks = -(-attributes.size // _BLOCK_SIZE)
         entry.st_mtime_ns = attributes.mtime_ns
-        entry.st_ctime_ns = attributes.mtime_ns
+        entry.st_ctime_ns = attributes.ctime_ns
         entry.st_atime_ns = attributes.mtime_ns
         entry.entry_timeout = self._timeout
         entry.attr_timeout = self._timeout
