@@ -308,7 +308,9 @@ class WithLists(Decorator):
                     f"its size is {entry.size}, but {shown(entry.path)} has"
                     f" {file.status.st_size} bytes",
                 )
-            found.files.append(SourceFile(entry.name, file.source, FileState.of(file.status)))
+            executable = bool(file.status.st_mode & 0o111)
+            state = FileState.of(file.status)
+            found.files.append(SourceFile(entry.name, file.source, state, executable))
             found.lines.append(entry.line)
             found.files_status.append(file.status)
         found.folders = folders.private()
@@ -331,7 +333,8 @@ class _Found:
 
         The list itself is one of them if it holds content.
         """
-        return self.files_status + self.folders + ([self._status] if self.inline else [])
+        holds_content = any(not name.endswith(b"/") for name, _ in self.inline.values())
+        return self.files_status + self.folders + ([self._status] if holds_content else [])
 
 
 def _problem(name: bytes, error: ListError) -> str:
