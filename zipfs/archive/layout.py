@@ -56,13 +56,15 @@ class Layout:
         self, members: Iterable[Member], inline: Mapping[int, bytes] | None = None
     ) -> None:
         self.members = tuple(members)
-        folders = (number for number, member in enumerate(self.members) if member.is_folder)
+        folders = [number for number, member in enumerate(self.members) if member.is_folder]
         self.inline: Mapping[int, bytes] = dict.fromkeys(folders, b"") | dict(inline or {})
         for number, content in self.inline.items():
             member = self.members[number]
             if (member.size, member.crc32) != (len(content), zlib.crc32(content)):
                 raise ValueError(f"the content of {member.name!r} isn't the member's")
-        if len({member.name.removesuffix(b"/") for member in self.members}) != len(self.members):
+        names = {member.name for member in self.members}
+        names.difference_update([self.members[number].name[:-1] for number in folders])
+        if len(names) != len(self.members):
             raise LayoutError("two members of the archive have the same name")
         starts = array("Q")
         headers = []

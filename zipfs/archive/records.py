@@ -128,8 +128,8 @@ class Member:
     def __post_init__(self) -> None:
         if not 0 < len(self.name) <= MAX_NAME:
             raise ValueError(f"a name has 1 to {MAX_NAME} bytes, not {len(self.name)}")
-        path = self.name.removesuffix(b"/")
-        if any(part in b"/%b/" % path for part in (b"//", b"/./", b"/../")):
+        path = b"/%b" % self.name if self.is_folder else b"/%b/" % self.name
+        if b"//" in path or b"/./" in path or b"/../" in path:
             raise ValueError(f"{self.name!r} isn't the relative path of a file or folder")
         if self.is_folder and (self.size or self.crc32 or self.executable):
             raise ValueError(f"the folder {self.name!r} can't have data")

@@ -257,13 +257,17 @@ class _Walk:
             left = [
                 (name, isinstance(entry, Entry) and entry.is_folder)
                 for name, entry in children
-                if not self._take(join(source, name), join(path, name), entry)
+                if not self._take(name, entry, source, path)
             ]
             if path and len(left) == len(children) and self.policy.is_empty(left):
                 self.folders.append(path)
 
-    def _take(self, at: bytes, path: bytes, entry: Entry | LeftOut) -> bool:
-        """Take *entry*, found at the source *at*, or walk it later; False if it doesn't belong."""
+    def _take(self, name: bytes, entry: Entry | LeftOut, source: bytes, path: bytes) -> bool:
+        """Take *entry*, called *name* in the folder *source*, which is at *path* in the game.
+
+        A folder is walked later. False if it doesn't belong to the game.
+        """
+        path = join(path, name)
         shown_at = self._prefix + path
         if isinstance(entry, LeftOut):
             if self.policy.takes_file(shown_at):
@@ -279,6 +283,7 @@ class _Walk:
             return True
         if not self.policy.takes_folder(shown_at):
             return False
+        at = join(source, name)
         if entry.source != at:  # without a link, an entry's source is its own path
             if not self.policy.follows_folder_links:
                 self.left_out.append(LeftOut(at, "a symbolic link to a folder"))
