@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from tests.strictzip import (
-    ATTRIBUTES,
     CENTRAL,
     END,
+    EXECUTABLE,
+    FILE,
+    FOLDER,
     LOCAL,
     LOCATOR,
     MADE_BY_UNIX,
@@ -30,13 +32,25 @@ from tests.strictzip import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class File:
-    """A member to be. *data* as a number stands for so many zeros, or for data read elsewhere."""
+    """A member to be. *data* as a number stands for so many zeros, or for data read elsewhere.
+
+    A folder's name ends in ``/``, and it has no data.
+    """
 
     name: bytes
     data: bytes | int = b""
     mtime: int = 1_600_000_000
     checksum: int = 0
     """The CRC-32, if *data* is a number: it isn't computed then."""
+    executable: bool = False
+
+    @property
+    def is_folder(self) -> bool:
+        return self.name.endswith(b"/")
+
+    @property
+    def attributes(self) -> int:
+        return FOLDER if self.is_folder else EXECUTABLE if self.executable else FILE
 
     @property
     def size(self) -> int:
@@ -181,8 +195,8 @@ def _civil(days: int) -> tuple[int, int, int]:
 
 
 def timestamp(mtime: int) -> bytes:
-    """The extra field 0x5455, where 32 bits hold the time."""
-    fits = -(1 << 31) <= mtime < 1 << 31
+    """The extra field 0x5455, where every reader takes the time for what it is."""
+    fits = 0 <= mtime < 1 << 31
     return struct.pack("<HHBi", 0x5455, 5, 1, mtime) if fits else b""
 
 
@@ -223,7 +237,7 @@ def _central_header(file: File, offset: int, changes: Change) -> bytes:
     wide = [file.size] * 2 if file.size >= MAX_32 else []
     wide += [offset] if offset >= MAX_32 else []
     values, variable = _common(file, changes, *wide)
-    values |= {"external attributes": ATTRIBUTES, "offset": min(offset, MAX_32)}
+    values |= {"external attributes": file.attributes, "offset": min(offset, MAX_32)}
     return _pack("central", CENTRAL, values, changes) + variable
 
 

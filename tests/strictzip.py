@@ -8,9 +8,10 @@ way to write each thing, that of DESIGN.md, "The ZIP":
 - the directory right behind them, in the same order, then the end records, then nothing;
 - bit 11 where a name isn't ASCII, ZIP64 where a field overflows, and only there;
 - extra fields 0x0001 and 0x5455, each at most once, no other;
-- DOS time in UTC, equal to the 0x5455 time as far as it can say it;
-- made by UNIX, a regular file with mode 0644;
-- names unique, relative, UTF-8, safe on any system, none the folder of another.
+- DOS time in UTC, equal to the 0x5455 time as far as it can say it, and no time before 1970;
+- made by UNIX, a regular file with mode 0644 or 0755; or a folder with mode 0755 that has a name
+  with ``/`` at the end and no data;
+- names unique, relative, UTF-8, safe on any system, no file the folder of another.
 
 Section numbers are those of APPNOTE.TXT 6.3.10. It reads no member's data unless asked
 to, so an archive of any size takes just its metadata.
@@ -22,7 +23,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from mmap import mmap
 from typing import BinaryIO, Final, NoReturn, Protocol, cast
@@ -107,7 +108,10 @@ SIGNATURES: Final = {
 }
 MADE_BY_UNIX: Final = 3 << 8 | 63  # 4.4.2: UNIX, specification 6.3
 UTF8_FLAG: Final = 1 << 11  # 4.4.4
-ATTRIBUTES: Final = 0o100644 << 16  # st_mode in the upper half, where made by UNIX
+# 4.4.15: st_mode in the upper half, where made by UNIX; the attributes of MS-DOS in the lower.
+FILE: Final = 0o100644 << 16
+EXECUTABLE: Final = 0o100755 << 16
+FOLDER: Final = 0o040755 << 16 | 0x10
 
 _STRUCTS: Final = {
     kind: struct.Struct("<" + "".join(fields.values())) for kind, fields in RECORDS.items()
@@ -137,6 +141,7 @@ class Entry:
 
     *dos_time* is in UTC, to two seconds; *mtime* the time of the 0x5455 field in Unix
     seconds, None where there is none. Offsets count from the archive's start.
+    *executable* is as the directory states it.
     """
 
     name: str
@@ -146,6 +151,7 @@ class Entry:
     mtime: int | None
     header_offset: int
     data_offset: int
+    executable: bool = False
 
 
 class ReadableAt(Protocol):
@@ -175,14 +181,14 @@ def read_archive(source: Source, *, check_data: bool = False) -> list[Entry]:
     names: set[str] = set()
     position = header_offset = 0
     for _ in range(count):
-        central, offset, position = _central(directory, position)
+        central, executable, offset, position = _central(directory, position)
         if offset != header_offset:
             raise StrictZipError(
                 "central offset",
                 f"{central.name!r} is said to be at {offset}, "
                 f"what lies before ends at {header_offset}",
             )
-        entry = _local(read, offset, central, directory_offset)
+        entry = replace(_local(read, offset, central, directory_offset), executable=executable)
         if entry.name in names:
             raise StrictZipError("central name", f"{entry.name!r} is there twice")
         if check_data:
@@ -325,8 +331,9 @@ _SHARED: Final = {
 """The attributes of a header, and what the specification calls them."""
 
 
-def _central(directory: bytes, position: int) -> tuple[_Header, int, int]:
-    """The directory entry at *position*, where its member is, and where the next one begins."""
+def _central(directory: bytes, position: int) -> tuple[_Header, bool, int, int]:
+    """The directory entry at *position*: the header, whether its member can be executed, where
+    that is, and where the next entry begins."""
     record = _Record("central", directory, position)
     position += record.length
     end = position + record["name length"] + record["extra length"]
@@ -337,13 +344,16 @@ def _central(directory: bytes, position: int) -> tuple[_Header, int, int]:
     record.expect("version made by", MADE_BY_UNIX)
     for field in ("comment length", "disk number", "internal attributes"):
         record.expect(field, 0)
-    record.expect("external attributes", ATTRIBUTES)
+    executable = record["external attributes"] == EXECUTABLE and not raw_name.endswith(b"/")
+    if not executable:
+        record.expect("external attributes", FOLDER if raw_name.endswith(b"/") else FILE)
     # 4.5.3: just the fields that overflow, in this order.
     wide = ["size", "size"] if record["uncompressed size"] == MAX_32 else []
     wide += ["offset"] if record["offset"] == MAX_32 else []
     values = _zip64(record, extra, len(wide))
     header = _header(record, raw_name, extra, values if "size" in wide else ())
-    return header, values[-1] if "offset" in wide else record["offset"], end
+    offset = values[-1] if "offset" in wide else record["offset"]
+    return header, executable, offset, end
 
 
 def _local(read: Read, header_offset: int, central: _Header, directory_offset: int) -> Entry:
@@ -383,7 +393,10 @@ def _header(
         name = raw_name.decode()
     except UnicodeDecodeError:
         record.fail("name", f"{raw_name!r} isn't UTF-8")
-    _check_name(record, name)
+    _check_name(record, name.removesuffix("/"))
+    if name.endswith("/"):
+        for field in ("crc-32", "uncompressed size"):
+            record.expect(field, 0)
     record.expect("flags", 0 if name.isascii() else UTF8_FLAG)  # so no bit 3, no descriptor
     record.expect("method", 0)
     record.expect("version needed", 45 if 0x0001 in extra else 20)  # 4.4.3.2
@@ -396,7 +409,7 @@ def _header(
     mtime = _timestamp(record, extra)
     dos_time = _dos_time(record)
     if mtime is None:
-        # Only a time beyond 32 bits has none; DOS time can't say one before 1980.
+        # Only one before 1970 or after 2038 has none; DOS time can't say one before 1980.
         if _DOS_MIN < dos_time < _UNIX32_END:
             record.fail("extra 0x5455", f"{dos_time} would fit and isn't there")
     else:
@@ -454,7 +467,10 @@ def _timestamp(record: _Record, extra: Mapping[int, bytes]) -> int | None:
         return None
     if len(data) != 5 or data[0] != 1:
         record.fail("extra 0x5455", f"{data!r} isn't just a modification time")
-    return int.from_bytes(data[1:], "little", signed=True)
+    mtime = int.from_bytes(data[1:], "little", signed=True)
+    if mtime < 0:
+        record.fail("extra 0x5455", f"{mtime} is a date after 2038 to who reads it as unsigned")
+    return mtime
 
 
 def _dos_time(record: _Record) -> datetime:
@@ -476,7 +492,7 @@ def _dos_time(record: _Record) -> datetime:
 def _check_name(record: _Record, name: str) -> None:
     components = name.split("/")
     if not all(components):
-        record.fail("name", f"{name!r} is absolute, a folder, or has an empty component")
+        record.fail("name", f"{name!r} is absolute, or has an empty component")
     if {".", ".."} & set(components):
         record.fail("name", f"{name!r} leads elsewhere")
     if _UNSAFE.search(name):
@@ -485,7 +501,9 @@ def _check_name(record: _Record, name: str) -> None:
 
 def _check_folders(names: set[str]) -> None:
     for name in names:
-        folder = name
+        if name.endswith("/") and name[:-1] in names:
+            raise StrictZipError("central name", f"{name!r} is a file as well")
+        folder = name.removesuffix("/")
         while folder := folder.rpartition("/")[0]:
             if folder in names:
                 raise StrictZipError("central name", f"{folder!r} is a file and a folder")

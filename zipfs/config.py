@@ -180,6 +180,8 @@ class Settings(BaseModel):
     """Whether archives contain only names that Windows can create."""
     timestamps: Timestamps = "files"
     """Whether members have the dates of their files, or all the same date."""
+    execute_bits: bool = False
+    """Whether files that can be executed are so in archives."""
     playlists: PlaylistMode = "discs"
     """Which games get a playlist: none, all as RomM does, or those with several discs."""
     playlist_platforms: tuple[str, ...] = ("default",)

@@ -156,11 +156,21 @@ def test_what_belongs_is_chosen_as_by_the_mount(library: Path, place: Path) -> N
 
 def test_the_styles(library: Path) -> None:
     game = make_game(library, "g", {"a?": b"1", "A:": b"2", "plain": b"3"})
+    (game / "d:/e?").mkdir(parents=True)
+    (game / "plain").chmod(0o755)
     with opened(game) as archive:
-        assert archive.renamed == {b"A:": b"A%3A"}
-    with opened(game, portable_names=True, timestamps="fixed") as archive:
-        assert archive.renamed == {b"A:": b"A%3A", b"a?": b"a%3F"}
+        assert archive.renamed == {b"A:": b"A%3A", b"d:/e?": b"d%3A/e?/"}
+        assert not any(member.executable for member in archive.members)
+    with opened(game, portable_names=True, timestamps="fixed", execute_bits=True) as archive:
+        assert archive.renamed == {
+            b"A:": b"A%3A",
+            b"a?": b"a%3F",
+            b"d:/e?": b"d%3A/e%3F/",
+        }
         assert {member.mtime for member in archive.members} == {315_619_200}
+        assert [member.name for member in archive.members if member.executable] == [b"plain"]
+        wanted = archive.read()
+        assert (len(wanted), wanted.count(b"PK\1\2")) == (archive.size, 4)
 
 
 def test_playlists(library: Path) -> None:

@@ -253,18 +253,74 @@ def test_names_are_mapped_as_all_are(
     members: list[Wanted] = [
         ("a:b", "roms/solo.iso"),
         ("a%3Ab", "roms/solo.iso"),
-        ("../x", b"X"),
+        ("a:c/", b""),
         ("\udcff", b"Y"),
         ("CON", b"Z"),
     ]
     write_list(lists / "bulk.list", text_of(library, members))
     names = [member.name.decode() for member in version_of(sealer).layout.members]
-    assert names == ["a%3Ab (2)", "a%3Ab", "%2E%2E/x", "%FF", "CON"]
+    assert names == ["a%3Ab (2)", "a%3Ab", "a%3Ac/", "%FF", "CON"]
     assert "in .lists/bulk.zip, a:b is called a%3Ab (2)" in caplog.text
     portable = Sealer(
         listed(library, lists), index, settle=SETTLE, style=Style(portable_names=True)
     )
     assert version_of(portable).layout.members[-1].name == b"%43ON"
+
+
+def test_folders(library: Path, lists: Path, sealer: Sealer) -> None:
+    """Just as they are listed, beside what is in them and before it or not."""
+    members: list[Wanted] = [
+        ("A/x", "roms/solo.iso"),
+        ("A/save/", b""),
+        ("Z/", b""),
+        ("A/", b""),
+        ("Z/readme.txt", b"content"),
+    ]
+    write_list(lists / "bulk.list", text_of(library, members))
+    version = version_of(sealer)
+    wanted = expected_of(library, members)
+    assert [member.name.decode() for member in version.layout.members] == [
+        name for name, _ in members
+    ]
+    assert version.sealed.content == wanted.content_id
+    assert (version.sealed.size, version.sealed.count) == (wanted.size, 5)
+    assert {member.mtime for member in version.layout.members} == {MTIME + 5000}
+
+
+def test_folders_are_no_content_of_the_list(library: Path, lists: Path, sealer: Sealer) -> None:
+    """Whoever may read the files may read the archive (H3): names are told to anybody."""
+    write_list(lists / "bulk.list", text_of(library, [("x", "roms/solo.iso"), ("save/", b"")]))
+    (lists / "bulk.list").chmod(0o600)
+    assert version_of(sealer).sealed.access.mode == 0o444
+    write_list(lists / "bulk.list", text_of(library, [("x", "roms/solo.iso"), ("save", b"")]))
+    (lists / "bulk.list").chmod(0o600)
+    assert version_of(sealer).sealed.access.mode == 0o400
+
+
+def test_folders_alone(library: Path, lists: Path, sealer: Sealer) -> None:
+    members: list[Wanted] = [("a/", b""), ("b/c/", b"")]
+    write_list(lists / "bulk.list", text_of(library, members))
+    version = version_of(sealer)
+    assert version.sealed.content == expected_of(library, members).content_id
+    assert {member.mtime for member in version.layout.members} == {FIXED_TIME}
+
+
+def test_names_are_tidied(library: Path, lists: Path, sealer: Sealer) -> None:
+    size = (library / "roms/solo.iso").stat().st_size
+    tidy = b"- %d /library/roms/solo.iso A/x\n0 0 @directory A/save" % size
+    write_list(lists / "bulk.list", tidy)
+    right = version_of(sealer).sealed
+    write_list(lists / "bulk.list", tidy.replace(b" A/", b" ./A//"))
+    assert version_of(sealer).sealed == right
+    write_list(lists / "bulk.list", tidy.replace(b" A/x", b" ../x"))
+    assert problem_of(sealer) == "bulk.list, line 1: its name ../x has the component .."
+
+
+def test_execute_bits(library: Path, lists: Path, index: Index, clock: FakeTime) -> None:
+    write_list(lists / "bulk.list", text_of(library, [("run", "roms/solo.iso"), ("x", b"#!")]))
+    (library / "roms/solo.iso").chmod(0o755)
+    sealer = Sealer(listed(library, lists), index, settle=SETTLE, style=Style(execute_bits=True))
+    assert [member.executable for member in version_of(sealer).layout.members] == [True, False]
 
 
 def test_no_playlist_and_no_litter(

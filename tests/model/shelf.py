@@ -101,7 +101,8 @@ class Shelf:
         """Tell the model what the games are now."""
         for game in self.games:
             parts = list(self._parts(game))
-            if game.history.note(parts, time.monotonic()) and len(parts) >= 2:
+            folders = list(_empty_folders(os.fsencode(game.folder)))
+            if game.history.note(parts, folders, time.monotonic()) and len(parts) >= 2:
                 game.states.append({part.path: (part.blob, part.mtime_ns) for part in parts})
                 del game.states[:-_KEPT]
 
@@ -530,6 +531,12 @@ def _files(root: bytes) -> Iterator[bytes]:
             path = os.path.join(parent, name)
             if os.path.isfile(path):
                 yield path
+
+
+def _empty_folders(root: bytes) -> Iterator[bytes]:
+    for parent, folders, names in os.walk(root, followlinks=True):
+        if parent != root and not folders and not names:
+            yield os.path.relpath(parent, root)
 
 
 def _delete(path: Path) -> None:

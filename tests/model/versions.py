@@ -74,19 +74,22 @@ class Part:
 
 
 class Version:
-    """One archive: what *parts* make at *path* in the mount."""
+    """One archive: what *parts* and empty *folders* make at *path* in the mount."""
 
-    def __init__(self, path: str, parts: list[Part]) -> None:
-        names = entry_names(part.path for part in parts)
+    def __init__(self, path: str, parts: list[Part], folders: list[bytes]) -> None:
+        names = entry_names([*(part.path for part in parts), *folders])
         ordered = sorted(
             parts, key=lambda part: (names[part.path].rpartition(b"/")[2], names[part.path])
         )
-        self.files = [(names[part.path], part.blob, _seconds(part)) for part in ordered]
+        files = [(names[part.path], part.blob, _seconds(part)) for part in ordered]
+        newest = max(mtime for _, _, mtime in files)
+        made = [(names[folder] + b"/", Blob(b""), newest) for folder in folders]
+        self.files = sorted(files + made, key=lambda file: _order(file[0]))
         layout = Layout(
             Member(name=name, size=len(blob.data), mtime=mtime, crc32=blob.crc32)
             for name, blob, mtime in self.files
         )
-        self.content = validators.content_id(layout, (blob.digest for _, blob, _ in self.files))
+        self.content = validators.content_id(layout, (blob.digest for _, blob, _ in files))
         self.inode = validators.inode(b"archive", path.encode(), self.content.to_bytes(16))
         self.size = layout.size
         self.first = validators.first_mtime(validators.date(layout), self.content)
@@ -111,6 +114,11 @@ class Version:
     def __str__(self) -> str:
         files = ", ".join(f"{name.decode()} {len(blob.data)}" for name, blob, _ in self.files)
         return f"{self.inode:x} ({files})"
+
+
+def _order(name: bytes) -> tuple[bytes, bytes]:
+    path = name.removesuffix(b"/")
+    return path.rpartition(b"/")[2], path
 
 
 def _seconds(part: Part) -> int:
@@ -147,11 +155,11 @@ class History:
     def now(self) -> Epoch:
         return self.epochs[-1]
 
-    def note(self, parts: list[Part], now: float) -> bool:
-        """It consists of *parts* from now on; whether that is something new."""
+    def note(self, parts: list[Part], folders: list[bytes], now: float) -> bool:
+        """It is *parts* and empty *folders* from now on; whether that is something new."""
         version = None
         if len(parts) >= 2:
-            version = Version(self.path, parts)
+            version = Version(self.path, parts, folders)
             version = self.versions.setdefault(version.inode, version)
         sources = {part.source: part.writes for part in parts}
         if self.epochs:

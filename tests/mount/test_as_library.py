@@ -28,7 +28,10 @@ def filled(library: Path) -> Path:
     for number, (game, files) in enumerate(GAMES.items()):
         make_game(library, game, files, mtime=MTIME + number + 0.123456789)
     make_file(library / "roms/gb/Taken.zip", b"theirs")
+    (library / "roms/psx/Deep/empty?").mkdir()
     (library / "roms/psx/Deep/link").symlink_to("a")
+    (library / "roms/gb/Names/empty").mkdir()
+    next(path for path in (library / "roms/gb/Names").iterdir() if path.is_file()).chmod(0o755)
     (library / "roms/psx/Deep/other").symlink_to("../Discs/2.chd")
     (library / "roms/psx/Deep/away").symlink_to("/etc/passwd")
     return library
@@ -39,12 +42,14 @@ def in_mount(mounted: Mounted, game: str) -> Path:
     return mounted.wait_archive(game + name)
 
 
-@pytest.mark.parametrize("options", [{}, {"portable_names": True, "timestamps": "fixed"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"portable_names": True, "timestamps": "fixed", "execute_bits": True}]
+)
 @pytest.mark.parametrize("shared", [True, False], ids=["its index", "no index"])
 def test_equal_archives(
     options: dict[str, object], shared: bool, filled: Path, mount: Mounts
 ) -> None:
-    given = ["--portable-names", "--timestamps=fixed"] if options else []
+    given = ["--portable-names", "--timestamps=fixed", "--execute-bits"] if options else []
     mounted = mount(filled, *given)
     mounted.expect_log("away is left out")
     mounted.expect_log(r" is called ")

@@ -177,7 +177,29 @@ def test_inspect_and_mount_agree(game: Path, library: Path, index: Path, mount: 
         assert member["source"] == f"{GAME}/{member['name']}"
         assert member["mtime"] == "2020-09-13 12:26:40"
         assert data[member["offset"] :].startswith(b"PK\x03\x04")
+        assert member["executable"] is False
     assert [member["size"] for member in told["members"]] == [7, 3_000_000, 0]
+
+
+def test_inspect_empty_folders_and_execute_bits(library: Path, index: Path) -> None:
+    folder = make_game(library, GAME, {"run.sh": b"#!", "data": b"x"})
+    (folder / "run.sh").chmod(0o755)
+    for name in ("saves", "a:b"):
+        (folder / name).mkdir()
+    inspect = ("inspect", "--index", index, "--execute-bits", library, GAME)
+    told = json.loads(run_zipfs(*inspect, "--json").stdout)
+    assert [
+        (member["name"], member["path"], member["source"], member["executable"])
+        for member in told["members"]
+    ] == [
+        ("a%3Ab/", "a:b", None, False),
+        ("data", "data", f"{GAME}/data", False),
+        ("run.sh", "run.sh", f"{GAME}/run.sh", True),
+        ("saves/", "saves", None, False),
+    ]
+    said = run_zipfs(*inspect).stdout
+    assert "a%3Ab/ is a:b in the game's folder\n" in said
+    assert "saves/ is" not in said
 
 
 def test_inspect_for_people(game: Path, library: Path, index: Path) -> None:

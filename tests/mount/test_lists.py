@@ -229,6 +229,24 @@ def test_one_wrong_line(games: Path, lists: Path, mount: Mounts) -> None:
     assert_is(mounted, "bad", games, SUBSET)
 
 
+def test_folders_and_names_that_arent_tidy(
+    games: Path, lists: Path, place: Path, mount: Mounts
+) -> None:
+    """As a front end writes them for nginx's module, which needs nothing new."""
+    text = text_of(games, SUBSET) + b"\n0 0 @directory A/save\n- 4096 @directory ./B//\n"
+    write_list(lists / "x.list", text)
+    mounted = mount(games, "--lists", lists)
+    archive = mounted.wait_for(".lists/x.zip")
+    wanted = expected_of(games, [*SUBSET, ("A/save/", b""), ("B/", b"")])
+    assert archive.read_bytes() == wanted.read(0, wanted.size)
+    assert validators(archive) == (
+        wanted.inode(".lists/x.zip"), wanted.size, wanted.mtime_ns
+    )  # fmt: skip
+    subprocess.run(["unzip", "-q", archive, "-d", place / "out"], check=True)
+    assert (place / "out/A/save").is_dir()
+    assert (place / "out/B").is_dir()
+
+
 def test_commands_agree(games: Path, lists: Path, place: Path, mount: Mounts) -> None:
     config = place / "zipfs.toml"
     config.write_text(

@@ -1,11 +1,16 @@
-"""Names and dates in archives, and what the operator may choose of them."""
+"""Names, dates, empty folders and permissions in archives, and what may be chosen of them."""
 
 from __future__ import annotations
 
 import json
 import os
+import stat
+import subprocess
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+
+import pytest
 
 from tests.readers.corpus import CASES
 from tests.strictzip import read_archive
@@ -96,6 +101,129 @@ def test_fixed_timestamps(library: Path, place: Path, mount: Mounts) -> None:
     poll("the archive to be back", lambda: first.exists() and validators(first) == before)
     make_file(library / "roms/x/Game/d", b"not empty any more")
     poll("a new version", lambda: first.exists() and validators(first) != before)
+
+
+PROGRAMS = {
+    "unzip": ("unzip", "-q", "{}"),
+    "7z": ("7z", "x", "-bd", "{}"),
+    "bsdtar": ("bsdtar", "-xf", "{}"),
+}
+
+
+def extract(argv: Sequence[str], archive: Path, place: Path) -> Path:
+    """The new folder into which a program has unpacked *archive*."""
+    folder = place / f"from {argv[0]}"
+    folder.mkdir()
+    subprocess.run(
+        [argument.format(archive) for argument in argv],
+        cwd=folder,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return folder
+
+
+def test_empty_folders(library: Path, place: Path, mount: Mounts) -> None:
+    folder = make_game(library, "roms/x/Game", {"game.exe": b"MZ", "data/1": b"one"})
+    without = expected(folder)
+    for path in ("saves", "data/mods", "a/b/c"):
+        (folder / path).mkdir(parents=True)
+    wanted = expected(folder)
+    mounted = mount(library)
+    archive = mounted.wait_archive("roms/x/Game")
+    assert seen(mounted, "roms/x/Game") == [
+        b"data/1",
+        b"a/b/c/",
+        b"game.exe",
+        b"data/mods/",
+        b"saves/",
+    ]
+    assert archive.read_bytes() == wanted.read(0, wanted.size)
+    assert validators(archive) == (wanted.inode("roms/x/Game.zip"), wanted.size, wanted.mtime_ns)
+    for program in PROGRAMS.values():
+        subprocess.run(
+            ["diff", "--recursive", folder, extract(program, archive, place)], check=True
+        )
+    # One that goes is a change, and what systems leave in one is none.
+    make_file(folder / "saves/.DS_Store", b"litter")
+    (folder / "data/mods").rmdir()
+    (folder / "a/b/c").rmdir()
+    (folder / "a/b").rmdir()
+    (folder / "a").rmdir()
+    poll("the folders to go", lambda: archive.exists() and validators(archive)[1] < wanted.size)
+    assert seen(mounted, "roms/x/Game") == [b"data/1", b"game.exe", b"saves/"]
+    os.remove(folder / "saves/.DS_Store")
+    (folder / "saves").rmdir()
+    alone = (without.inode("roms/x/Game.zip"), without.size, without.mtime_ns)
+    poll("none to be left", lambda: archive.exists() and validators(archive) == alone)
+    # And back again, with other dates: the same version (V2).
+    for path in ("saves", "data/mods", "a/b/c"):
+        (folder / path).mkdir(parents=True)
+        os.utime(folder / path, (0, 0))
+    again = (wanted.inode("roms/x/Game.zip"), wanted.size, wanted.mtime_ns)
+    poll("them to be back", lambda: archive.exists() and validators(archive) == again)
+
+
+def test_hard_folders_are_in_the_mount_as_well(library: Path, mount: Mounts) -> None:
+    case = CORPUS["empty folders"]
+    case.build(os.fsencode(library / "roms/x/Game"))
+    mounted = mount(library)
+    mounted.expect_log(r"is left out|in roms/x/Game\.zip, ")
+    assert seen(mounted, "roms/x/Game") == list(case.members())
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_execute_bits(program: str, library: Path, place: Path, mount: Mounts) -> None:
+    case = CORPUS["execute bits"]
+    folder = library / "roms/x/Game"
+    case.build(os.fsencode(folder))
+    mounted = mount(library, "--execute-bits")
+    archive = mounted.wait_archive("roms/x/Game")
+    wanted = expected(folder, executable=True)
+    assert archive.read_bytes() == wanted.read(0, wanted.size)
+    assert validators(archive) == (wanted.inode("roms/x/Game.zip"), wanted.size, wanted.mtime_ns)
+    found = extract(PROGRAMS[program], archive, place)
+    for name, file in case.files().items():
+        mode = stat.S_IMODE((found / name.decode()).stat().st_mode)
+        assert mode == (0o755 if file.mode & 0o111 else 0o644), name
+    assert (found / "saves").is_dir()
+
+
+def test_a_change_of_an_execute_bit(library: Path, mount: Mounts) -> None:
+    """Another version if bits are kept, and the same one if they aren't."""
+    folder = make_game(library, "roms/x/Game", {"run.sh": b"#!/bin/sh", "data": b"data"})
+    kept = mount(library, "--execute-bits").wait_archive("roms/x/Game")
+    plain = mount(library).wait_archive("roms/x/Game")
+    before = validators(kept)
+    assert validators(plain) == before
+    (folder / "run.sh").chmod(0o755)
+    poll("a new version", lambda: kept.exists() and validators(kept) != before)
+    assert int(validators(kept)[2] / 1e9) != int(before[2] / 1e9)  # V1: the size is the same
+    with kept.open("rb") as stream:
+        assert [entry.executable for entry in read_archive(stream)] == [False, True]
+    poll("the same version", lambda: plain.exists() and validators(plain) == before)
+    (folder / "run.sh").chmod(0o644)
+    poll("the first version", lambda: kept.exists() and validators(kept) == before)
+
+
+def test_dates_before_1970(library: Path, mount: Mounts) -> None:
+    """A reader that takes seconds for unsigned mustn't see 2106."""
+    case = CORPUS["before 1970"]
+    case.build(os.fsencode(library / "roms/x/Game"))
+    mounted = mount(library)
+    assert seen(mounted, "roms/x/Game") == list(case.members())
+    listed = subprocess.run(
+        ["7z", "l", "-ba", mounted.archive("roms/x/Game")],
+        env={**os.environ, "TZ": "UTC"},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert [line[:19] for line in listed.splitlines()] == [
+        "1980-01-01 00:00:00",
+        "1980-01-01 00:00:00",
+        "1970-01-01 00:00:00",
+    ]
 
 
 def test_deeper_than_a_path_can_say(library: Path, mount: Mounts) -> None:

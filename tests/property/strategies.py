@@ -8,12 +8,12 @@ from typing import Final
 from hypothesis import strategies as st
 
 from tests.reference import File
-from zipfs.archive.records import DOS_MAX, DOS_MIN, UNIX32_MAX, UNIX32_MIN, archive_time
+from zipfs.archive.records import DOS_MAX, DOS_MIN, TIMESTAMP_MAX, archive_time
 
-_EDGES: Final = [UNIX32_MIN, -1, 0, DOS_MIN, UNIX32_MAX, DOS_MAX]
+_EDGES: Final = [-(1 << 31), -1, 0, DOS_MIN, TIMESTAMP_MAX, DOS_MAX]
 
 times = st.one_of(
-    st.integers(UNIX32_MIN - 10, DOS_MAX + 10),
+    st.integers(-(1 << 31) - 10, DOS_MAX + 10),
     st.builds(int.__add__, st.sampled_from(_EDGES), st.integers(-3, 3)),
     st.integers(),
 )
@@ -73,11 +73,21 @@ names = st.lists(_SAFE, min_size=1, max_size=3).map("/".join).map(str.encode)
 @st.composite
 def _files(draw: st.DrawFn, data: st.SearchStrategy[bytes | int]) -> list[File]:
     found = without_folders(draw(st.lists(names, max_size=6)))
-    return [File(name=name, data=draw(data), mtime=archive_time(draw(times))) for name in found]
+    return [
+        File(name=name + b"/", mtime=archive_time(draw(times)))
+        if draw(st.sampled_from([False, False, False, True]))
+        else File(
+            name=name,
+            data=draw(data),
+            mtime=archive_time(draw(times)),
+            executable=draw(st.booleans()),
+        )
+        for name in found
+    ]
 
 
 files = _files(st.binary(max_size=60))
-"""Members with their data."""
+"""Members with their data, and empty folders."""
 
 sparse_files = _files(sizes)
 """Members of any size; all zeros, of which none exists."""

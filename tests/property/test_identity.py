@@ -23,10 +23,16 @@ dates = st.integers(DOS_MIN, 1 << 32)
 def archive_of(members: list[File]) -> tuple[Layout, bytes, int]:
     """Layout, bytes and content id of the archive of *members*, with times as a disk has them."""
     layout = Layout(
-        Member(name=file.name, size=file.size, mtime=archive_time(file.mtime), crc32=file.crc32)
+        Member(
+            name=file.name,
+            size=file.size,
+            mtime=archive_time(file.mtime),
+            crc32=file.crc32,
+            executable=file.executable,
+        )
         for file in members
     )
-    data = [file.data for file in members if isinstance(file.data, bytes)]
+    data = [file.data for file in members if isinstance(file.data, bytes) and not file.is_folder]
     digests = [xxhash.xxh3_128_digest(content) for content in data]
     whole = PlannedArchive(layout, held(data)).readall()
     return layout, whole, validators.content_id(layout, digests)
@@ -41,7 +47,10 @@ def changed(draw: st.DrawFn, members: list[File]) -> list[File]:
     n = draw(st.integers(0, len(members) - 1))
     one = members[n]
     assert isinstance(one.data, bytes)
-    kind = draw(st.sampled_from(["data", "time", "second", "name", "order", "less", "boundary"]))
+    kinds = ["time", "second", "name", "order", "less", "kind"]
+    if not any(file.is_folder for file in members[n : n + 2]):
+        kinds += ["data", "boundary", "executable"]
+    kind = draw(st.sampled_from(kinds))
     if kind == "data":
         members[n] = replace(one, data=draw(st.binary(max_size=60)))
     elif kind == "time":
@@ -50,8 +59,13 @@ def changed(draw: st.DrawFn, members: list[File]) -> list[File]:
         members[n] = replace(one, mtime=one.mtime + draw(st.sampled_from([-1, 1])))
     elif kind == "name":
         name = draw(names)
-        if name not in {file.name for file in members}:
+        if name not in {file.name.removesuffix(b"/") for file in members}:
             members[n] = replace(one, name=name)
+    elif kind == "kind":
+        name = one.name.removesuffix(b"/") if one.is_folder else one.name + b"/"
+        members[n] = File(name=name, mtime=one.mtime)
+    elif kind == "executable":
+        members[n] = replace(one, executable=not one.executable)
     elif kind == "order":
         members = draw(st.permutations(members))
     elif kind == "less":

@@ -75,6 +75,7 @@ _noise = st.one_of(
             [
                 *(b"-", b" ", b"5", b"/library/", b"..", b"%2e", b"%", b"/", b"a", b"?", b"\n"),
                 *(b"/decode?value=", b"QQ==", b"\0", b"\xff", b"%2f", b"+", b"\\", b"%00", b"\r"),
+                *(b"@directory ", b".", b"./", b"0 0 @directory a", b"- 5 /library/a "),
             ]
         ),
         max_size=40,
@@ -91,7 +92,12 @@ def _is_inside(path: bytes) -> bool:
 
 
 def _is_fine(entry: ListedMember) -> bool:
-    return bool(entry.name) and (entry.content is not None or _is_inside(entry.path))
+    is_folder = entry.name.endswith(b"/")
+    return (
+        _is_inside(entry.name.removesuffix(b"/"))
+        and (entry.content is not None or _is_inside(entry.path))
+        and (not is_folder or (entry.size, entry.content) == (0, b""))
+    )
 
 
 @given(_noise)

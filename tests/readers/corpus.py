@@ -23,9 +23,10 @@ from tests.support.libraries import MTIME, content
 GIB: Final = 1 << 30
 _CHUNK: Final = 1 << 20
 
-Mount = Literal["default", "portable", "fixed", "playlists", "unprivileged"]
-"""How zipfs is mounted for a case: ``--portable-names``, ``--timestamps fixed``, with playlists
-for the platform that all cases are of, or as a user who isn't root."""
+Mount = Literal["default", "portable", "fixed", "execute", "playlists", "unprivileged"]
+"""How zipfs is mounted for a case: ``--portable-names``, ``--timestamps fixed``,
+``--execute-bits``, with playlists for the platform that all cases are of, or as a user who isn't
+root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class File:
     """What comes behind the zero bytes."""
     stated: int | None = None
     """When the archive has to say that it was modified, if not at *mtime*."""
+    mode: int = 0o644
 
     @property
     def size(self) -> int:
@@ -73,7 +75,8 @@ Files = Mapping[bytes, File]
 class Case:
     """One game folder. *files* by path; *others* makes what else there is in the folder.
 
-    *heavy*: many gigabytes, or very many files.
+    *folders*: empty ones, by path, and what each has to be called. *heavy*: many gigabytes, or
+    very many files.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Case:
     others: Callable[[bytes], None] | None = None
     more: Callable[[], Files] = field(default=dict)
     """Files that are in the archive, and that *others* has made."""
+    folders: Mapping[bytes, bytes] = field(default_factory=dict, hash=False)
     made: Callable[[], Files] = field(default=dict)
     """Members that zipfs makes, last in the archive."""
     mount: Mount = "default"
@@ -91,6 +95,8 @@ class Case:
         os.makedirs(folder)
         for path, file in self.files().items():
             _write(folder, path, file)
+        for path in self.folders:
+            os.makedirs(folder + b"/" + path)
         if self.others:
             self.others(folder)
 
@@ -98,8 +104,13 @@ class Case:
         """What has to be in the archive, by name, in the order of the archive."""
         files = {**self.files(), **self.more()}
         named = {path if file.name is None else file.name: file for path, file in files.items()}
-        order = sorted(named.items(), key=lambda item: (item[0].split(b"/")[-1], item[0]))
-        return {**dict(order), **self.made()}
+        newest = max(file.mtime if file.stated is None else file.stated for file in files.values())
+        order = sorted(
+            [*((name, b"", file) for name, file in named.items()),
+             *((name, b"/", File(mtime=newest)) for name in self.folders.values())],
+            key=lambda item: (item[0].split(b"/")[-1], item[0]),
+        )  # fmt: skip
+        return {**{name + slash: file for name, slash, file in order}, **self.made()}
 
     def entries(self) -> dict[bytes, Entry]:
         """The same, as a program has to find it."""
@@ -137,6 +148,7 @@ def _write(folder: bytes, path: bytes, file: File) -> None:
             stream.write(file.tail)
             stream.flush()
             os.utime(descriptor, (file.mtime, file.mtime))
+            os.fchmod(descriptor, file.mode)
     finally:
         os.close(here)
 
@@ -389,7 +401,6 @@ def _left_out(folder: bytes) -> None:
     os.symlink(b"/etc/passwd", folder + b"/outside")
     os.symlink(b"nothing", folder + b"/dangling")
     os.mkfifo(folder + b"/fifo")
-    os.mkdir(folder + b"/empty folder")
     os.mkdir(folder + b"/@eaDir")
     for name in (b"/Thumbs.db", b"/.DS_Store", b"/@eaDir/x"):
         Path(os.fsdecode(folder + name)).write_bytes(b"junk")
@@ -400,6 +411,17 @@ def _left_out(folder: bytes) -> None:
             listening.bind(b"socket")
     finally:
         os.chdir(here)
+
+
+def _not_quite_empty(folder: bytes) -> None:
+    """What an operating system leaves in an empty folder, and what else isn't shown."""
+    Path(os.fsdecode(folder + b"/saves/.DS_Store")).write_bytes(b"junk")
+    os.makedirs(folder + b"/saves/@eaDir/deeper")
+    os.rmdir(folder + b"/linked")
+    os.symlink(b"saves", folder + b"/linked")
+    os.makedirs(folder + b"/not empty/below")
+    os.symlink(b"nothing", folder + b"/not empty/below/dangling")
+    os.mkdir(folder + b"/@eaDir")
 
 
 def _unreadable(folder: bytes) -> None:
@@ -425,6 +447,41 @@ _FILES: Final = (
         "fixed dates",
         lambda: {name: replace(file, stated=_FIXED) for name, file in _dates().items()},
         mount="fixed",
+    ),
+    Case(
+        "before 1970",
+        lambda: {
+            b"1969, last second": File(b"dated", mtime=-1, stated=315_532_800),
+            b"1901": File(b"dated", mtime=-(1 << 31), stated=315_532_800),
+            b"1970": File(b"dated", mtime=0),
+        },
+    ),
+    Case(
+        "empty folders",
+        lambda: {b"Game.bin": File(b"a game"), b"data/levels/1": File(b"one")},
+        others=_not_quite_empty,
+        folders={
+            b"saves": b"saves",
+            b"linked": b"linked",
+            b"Game": b"Game",  # in the archive before all others
+            b"data/levels/empty": b"data/levels/empty",
+            b"data/saves": b"data/saves",
+            "Übung/ゼ".encode(): "Übung/ゼ".encode(),
+            b"\xff/a:b": b"%FF/a%3Ab",
+            b"a/b/c/d/e": b"a/b/c/d/e",
+        },
+    ),
+    Case(
+        "execute bits",
+        lambda: {
+            b"run.sh": File(b"#!/bin/sh\n", mode=0o755),
+            b"bin/game": File(b"\x7fELF", mode=0o700),
+            b"bin/by others": File(b"x", mode=0o645),
+            b"data": File(b"data"),
+            b"read-only": File(b"data", mode=0o444),
+        },
+        folders={b"saves": b"saves"},
+        mount="execute",
     ),
     Case("playlist", _discs, made=_playlist, mount="playlists"),
     Case("containers", _containers),

@@ -124,7 +124,8 @@ def compare(reader: Reader, wanted: Mapping[bytes, Found], found: Mapping[bytes,
 def _is_mirrored(case: Case) -> bool:
     """Whether the archive has just what the folder has, under the same names, none of which is
     longer than what diff can open."""
-    return not (case.others or case.made()) and all(
+    renamed = any(path != name for path, name in case.folders.items())
+    return not (case.others or case.made() or renamed) and all(
         file.name is None and len(path) < _PATH_MAX for path, file in case.files().items()
     )
 
@@ -142,6 +143,9 @@ def _diff(source: Path, shown: Path) -> None:
         raise WrongError(f"diff -r ends with {done.returncode}: {said}")
 
 
+_EMPTY: Final = Found(0, hashlib.sha256().hexdigest())
+
+
 def of_stream(stream: BinaryIO) -> Found:
     """What a stream gives up to its end."""
     digest = hashlib.sha256()
@@ -153,14 +157,16 @@ def of_stream(stream: BinaryIO) -> Found:
 
 
 def of_folder(folder: Path, sizes_only_above: int | None = None) -> dict[bytes, Found]:
-    """What a program has extracted into *folder*; empty folders don't count.
+    """What a program has extracted into *folder*; an empty folder with a ``/`` at its end.
 
     *sizes_only_above*: see :class:`Reader`.
     """
     root = os.fsencode(folder)
     found = {}
     # By descriptors: some paths are longer than the system takes in one.
-    for parent, _, names, descriptor in os.fwalk(root):
+    for parent, folders, names, descriptor in os.fwalk(root):
+        if parent != root and not folders and not names:
+            found[parent[len(root) + 1 :] + b"/"] = _EMPTY
         for name in names:
             inner = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=descriptor)
             with open(inner, "rb", buffering=0) as stream:

@@ -292,7 +292,7 @@ _PYPI: Final = (
         limits={
             **_because(
                 "asks for the range up to the byte before the first to get an empty entry",
-                *("empty among others", "only empty"),
+                *("empty among others", "only empty", "empty folders", "execute bits"),
             ),
             **_because(
                 "takes any signature of a ZIP64 end record in the last 64 KiB for the end record",

@@ -17,6 +17,7 @@ _OPTIONS: Final[Mapping[Mount, Sequence[str]]] = {
     "default": (),
     "portable": ("--portable-names",),
     "fixed": ("--timestamps", "fixed"),
+    "execute": ("--execute-bits",),
     "playlists": ("--playlist-platforms", "cases"),
     "unprivileged": (),
 }

@@ -115,16 +115,21 @@ def expected(
     leave_out: Container[str] = (),
     playlist: tuple[str, bytes] | None = None,
     prefix: str = "",
+    executable: bool = False,
 ) -> Expected:
     """The archive that is expected of *folder* with all that is in it, links followed.
 
-    *leave_out* are paths relative to it that don't belong. *playlist* is the name and the
+    *leave_out* are paths relative to it that don't belong. *executable*: with the execute bits of
+    files. *playlist* is the name and the
     content of one that is added; *prefix* stands before the names of all others. The files are
     looked at now, and once more when they are read.
     """
     root = os.fsencode(folder)
-    sources = {}
-    for parent, _, names in os.walk(root, followlinks=True):
+    sources: dict[bytes, Path | bytes] = {}
+    for parent, folders, names in os.walk(root, followlinks=True):
+        relative = os.path.relpath(parent, root)
+        if parent != root and not folders + names and os.fsdecode(relative) not in leave_out:
+            sources[os.fsencode(prefix) + relative] = b""
         for name in names:
             relative = os.path.relpath(os.path.join(parent, name), root)
             if os.fsdecode(relative) not in leave_out:
@@ -132,16 +137,20 @@ def expected(
                 sources[os.fsencode(prefix) + relative] = path
     names_of = entry_names(sources)
     order = sorted(sources, key=lambda path: (os.path.basename(names_of[path]), names_of[path]))
-    members: list[tuple[bytes, Path | bytes]] = [(names_of[path], sources[path]) for path in order]
+    members: list[tuple[bytes, Path | bytes]] = [
+        (names_of[path] + b"/" * isinstance(sources[path], bytes), sources[path]) for path in order
+    ]
     if playlist is not None:
         members.append((playlist[0].encode(), playlist[1]))
-    return expected_of_members(members)
+    return expected_of_members(members, executable=executable)
 
 
-def expected_of_members(members: Sequence[tuple[bytes, Path | bytes]]) -> Expected:
+def expected_of_members(
+    members: Sequence[tuple[bytes, Path | bytes]], *, executable: bool = False
+) -> Expected:
     """The archive of *members*, in their order: each a name in it, and a file or a content.
 
-    What is no file is dated like the newest one.
+    What is no file is dated like the newest one; a folder has a ``/`` at its name's end.
     """
     dates = {what: what.stat().st_mtime_ns for _, what in members if isinstance(what, Path)}
     times = {what: archive_time(date // 1_000_000_000) for what, date in dates.items()}
@@ -156,7 +165,8 @@ def expected_of_members(members: Sequence[tuple[bytes, Path | bytes]]) -> Expect
             crc32, digest = _checksums(os.fsencode(what))
             files.append(os.fsencode(what))
             digests.append(digest)
-        made.append(Member(name=name, size=size, mtime=mtime, crc32=crc32))
+        runs = executable and isinstance(what, Path) and bool(what.stat().st_mode & 0o111)
+        made.append(Member(name=name, size=size, mtime=mtime, crc32=crc32, executable=runs))
     return Expected(layout=Layout(made, inline), files=tuple(files), digests=tuple(digests))
 
 

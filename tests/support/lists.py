@@ -12,14 +12,17 @@ from tests.support.libraries import Expected, expected_of_members
 from zipfs.archive.names import entry_names
 
 Wanted = tuple[str, str | bytes]
-"""Its name, and the path of its file in the library, or its content."""
+"""Its name, and the path of its file in the library, or its content; a folder's name ends in
+``/``, and its content is empty."""
 
 
 def text_of(library: Path, members: Sequence[Wanted], *, crc: str = "-") -> bytes:
     """The list of *members*, whose files are in *library*."""
     lines = []
     for name, what in members:
-        if isinstance(what, bytes):
+        if name.endswith("/"):
+            size, location = 0, "@directory"
+        elif isinstance(what, bytes):
             size = len(what)
             location = f"/decode?value={base64.b64encode(what).decode()}"
         else:
@@ -38,10 +41,14 @@ def write_list(path: Path, text: bytes) -> None:
 
 def expected_of(library: Path, members: Sequence[Wanted]) -> Expected:
     """The archive that is expected of the list of *members*: computed by no mount."""
-    names = entry_names(os.fsencode(name) for name, _ in members)
+    paths = [os.fsencode(name.removesuffix("/")) for name, _ in members]
+    names = entry_names(paths)
     return expected_of_members(
         [
-            (names[os.fsencode(name)], what if isinstance(what, bytes) else library / what)
-            for name, what in members
+            (
+                names[path] + b"/" * name.endswith("/"),
+                what if isinstance(what, bytes) else library / what,
+            )
+            for path, (name, what) in zip(paths, members, strict=True)
         ]
     )

@@ -193,7 +193,7 @@ CASES: dict[str, Case] = {
     "one file": Case(
         tree=["roms/psx/One/a.bin", "roms/psx/One/empty/", "roms/psx/One/gamelist.xml"],
         romm={},
-        general={"roms/psx/One.zip": ["a.bin", "gamelist.xml"]},
+        general={"roms/psx/One.zip": ["a.bin", "empty/", "gamelist.xml"]},
     ),
     "one file and what systems leave": Case(
         tree=["roms/psx/One/a.bin", "roms/psx/One/.DS_Store", "roms/psx/One/a.bin:Zone.Identifier"],
@@ -293,7 +293,7 @@ CASES: dict[str, Case] = {
     "no folder of a game is left out": Case(
         tree=[*TWO, "roms/psx/Game/@eaDir/x.jpg", "roms/psx/Game/__MACOSX/y", "roms/psx/Game/e/"],
         romm={"roms/psx/Game.zip": ["1.bin", "2.bin", "@eaDir/x.jpg", "__MACOSX/y"]},
-        general=GAME,
+        general={"roms/psx/Game.zip": ["1.bin", "2.bin", "e/"]},
     ),
     "files of the user's": Case(
         tree=[*TWO, *(f"roms/psx/Game/{name}" for name in ("x.NFO", "y.xml", "data.tar.gz", "z"))],

@@ -33,6 +33,7 @@ watch = "poll"
 trust = "mtime"
 portable-names = true
 timestamps = "fixed"
+execute-bits = true
 playlists = "romm"
 playlist-platforms = ["default", "3DO, psp"]
 lists = "/srv/lists"
@@ -74,6 +75,7 @@ def test_defaults() -> None:
         "include": (),
         "portable_names": False,
         "timestamps": "files",
+        "execute_bits": False,
         "playlists": "discs",
         "playlist_platforms": ("default",),
         "lists": None,
@@ -108,6 +110,7 @@ def test_file_says_all(file: Path) -> None:
         "include": ("@eaDir", "roms/*/*/x.db"),
         "portable_names": True,
         "timestamps": "fixed",
+        "execute_bits": True,
         "playlists": "romm",
         "playlist_platforms": ("default", "3DO", "psp"),
         "lists": "/srv/lists",
@@ -207,7 +210,7 @@ WRONG: list[tuple[str, str]] = [
     # TOML below `library`, and what the line says; {file} is the file's path
     (
         "colour = 1",
-        "unknown key 'colour' in {file}; the known ones are allow-other, exclude, games, ",
+        "unknown key 'colour' in {file}; the known ones are allow-other, exclude, execute-bits, ",
     ),
     ("allow_other = true", "unknown key 'allow_other' in {file}; the known ones are allow-other"),
     ('"a\\nb" = 1', r"unknown key 'a\nb' in {file}"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import xxhash
@@ -26,9 +27,11 @@ def described(files: Sequence[File]) -> tuple[Layout, list[bytes]]:
                 size=file.size,
                 mtime=archive_time(file.mtime),
                 crc32=file.crc32,
+                executable=file.executable,
             )
         )
-        digests.append(xxhash.xxh3_128_digest(file.data))
+        if not file.is_folder:
+            digests.append(xxhash.xxh3_128_digest(file.data))
     return Layout(members), digests
 
 
@@ -55,6 +58,22 @@ def test_content_id_is_what_the_design_says() -> None:
     assert content_of(A) == xxhash.xxh3_128_intdigest(parts)
 
 
+def test_content_id_of_an_executable() -> None:
+    """Only the central directory states it, so its attributes come before the member's header."""
+    plain, digest = described([A])[0].headers[0], xxhash.xxh3_128_digest(b"one")
+    parts = struct.pack("<III", FORMAT_VERSION, 0xFFFFFFFF, 0o100755 << 16)
+    parts += struct.pack("<I", len(plain)) + plain + digest
+    assert content_of(replace(A, executable=True)) == xxhash.xxh3_128_intdigest(parts)
+
+
+def test_content_id_of_a_folder() -> None:
+    """Of its header, which has its name, and of no content."""
+    folder = File(name=b"a/", mtime=A.mtime)
+    header = described([folder])[0].headers[0]
+    parts = struct.pack("<II", FORMAT_VERSION, len(header)) + header + xxhash.xxh3_128_digest(b"")
+    assert content_of(folder) == xxhash.xxh3_128_intdigest(parts)
+
+
 def test_content_id_of_nothing() -> None:
     assert content_of() == xxhash.xxh3_128_intdigest(struct.pack("<I", FORMAT_VERSION))
 
@@ -71,6 +90,11 @@ OTHERS = {
     "boundary moved": (File(name=b"a", data=b"onet"), File(name=b"b", data=b"wo")),
     "year 2100, 2 s later": (File(name=b"a", data=b"one", mtime=4_102_444_802), B),
     "year 2100": (File(name=b"a", data=b"one", mtime=4_102_444_800), B),
+    "execute bit": (File(name=b"a", data=b"one", executable=True), B),
+    "the other's execute bit": (A, File(name=b"b", data=b"two", executable=True)),
+    "an empty file more": (A, B, File(name=b"d")),
+    "an empty folder more": (A, B, File(name=b"d/")),
+    "one executable": (A, B, File(name=b"d", executable=True)),
 }
 
 
@@ -86,7 +110,7 @@ def test_other_bytes_have_another_content_id() -> None:
     [
         (4_102_444_800, 4_102_444_801),  # beyond 2038 an archive counts in twos
         (1 << 40, 1 << 41),  # beyond 2107 not at all
-        (-(1 << 31) - 1, -(1 << 40)),  # nor before 1901
+        (-1, -(1 << 40)),  # nor before 1970
     ],
 )
 def test_times_that_an_archive_cant_tell_apart(one: int, other: int) -> None:

@@ -22,7 +22,14 @@ LOCAL, CENTRAL, TIMESTAMP, END, ZIP64_END = 30, 46, 9, 22, 56 + 20
 
 def layout_of(files: Sequence[File]) -> Layout:
     return Layout(
-        Member(name=file.name, size=file.size, mtime=file.mtime, crc32=file.crc32) for file in files
+        Member(
+            name=file.name,
+            size=file.size,
+            mtime=file.mtime,
+            crc32=file.crc32,
+            executable=file.executable,
+        )
+        for file in files
     )
 
 
@@ -242,12 +249,39 @@ def test_a_range_of_a_large_archive_takes_few_pieces() -> None:
     assert sum(not isinstance(piece, Data) for piece in pieces) == 100
 
 
+# -- Empty folders, and files that can be executed --------------------------
+
+
+def test_a_folder_has_no_source() -> None:
+    files = (
+        File(name=b"a", data=b"first"),
+        File(name=b"saves/"),
+        File(name=b"run.sh", data=b"#!/bin/sh", executable=True),
+        File(name=b"x/y/"),
+    )
+    layout = layout_of(files)
+    assert [layout.source_of(number) for number in range(4)] == [0, None, 1, None]
+    planned = PlannedArchive(layout, held([b"first", b"#!/bin/sh"]))
+    assert planned.readall() == archive(files).tobytes()
+    assert layout.locate(layout.data_offset(2) + 1, 8) == (1, 1)
+    entries = read_archive(planned, check_data=True)
+    assert [entry.executable for entry in entries] == [False, False, True, False]
+    with zipfile.ZipFile(planned) as reader:
+        assert reader.testzip() is None
+        assert [info.is_dir() for info in reader.infolist()] == [False, True, False, True]
+
+
 # -- What is no archive --------------------------------------------------------
 
 
 def test_a_name_is_there_once() -> None:
     with pytest.raises(LayoutError, match="the same name"):
         layout_of((File(name=b"a"), File(name=b"b"), File(name=b"a", data=b"other")))
+
+
+def test_a_file_is_no_folder_of_the_same_name() -> None:
+    with pytest.raises(LayoutError, match="the same name"):
+        layout_of((File(name=b"a/b"), File(name=b"a/b/")))
 
 
 def test_order_is_the_callers() -> None:

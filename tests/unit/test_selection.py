@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from zipfs.library.rules.general import Selection, archive_name, detect, folders_of
+from zipfs.library.rules.globs import Patterns
 
 # -- The structure of a library ------------------------------------------------
 
@@ -230,6 +231,26 @@ def test_file_of_litter(name: bytes) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_file_that_belongs(name: bytes) -> None:
     assert Selection((b"*",)).takes_file(name)
+
+
+@pytest.mark.parametrize(
+    ("left", "empty"),
+    [
+        ([], True),
+        ([(b".DS_Store", False)], True),
+        ([(b"Thumbs.db", False), (b"@eaDir", True)], True),
+        ([(b"save.dat", False)], False),
+        ([(b".DS_Store", False), (b"save.dat", False)], False),
+        ([(b"Thumbs.db", True)], False),  # a folder with the name of a file
+        ([(b"@eaDir", False)], False),
+        ([(b"excluded", False), (b"lost+found", True)], False),
+    ],
+)
+def test_empty_folder(left: list[tuple[bytes, bool]], empty: bool) -> None:
+    """By what is left in it, whether the user excludes it or not."""
+    assert Selection((b"*",)).is_empty(left) is empty
+    everything = Patterns((b"excluded", b"save.dat", b".DS_Store"))
+    assert Selection((b"*",), everything).is_empty(left) is empty
 
 
 # -- What archives are called --------------------------------------------------

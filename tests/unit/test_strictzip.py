@@ -15,9 +15,10 @@ from tests.strictzip import Entry, Source, StrictZipError, read_archive
 
 GIB = 1 << 30
 DISC = File(name=b"Game (Disc 1).bin", data=b"\x00\x01data", mtime=1_600_000_001)
-NOTES = File(name="Музыка/données.txt".encode(), data=b"notes", mtime=-5)
+NOTES = File(name="Музыка/données.txt".encode(), data=b"notes", mtime=5, executable=True)
 EMPTY = File(name=b"empty", mtime=2**31)
-SAMPLE = (DISC, NOTES, EMPTY)
+FOLDER = File(name=b"saves/", mtime=-5)
+SAMPLE = (DISC, NOTES, EMPTY, FOLDER)
 LARGE = (File(name=b"large", data=5 * GIB), File(name=b"far", data=GIB))
 
 
@@ -37,9 +38,10 @@ def test_says_what_the_headers_say() -> None:
             size=5,
             crc32=NOTES.crc32,
             dos_time=datetime(1980, 1, 1, tzinfo=UTC),
-            mtime=-5,
+            mtime=5,
             header_offset=62,
             data_offset=62 + 30 + 25 + 9,
+            executable=True,
         ),
         Entry(
             name="empty",
@@ -49,6 +51,15 @@ def test_says_what_the_headers_say() -> None:
             mtime=None,
             header_offset=131,
             data_offset=131 + 30 + 5,
+        ),
+        Entry(
+            name="saves/",
+            size=0,
+            crc32=0,
+            dos_time=datetime(1980, 1, 1, tzinfo=UTC),
+            mtime=None,
+            header_offset=166,
+            data_offset=166 + 30 + 6,
         ),
     ]
 
@@ -158,6 +169,7 @@ CASES: list[tuple[str, Sequence[File], Changes, str]] = [
             ("extra's head", {"extra": timestamp(DISC.mtime) + b"UT\0"}, "extra length"),
             ("extra's end", {"extra": timestamp(DISC.mtime)[:-1]}, "extra 0x5455"),
             ("zip64 for small", {"extra": zip64(6, 6) + timestamp(0)}, "extra 0x0001"),
+            ("1969", {"extra": struct.pack("<HHBi", 0x5455, 5, 1, -1)}, "extra 0x5455"),
         )
     ),
     # Rules that hold for the local header and the directory entry together.
@@ -186,11 +198,20 @@ CASES: list[tuple[str, Sequence[File], Changes, str]] = [
             ("internal attributes", 1),
             ("external attributes", 0),
             ("external attributes", 0o120777 << 16),
+            ("external attributes", 0o100777 << 16),
+            ("external attributes", 0o040755 << 16 | 0x10),
             ("offset", 1),
             ("comment length", 1),
             ("name length", 500),
         )
     ),
+    *(
+        ("a folder's attributes", (FOLDER,), Changes(central={"external attributes": value}),
+         "central external attributes")
+        for value in (0o100644 << 16, 0o100755 << 16, 0o040755 << 16, 0x10)
+    ),
+    ("a folder's CRC-32", (FOLDER,), Changes(central={"crc-32": 1}), "central crc-32"),
+    ("a folder with data", (File(name=b"folder/", data=b"x"),), Changes(), "central crc-32"),
     ("overlap", SAMPLE, Changes(central={"offset": 0}), "central offset"),
     ("data beyond the directory", (DISC,),
      Changes(local={"compressed size": 999, "uncompressed size": 999},
@@ -202,8 +223,10 @@ CASES: list[tuple[str, Sequence[File], Changes, str]] = [
         for name in (
             b"",
             b"/etc/passwd",
-            b"folder/",
+            b"/",
             b"a//b",
+            b"a//",
+            b"a/../",
             b".",
             b"a/./b",
             b"..",
@@ -222,6 +245,8 @@ CASES: list[tuple[str, Sequence[File], Changes, str]] = [
     ),
     ("name twice", (DISC, DISC), Changes(), "central name"),
     ("file and folder", (File(name=b"a/b/c"), File(name=b"a")), Changes(), "central name"),
+    ("file and empty folder", (File(name=b"a/"), File(name=b"a")), Changes(), "central name"),
+    ("file and folder of one", (File(name=b"a/b/"), File(name=b"a")), Changes(), "central name"),
     # ZIP64 exactly where a field overflows.
     ("no zip64 sizes", (LARGE[0],), Changes(central={"extra": timestamp(LARGE[0].mtime)}),
      "central extra 0x0001"),
@@ -275,9 +300,9 @@ CASES: list[tuple[str, Sequence[File], Changes, str]] = [
         )
     ),
     ("zip64 count", LARGE, Changes(zip64_end={"entries": 3, "entries on disk": 3}), "end entries"),
-    ("count too small", SAMPLE, Changes(end={"entries": 2, "entries on disk": 2}),
+    ("count too small", SAMPLE, Changes(end={"entries": 3, "entries on disk": 3}),
      "end directory size"),
-    ("count too large", SAMPLE, Changes(end={"entries": 4, "entries on disk": 4}),
+    ("count too large", SAMPLE, Changes(end={"entries": 5, "entries on disk": 5}),
      "central signature"),
     # Bytes that belong to nothing.
     ("gap", SAMPLE, Changes(between=b"\0"), "central offset"),

@@ -94,6 +94,26 @@ def test_what_is_taken(variant: Variant, expected: list[str]) -> None:
     assert [path for path in FILES if variant.takes(path.encode())] == expected
 
 
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        (Variant(name=b"v"), ["manual", "extras/dlc", "saves", "dlc/en"]),
+        (Variant(name=b"v", without=frozenset([b"manual", b"dlc"])), ["saves"]),
+        (Variant(name=b"v", only=frozenset([b"dlc"])), ["extras/dlc", "dlc/en"]),
+        (Variant(name=b"v", patterns=patterns(["extras"])), ["manual", "saves", "dlc/en"]),
+        (Variant(name=b"v", patterns=patterns(["saves", "en"])), ["manual", "extras/dlc"]),
+        (
+            Variant(name=b"v", only=frozenset([b"hack"]), patterns=patterns([], ["saves"])),
+            ["saves"],
+        ),
+    ],
+)
+def test_which_empty_folders_are_taken(variant: Variant, expected: list[str]) -> None:
+    """As a file in them would be; a folder with a category's name is of it."""
+    folders = ["manual", "extras/dlc", "saves", "dlc/en"]
+    assert [folder for folder in folders if variant.takes_folder(folder.encode())] == expected
+
+
 def test_prefix() -> None:
     assert Variant(name=b"x").named(b"a/b") == b"a/b"
     assert Variant(name=b"x").depth == 0

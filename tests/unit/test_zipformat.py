@@ -14,8 +14,7 @@ from tests.strictzip import CENTRAL, END, LOCAL, LOCATOR, SIGNATURES, ZIP64_END
 from zipfs.archive.records import (
     DOS_MAX,
     DOS_MIN,
-    UNIX32_MAX,
-    UNIX32_MIN,
+    TIMESTAMP_MAX,
     Member,
     archive_time,
     central_header,
@@ -49,7 +48,7 @@ def unix(*moment: int) -> int:
 def test_limits_of_the_times() -> None:
     assert unix(1980, 1, 1) == DOS_MIN
     assert unix(2107, 12, 31, 23, 59, 58) == DOS_MAX
-    assert (UNIX32_MIN, UNIX32_MAX) == (-(2**31), 2**31 - 1)
+    assert TIMESTAMP_MAX == 2**31 - 1
 
 
 def test_dos_time_of_every_day_is_the_calendars() -> None:
@@ -76,7 +75,7 @@ LAST = (127 << 9 | 12 << 5 | 31, 23 << 11 | 59 << 5 | 29)
         (DOS_MIN - 1, FIRST),
         (0, FIRST),
         (-1, FIRST),
-        (UNIX32_MIN, FIRST),
+        (-(2**31), FIRST),
         (-(10**30), FIRST),
         (DOS_MAX, LAST),
         (DOS_MAX + 1, LAST),
@@ -95,14 +94,13 @@ def test_dos_time(mtime: int, expected: tuple[int, int]) -> None:
     ("mtime", "expected"),
     [
         (0, 0),
-        (-1, -1),
+        (-1, DOS_MIN),  # the 0x5455 field could hold it, but is often read as unsigned
         (1_600_000_001, 1_600_000_001),  # odd, and exact: the 0x5455 field holds it
-        (UNIX32_MIN, UNIX32_MIN),
-        (UNIX32_MIN - 1, DOS_MIN),
+        (-(2**31), DOS_MIN),
         (-(10**30), DOS_MIN),
-        (UNIX32_MAX, UNIX32_MAX),
-        (UNIX32_MAX + 1, UNIX32_MAX + 1),
-        (UNIX32_MAX + 2, UNIX32_MAX + 1),  # only DOS time is left, which counts in twos
+        (TIMESTAMP_MAX, TIMESTAMP_MAX),
+        (TIMESTAMP_MAX + 1, TIMESTAMP_MAX + 1),
+        (TIMESTAMP_MAX + 2, TIMESTAMP_MAX + 1),  # only DOS time is left, which counts in twos
         (DOS_MAX, DOS_MAX),
         (DOS_MAX + 1, DOS_MAX),
         (DOS_MAX + 2, DOS_MAX),
@@ -114,7 +112,7 @@ def test_archive_time(mtime: int, expected: int) -> None:
     assert member(mtime=expected).mtime == expected
 
 
-@pytest.mark.parametrize("mtime", [UNIX32_MIN - 1, UNIX32_MAX + 2, DOS_MAX + 2])
+@pytest.mark.parametrize("mtime", [-1, -(2**31), TIMESTAMP_MAX + 2, DOS_MAX + 2])
 def test_a_member_has_a_time_that_can_be_stated(mtime: int) -> None:
     with pytest.raises(ValueError, match=f"no archive can state the time {mtime}"):
         member(mtime=mtime)
@@ -132,6 +130,14 @@ def test_a_member_has_a_time_that_can_be_stated(mtime: int) -> None:
         ({"size": 1 << 63}, "a size is 0 to"),
         ({"crc32": -1}, "a CRC-32 has 32 bits"),
         ({"crc32": 1 << 32}, "a CRC-32 has 32 bits"),
+        ({"name": b"/"}, "isn't the relative path of a file or folder"),
+        ({"name": b"/a/"}, "isn't the relative path"),
+        ({"name": b"a//"}, "isn't the relative path"),
+        ({"name": b"a/./"}, "isn't the relative path"),
+        ({"name": b"a/../"}, "isn't the relative path"),
+        ({"name": b"a/", "size": 1}, "the folder b'a/' can't have data"),
+        ({"name": b"a/", "crc32": 1}, "the folder b'a/' can't have data"),
+        ({"name": b"a/", "executable": True}, "the folder b'a/' can't have data"),
     ],
 )
 def test_what_no_member_can_be(values: dict[str, Any], message: str) -> None:
@@ -156,9 +162,9 @@ def test_a_member_stays_as_it_is() -> None:
 NAMES = [(b"name", 0), (b"a" * 65535, 0), ("naïve".encode(), 1 << 11), ("音".encode(), 1 << 11)]
 TIMES = [
     (1_600_000_001, struct.pack("<HHBi", 0x5455, 5, 1, 1_600_000_001)),
-    (-5, struct.pack("<HHBi", 0x5455, 5, 1, -5)),
-    (UNIX32_MAX, struct.pack("<HHBi", 0x5455, 5, 1, UNIX32_MAX)),
-    (UNIX32_MAX + 1, b""),
+    (0, struct.pack("<HHBi", 0x5455, 5, 1, 0)),
+    (TIMESTAMP_MAX, struct.pack("<HHBi", 0x5455, 5, 1, TIMESTAMP_MAX)),
+    (TIMESTAMP_MAX + 1, b""),
 ]
 SIZES = [0, 1, M32 - 1, M32, M32 + 1, (1 << 63) - 1]
 OFFSETS = [0, 1, M32 - 1, M32, M32 + 1, (1 << 63) - 1]
@@ -231,6 +237,25 @@ def test_both_headers_say_the_same(name: bytes, flags: int, mtime: int, timestam
     assert local_rest == central_rest == name + timestamp
     assert local.items() - central.items() == {("signature", SIGNATURES["local"])}
     assert central["flags"] == flags
+
+
+@pytest.mark.parametrize(
+    ("values", "attributes"),
+    [
+        ({}, 0o100644 << 16),
+        ({"executable": True}, 0o100755 << 16),
+        ({"name": b"folder/"}, 0o040755 << 16 | 0x10),  # the lower half: MS-DOS, a directory
+    ],
+)
+def test_attributes(values: dict[str, Any], attributes: int) -> None:
+    central, _ = parse(CENTRAL, central_header(member(**values), 0))
+    assert central["external attributes"] == attributes
+
+
+def test_a_folder_is_stored_like_an_empty_file() -> None:
+    folder, file = (parse(LOCAL, local_header(member(name=name))) for name in (b"a/", b"ab"))
+    assert folder == (file[0], file[1].replace(b"ab", b"a/"))
+    assert folder[0]["version needed"] == 20  # 4.4.3.2: also of a folder
 
 
 # -- End records ---------------------------------------------------------------

@@ -7,7 +7,7 @@ one table, so they can't disagree (DESIGN B3). An offset is found by bisection.
 
 Pure: headers are computed in advance; data are references (source, offset, length), which the
 caller reads. Members with generated content (a playlist) are *inline*: their data are held
-here, like a header.
+here, like a header. So are folders, whose content is empty.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Layout:
 
     *inline* has the content of the inline members, by member number. Raises
     :exc:`LayoutError` if two members have the same name (readers differ in which of the two
-    they show), or if the archive is larger than a file can be; :exc:`ValueError` if an inline
-    content doesn't have its member's size and CRC-32.
+    they show), a file and a folder included, or if the archive is larger than a file can be;
+    :exc:`ValueError` if an inline content doesn't have its member's size and CRC-32.
     """
 
     __slots__ = ("_directory", "_headers", "_sources", "_starts", "inline", "members", "size")
@@ -56,12 +56,15 @@ class Layout:
         self, members: Iterable[Member], inline: Mapping[int, bytes] | None = None
     ) -> None:
         self.members = tuple(members)
-        self.inline: Mapping[int, bytes] = dict(inline or {})
+        folders = [number for number, member in enumerate(self.members) if member.is_folder]
+        self.inline: Mapping[int, bytes] = dict.fromkeys(folders, b"") | dict(inline or {})
         for number, content in self.inline.items():
             member = self.members[number]
             if (member.size, member.crc32) != (len(content), zlib.crc32(content)):
                 raise ValueError(f"the content of {member.name!r} isn't the member's")
-        if len({member.name for member in self.members}) != len(self.members):
+        names = {member.name for member in self.members}
+        names.difference_update([self.members[number].name[:-1] for number in folders])
+        if len(names) != len(self.members):
             raise LayoutError("two members of the archive have the same name")
         starts = array("Q")
         headers = []

@@ -127,7 +127,8 @@ def entry_names(paths: Iterable[bytes], *, portable: bool = False) -> dict[bytes
 
 
 def archive_order(name: bytes) -> tuple[bytes, bytes]:
-    """The sort key of members: base name, then the whole name, bytewise."""
+    """The sort key of members: base name, then the whole name, bytewise; a folder's as a file's."""
+    name = name.removesuffix(b"/")
     return name.rpartition(b"/")[2], name
 
 

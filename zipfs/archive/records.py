@@ -12,9 +12,11 @@ Rules, each of them part of the format version (DESIGN B2, B4):
 - Members are STORED; their CRC-32 and sizes are in the local header, so there is never a data
   descriptor, and streaming readers can rely on the header.
 - Bit 11 is set if and only if the name isn't ASCII.
-- The 0x5455 field has the modification time in seconds if it fits into 32 bits; DOS time, in
-  UTC, has it to two seconds for readers without that field.
+- The 0x5455 field has the modification time in seconds if it is one of 1970 to 2038; DOS time,
+  in UTC, has it to two seconds for readers without that field.
 - ZIP64 is used exactly where a field overflows, decided for each record by itself.
+- An entry whose name ends in ``/`` is an empty folder: it has no data, and the attributes of a
+  folder for Unix and for MS-DOS.
 """
 
 from __future__ import annotations
@@ -25,7 +27,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 FORMAT_VERSION: Final = 1
-"""Incremented with each change of the bytes that the same members give (DESIGN B4)."""
+"""Part of every content id (DESIGN B4).
+
+Incremented with a change of the bytes that the same members give, if local headers don't show
+it: they are part of the content id themselves. Without a date before 1970 and without empty
+folders or execute bits, archives are as they were before there were rules for those, so these
+rules didn't raise it.
+"""
 
 # Signatures, APPNOTE 4.3.7, 4.3.12, 4.3.14, 4.3.15, 4.3.16.
 LOCAL_HEADER_SIGNATURE: Final = 0x04034B50
@@ -47,7 +55,12 @@ _VERSION_ZIP64: Final = 45  # 4.4.3.2: 4.5, "file uses ZIP64 format extensions"
 _MADE_BY: Final = 3 << 8 | 63  # 4.4.2: host system 3 (UNIX), specification 6.3
 _FLAG_UTF8: Final = 1 << 11  # 4.4.4, bit 11: name and comment are UTF-8
 _STORED: Final = 0  # 4.4.5
-_EXTERNAL_ATTRIBUTES: Final = 0o100644 << 16  # a regular file, rw-r--r--
+
+# 4.4.15: by the host system of 4.4.2, for UNIX st_mode in the upper half; the low byte is that of
+# MS-DOS on any host.
+_FILE: Final = 0o100644 << 16  # a regular file, rw-r--r--
+_EXECUTABLE: Final = 0o100755 << 16
+_FOLDER: Final = 0o040755 << 16 | 0x10  # MS-DOS: a directory
 
 _ZIP64_EXTRA: Final = 0x0001  # 4.5.3
 _TIMESTAMP_EXTRA: Final = 0x5455  # 4.6.1; Info-ZIP's extrafld.txt, "extended timestamp"
@@ -65,19 +78,22 @@ DOS_MIN: Final = 315532800
 """1980-01-01 00:00:00 UTC, the earliest DOS time (Unix seconds)."""
 DOS_MAX: Final = 4354819198
 """2107-12-31 23:59:58 UTC, the latest DOS time (Unix seconds)."""
-UNIX32_MIN: Final = -(1 << 31)
-UNIX32_MAX: Final = (1 << 31) - 1
+TIMESTAMP_MAX: Final = (1 << 31) - 1
+"""The latest time of the 0x5455 field (Unix seconds); the earliest one in use is 0.
+
+The field is signed, but 7-Zip reads it as unsigned: 1969 would be 2106.
+"""
 
 
 def archive_time(mtime: int) -> int:
     """The time that an archive states for a member modified at *mtime*; both in Unix seconds.
 
     Times that an archive can't distinguish give the same value, so that everything derived
-    from it changes only with the bytes (DESIGN V2). It is exact if it fits into the 0x5455
-    field; after 2038 there is only DOS time, which counts in steps of two seconds and ends in
-    2107.
+    from it changes only with the bytes (DESIGN V2). It is exact from 1970 to 2038, where
+    there is a 0x5455 field; else there is only DOS time, which counts in steps of two seconds,
+    begins in 1980 and ends in 2107.
     """
-    if UNIX32_MIN <= mtime <= UNIX32_MAX:
+    if 0 <= mtime <= TIMESTAMP_MAX:
         return mtime
     return max(DOS_MIN, min(mtime, DOS_MAX)) & ~1
 
@@ -94,24 +110,29 @@ def dos_date_time(mtime: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """One file in an archive, with all fields of its headers.
+    """One file or empty folder in an archive, with all fields of its headers.
 
-    *name* is the entry name in UTF-8 with ``/`` as separator, *size* is in bytes, *mtime* in
-    Unix seconds as :func:`archive_time` returns them. Raises :exc:`ValueError` for values that
-    no header can hold, and for a name that is absolute or has an empty component, ``.`` or
-    ``..``: APPNOTE 4.4.17.1 forbids the first, and the others are unsafe to unpack.
+    *name* is the entry name in UTF-8 with ``/`` as separator, and at the end of a folder's.
+    *size* is in bytes, *mtime* in Unix seconds as :func:`archive_time` returns them. Raises
+    :exc:`ValueError` for values that no header can hold, and for a name that is absolute or has
+    an empty component, ``.`` or ``..``: APPNOTE 4.4.17.1 forbids the first, and the others are
+    unsafe to unpack.
     """
 
     name: bytes
     size: int
     mtime: int
     crc32: int
+    executable: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < len(self.name) <= MAX_NAME:
             raise ValueError(f"a name has 1 to {MAX_NAME} bytes, not {len(self.name)}")
-        if any(part in b"/%b/" % self.name for part in (b"//", b"/./", b"/../")):
-            raise ValueError(f"{self.name!r} isn't the relative path of a file")
+        path = b"/%b" % self.name if self.is_folder else b"/%b/" % self.name
+        if b"//" in path or b"/./" in path or b"/../" in path:
+            raise ValueError(f"{self.name!r} isn't the relative path of a file or folder")
+        if self.is_folder and (self.size or self.crc32 or self.executable):
+            raise ValueError(f"the folder {self.name!r} can't have data")
         if not 0 <= self.size < 1 << 63:
             raise ValueError(f"a size is 0 to 2**63 - 1, not {self.size}")
         if not 0 <= self.crc32 <= MAX_32:
@@ -119,13 +140,24 @@ class Member:
         if self.mtime != archive_time(self.mtime):
             raise ValueError(f"no archive can state the time {self.mtime}")
 
+    @property
+    def is_folder(self) -> bool:
+        return self.name.endswith(b"/")
+
+    @property
+    def attributes(self) -> int:
+        """The external file attributes, APPNOTE 4.4.15."""
+        if self.executable:
+            return _EXECUTABLE
+        return _FOLDER if self.is_folder else _FILE
+
 
 def _flags(name: bytes) -> int:
     return 0 if name.isascii() else _FLAG_UTF8
 
 
 def _timestamp(mtime: int) -> bytes:
-    if not UNIX32_MIN <= mtime <= UNIX32_MAX:
+    if not 0 <= mtime <= TIMESTAMP_MAX:
         return b""
     return _TIMESTAMP.pack(_TIMESTAMP_EXTRA, 5, _TIMESTAMP_HAS_MTIME, mtime)
 
@@ -192,7 +224,7 @@ def central_header(member: Member, offset: int) -> bytes:
         0,  # comment length
         0,  # disk number start
         0,  # internal attributes: binary
-        _EXTERNAL_ATTRIBUTES,
+        member.attributes,
         MAX_32 if far else offset,
     )
     return fixed + member.name + extra

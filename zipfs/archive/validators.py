@@ -17,7 +17,7 @@ from typing import Final
 import xxhash
 
 from zipfs.archive.layout import Layout
-from zipfs.archive.records import DOS_MIN, FORMAT_VERSION
+from zipfs.archive.records import DOS_MIN, FORMAT_VERSION, MAX_32
 
 DAY: Final = 86400
 NANOSECONDS: Final = 1_000_000_000
@@ -31,13 +31,19 @@ def content_id(layout: Layout, digests: Iterable[bytes]) -> int:
 
     XXH3-128 over the format version and, for each member, its local header (name, size and
     time, as far as the archive can express them) and the XXH3-128 of its content, 16 bytes
-    each, big-endian. *digests* are those of the sources, in order. Raises :exc:`ValueError`
+    each, big-endian. The attributes of an executable, which only the central directory has, come
+    before its header. *digests* are those of the sources, in order. Raises :exc:`ValueError`
     unless there is one digest of 16 bytes per source.
     """
     hasher = xxhash.xxh3_128(struct.pack("<I", FORMAT_VERSION))
-    for header, digest in zip(layout.headers, _member_digests(layout, digests), strict=True):
+    for member, header, digest in zip(
+        layout.members, layout.headers, _member_digests(layout, digests), strict=True
+    ):
         if len(digest) != 16:
             raise ValueError(f"an XXH3-128 has 16 bytes, not {len(digest)}")
+        if member.executable:
+            # No header is as long as that, so this can't be the beginning of another member.
+            hasher.update(struct.pack("<II", MAX_32, member.attributes))
         hasher.update(struct.pack("<I", len(header)) + header + digest)
     return hasher.intdigest()
 

@@ -77,6 +77,12 @@ _ARCHIVE_OPTIONS = (
         " libraries whose copies have other dates.  [default: files]",
     ),
     click.option(
+        "--execute-bits",
+        is_flag=True,
+        help="Keep execute permissions in archives. Not for FAT, exFAT, NTFS or SMB, which show"
+        " all files as executable.",
+    ),
+    click.option(
         "--playlists",
         type=click.Choice(get_args(PlaylistMode)),
         help="Add an .m3u to archives: `off`, to none; `romm`, to all, as RomM does; `discs`, to"

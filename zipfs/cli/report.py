@@ -38,12 +38,14 @@ def as_json(version: Version) -> dict[str, Any]:
 
 def _member(version: Version, number: int) -> dict[str, Any]:
     """A member: *path* is relative to the game's folder, *source* to the library; both are None if
-    zipfs generates the member."""
+    zipfs generates the member, and *source* of an empty folder."""
     layout = version.layout
     member = layout.members[number]
     source = layout.source_of(number)
     if source is None:
-        path = file = None
+        folder = version.folders.get(member.name)
+        path = None if folder is None else shown(folder)
+        file = None
         digest = xxhash.xxh3_128_digest(layout.inline[number])
     else:
         path = shown(version.files[source].path)
@@ -59,6 +61,7 @@ def _member(version: Version, number: int) -> dict[str, Any]:
         "crc32": f"{member.crc32:08x}",
         "xxh3_128": digest.hex(),
         "mtime": date(member.mtime),
+        "executable": member.executable,
     }
 
 
@@ -84,7 +87,8 @@ def print_version(version: Version, console: Console, *, listed: bool = False) -
     console.print(table)
     for member in facts["members"]:
         name = shown(member["name"].encode())
-        if member["path"] != name:
+        is_listed = listed and name.endswith("/")
+        if member["path"] != name.removesuffix("/") and not is_listed:
             line = f"{name} " + (f"is {member['path']} {named}" if member["path"] else inline)
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     lines = {

@@ -162,6 +162,7 @@ class Library:
         walk = _Walk(self, policy, game)
         walk.run(source, origins)
         walk.files.sort(key=lambda file: file.path)
+        walk.folders.sort()
         status = walk.access[0]
         if game != source:  # a link is on the way
             status = behind(status, self._way_to(source))
@@ -169,6 +170,7 @@ class Library:
         return FolderScan(
             game=game,
             files=tuple(walk.files),
+            folders=tuple(walk.folders),
             access=common_access(walk.access),
             changed_ns=walk.changed_ns,
             written_ns=walk.written_ns,
@@ -247,22 +249,24 @@ class Library:
 
 
 class _Walk:
-    """Collects the files of a game's folder, with a stack: paths may be thousands deep."""
+    """Collects files and empty folders of a game, with a stack: paths may be thousands deep."""
 
     def __init__(self, library: Library, policy: Policy, game: bytes) -> None:
         self.library = library
         self.policy = policy
         self._prefix = game + b"/" if game else b""
         self.files: list[SourceFile] = []
+        self.folders: list[bytes] = []
         self.left_out: list[LeftOut] = []
         self.access: list[os.stat_result] = []
+        self._todo: list[tuple[bytes, bytes, Origins]] = []
         self.changed_ns = 0
         self.written_ns = 0
 
     def run(self, source: bytes, origins: Origins) -> None:
-        todo = [(source, b"", origins)]
-        while todo:
-            source, path, origins = todo.pop()
+        self._todo = [(source, b"", origins)]
+        while self._todo:
+            source, path, origins = self._todo.pop()
             try:
                 children = self.library.folder(source, origins)
                 # After the listing, so that its times include all changes before it.
@@ -277,28 +281,42 @@ class _Walk:
                     continue  # removed meanwhile
                 raise
             self._note(status, FileState.of(status))
-            for name, entry in children:
-                within = join(path, name)
-                shown_at = self._prefix + within
-                if isinstance(entry, LeftOut):
-                    if self.policy.takes_file(shown_at):
-                        self.left_out.append(entry)
-                elif not entry.is_folder:
-                    if self.policy.takes_file(shown_at):
-                        file = self.library.file(within, entry)
-                        self._note(entry.status, file.state)
-                        self.files.append(file)
-                elif self.policy.takes_folder(shown_at):
-                    # Without a link, an entry's source is its own path.
-                    linked = entry.source != join(source, name)
-                    if self.policy.follows_folder_links or not linked:
-                        if linked:  # with the folders that lead there
-                            self.access.append(entry.status)
-                        todo.append((entry.source, within, entry.origins))
-                    else:
-                        self.left_out.append(
-                            LeftOut(join(source, name), "a symbolic link to a folder")
-                        )
+            left = [
+                (name, isinstance(entry, Entry) and entry.is_folder)
+                for name, entry in children
+                if not self._take(name, entry, source, path)
+            ]
+            if path and len(left) == len(children) and self.policy.is_empty(left):
+                self.folders.append(path)
+
+    def _take(self, name: bytes, entry: Entry | LeftOut, source: bytes, path: bytes) -> bool:
+        """Take *entry*, called *name* in the folder *source*, which is at *path* in the game.
+
+        A folder is walked later. False if it doesn't belong to the game.
+        """
+        path = join(path, name)
+        shown_at = self._prefix + path
+        if isinstance(entry, LeftOut):
+            if self.policy.takes_file(shown_at):
+                self.left_out.append(entry)
+            return False
+        if not entry.is_folder:
+            if not self.policy.takes_file(shown_at):
+                return False
+            file = self.library.file(path, entry)
+            self._note(entry.status, file.state)
+            self.files.append(file)
+            return True
+        if not self.policy.takes_folder(shown_at):
+            return False
+        at = join(source, name)
+        if entry.source != at:  # without a link, an entry's source is its own path
+            if not self.policy.follows_folder_links:
+                self.left_out.append(LeftOut(at, "a symbolic link to a folder"))
+                return False
+            self.access.append(entry.status)  # with the folders that lead there
+        self._todo.append((entry.source, path, entry.origins))
+        return True
 
     def _note(self, status: os.stat_result, state: FileState) -> None:
         self.access.append(status)

@@ -334,7 +334,8 @@ class _Found:
 
         The list itself is one of them if it holds content.
         """
-        return self.files_status + self.folders + ([self._status] if self.inline else [])
+        holds_content = any(not name.endswith(b"/") for name, _ in self.inline.values())
+        return self.files_status + self.folders + ([self._status] if holds_content else [])
 
 
 def _problem(name: bytes, error: ListError) -> str:

@@ -81,18 +81,22 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file of a game: *path* within the game's folder, *source* in the library."""
+    """A file of a game: *path* within the game's folder, *source* in the library.
+
+    *executable*: whether it has an execute bit, for anybody.
+    """
 
     path: bytes
     source: bytes
     state: FileState
+    executable: bool = False
     by_content: bool = False
     """Whether its state can't vouch for its bytes, and its checksums have to
     (:mod:`zipfs.library.vouching`)."""
 
 
 class Inline(NamedTuple):
-    """A member whose content is in no file of the library."""
+    """A member whose content is in no file of the library; a folder if its name ends in ``/``."""
 
     name: bytes
     content: bytes
@@ -117,6 +121,8 @@ class GameScan(ABC):
     """Why it can't have an archive; empty if it can."""
     inline: Mapping[int, Inline] = field(default_factory=dict)
     """Members that are in no file, by their number among all members."""
+    folders: tuple[bytes, ...] = ()
+    """Paths of its empty folders within the game, without those in :attr:`inline`."""
     keeps_order: bool = False
     """Whether members are in the order of :attr:`files`, instead of sorted by name."""
     depth: int = 0
@@ -149,21 +155,23 @@ class GameScan(ABC):
         return sum(file.state.size for file in self.files)
 
     def files_digest(self) -> bytes:
-        """XXH3-128 of paths and states of all files, and of the access to them."""
+        """XXH3-128 of paths and states of all files, of the access to them, and of all folders."""
         hasher = xxhash.xxh3_128(repr(self.access).encode())
         for file in self.files:
-            hasher.update(b"%d %d %d %d " % file.state)
+            hasher.update(b"%d %d %d %d %d " % (*file.state, file.executable))
             hasher.update(
                 b"%d %d %s%s" % (len(file.path), len(file.source), file.path, file.source)
             )
             if file.by_content:
                 hasher.update(b" by content")
+        for folder in self.folders:
+            hasher.update(b"/%d %s" % (len(folder), folder))
         return hasher.digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderScan(GameScan):
-    """The scan of a game's folder: :attr:`files` are all that belong to it, sorted by path."""
+    """The scan of a game's folder: all that belongs to it, sorted by path."""
 
     def objection(self, fewest: int) -> str:
         return "" if len(self.files) >= fewest else f"it has less than {fewest} files"

@@ -9,6 +9,7 @@ Rules:
 - An entry of the library with the name of a variant, or of its archive, hides the variant.
 - A variant has an archive if its game has one and the two differ: at least one file is left,
   and one is missing or all have a prefix (:meth:`VariantScan.objection`).
+- It has the empty folders of its game that it takes. One of which it takes no file isn't empty.
 - A variant has the access and the settle time of its whole game.
 - Lists have no variants.
 """
@@ -171,6 +172,7 @@ def _vary(whole: GameScan, game: bytes, variant: Variant) -> VariantScan:
         left_out=whole.left_out,
         status=whole.status,
         problem=whole.problem,
+        folders=tuple(map(variant.named, filter(variant.takes_folder, whole.folders))),
         depth=variant.depth,
         playlists=variant.playlists,
         game=game,

@@ -76,7 +76,8 @@ class Vouching(NamedTuple):
 
     def file(self, path: bytes, source: bytes, status: os.stat_result) -> SourceFile:
         """The file at *source*, called *path* in its game, with that *status*."""
-        return SourceFile(path, source, self.state(status), self.by_content)
+        executable = bool(status.st_mode & 0o111)
+        return SourceFile(path, source, self.state(status), executable, self.by_content)
 
 
 def decide(row: FileSystem, prove: Prove = "auto") -> Vouching:

@@ -79,7 +79,7 @@ class ArchiveFile(io.RawIOBase):
         self.content_id: Final = f"{version.sealed.content:032x}"
         """Its content id, 128 bits in hex; equal archives have equal ones."""
         self.members: Final[tuple[Member, ...]] = version.layout.members
-        """Name, size, date and CRC-32 of each member, in order."""
+        """Name, size, date and CRC-32 of each member, in order; a folder's name ends in ``/``."""
         self.left_out: Final = tuple(left_out)
         """Skipped paths in the folder, and why, without files that operating systems create.
         Relative to the library if there is one, else to the folder."""
@@ -90,14 +90,16 @@ class ArchiveFile(io.RawIOBase):
 
     @property
     def renamed(self) -> dict[bytes, bytes]:
-        """Files whose entry name differs from their path: path in the folder -> entry name."""
+        """Files and empty folders whose entry name differs from their path: path in the folder ->
+        entry name, that of a folder with a ``/`` at its end."""
         layout = self._version.layout
         renamed = {}
         for number, member in enumerate(layout.members):
             source = layout.source_of(number)
             if source is not None and (path := self._version.files[source].path) != member.name:
                 renamed[path] = member.name
-        return renamed
+        folders = self._version.folders.items()
+        return renamed | {path: name for name, path in folders if name != path + b"/"}
 
     # -- Reading ---------------------------------------------------------------
 

@@ -1,5 +1,10 @@
 """From the scan of a game to the members of its archive: order, names, dates, inline content.
 
+A member that no file of the library stands for has the date of the newest one: content of a list,
+a playlist, an empty folder. So it doesn't change the archive's date. A folder's own date isn't
+used, since it moves with what comes and goes in it, and most programs that copy the dates of
+files don't copy that of a folder: two copies of a library would differ.
+
 Pure. The operator's choices are a :class:`Style`. They change members, never how members become
 bytes: two mounts with the same style give the same archives (DESIGN B1), and another style gives
 another content id and other validators.
@@ -29,15 +34,16 @@ the files again refuse that.
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Style:
-    """How archives state names and dates.
+    """How archives state names, dates and permissions.
 
     *portable_names*: only names that Windows and macOS can create side by side.
     *fixed_times*: all members have :data:`FIXED_TIME`, so that copies of a game without its
-    dates give the same archive.
+    dates give the same archive. *execute_bits*: files that can be executed are so in the archive.
     """
 
     portable_names: bool = False
     fixed_times: bool = False
+    execute_bits: bool = False
 
     def names(self, paths: Iterable[bytes]) -> dict[bytes, bytes]:
         """The entry name of each path, see :func:`zipfs.archive.names.entry_names`."""
@@ -64,9 +70,9 @@ class Assembly(NamedTuple):
 
 
 def names_of(scan: GameScan, style: Style) -> dict[bytes, bytes]:
-    """The entry name of each path in *scan*."""
-    inline = (name for name, _ in scan.inline.values())
-    return style.names(chain((file.path for file in scan.files), inline))
+    """The entry name of each path in *scan*, of folders without the ``/`` at the end."""
+    inline = (name.removesuffix(b"/") for name, _ in scan.inline.values())
+    return style.names(chain((file.path for file in scan.files), scan.folders, inline))
 
 
 def assemble(
@@ -87,18 +93,24 @@ def assemble(
     if not scan.keeps_order:
         files = tuple(sorted(files, key=lambda file: archive_order(names[file.path])))
     members = [_member(file, names, known, style) for file in files]
-    # An inline member has the newest date, so that it doesn't change the archive's date.
     newest = max((member.mtime for member in members), default=FIXED_TIME)
+    if scan.folders:
+        members += [_made(names[folder] + b"/", b"", newest) for folder in scan.folders]
+        members.sort(key=lambda member: archive_order(member.name))
     inline = {number: content for number, (_, content) in sorted(scan.inline.items())}
     for number, content in inline.items():
-        name = names[scan.inline[number].name]
-        member = Member(name=name, size=len(content), mtime=newest, crc32=zlib.crc32(content))
-        members.insert(number, member)
+        path = scan.inline[number].name
+        name = names[path.removesuffix(b"/")] + (b"/" if path.endswith(b"/") else b"")
+        members.insert(number, _made(name, content, newest))
     playlist = scan.game.rpartition(b"/")[2] + b".m3u"
     inline |= playlists.by(scan.playlists).add(
         style.names([playlist])[playlist], members, platform, depth=scan.depth
     )
     return Assembly(members, files, inline)
+
+
+def _made(name: bytes, content: bytes, mtime: int) -> Member:
+    return Member(name=name, size=len(content), mtime=mtime, crc32=zlib.crc32(content))
 
 
 def _member(
@@ -112,4 +124,5 @@ def _member(
         size=file.state.size,
         mtime=style.time(file.state.mtime_ns // _NANOSECONDS),
         crc32=known[file.source].crc32,
+        executable=style.execute_bits and file.executable,
     )

@@ -53,6 +53,7 @@ def open_archive(  # noqa: PLR0913 - keywords; they are the mount's options, by 
     include: Sequence[str] = (),
     portable_names: bool = False,
     timestamps: Timestamps = "files",
+    execute_bits: bool = False,
     playlists: PlaylistMode = "discs",
     playlist_platforms: Sequence[str] = ("default",),
     settle: float = 2.0,
@@ -70,10 +71,10 @@ def open_archive(  # noqa: PLR0913 - keywords; they are the mount's options, by 
     skipped, and one index can be used for any number of folders.
 
     *games*, *selection*, *romm_config*, *exclude*, *include*, *portable_names*,
-    *timestamps*, *playlists* and *playlist_platforms* are the mount's options. In a *library*,
-    a game's path determines its platform. For a single folder give *platform*, such as "psx";
-    without it there is no playlist of discs. *settle* is the settle time in seconds: the call
-    waits until nothing in the folder has changed for so long.
+    *timestamps*, *execute_bits*, *playlists* and *playlist_platforms* are the mount's options. In
+    a *library*, a game's path determines its platform. For a single folder give *platform*, such
+    as "psx"; without it there is no playlist of discs. *settle* is the settle time in seconds: the
+    call waits until nothing in the folder has changed for so long.
 
     See :class:`ArchiveFile` for the attributes that a server needs (``size``, ``etag``,
     ``mtime`` and so on) and for the skipped paths. The caller closes it.
@@ -127,7 +128,11 @@ def open_archive(  # noqa: PLR0913 - keywords; they are the mount's options, by 
             patterns=Patterns(_encoded(exclude), _encoded(include)),
             rules=_rules(selection, romm_config),
             settle=settle,
-            style=Style(portable_names=portable_names, fixed_times=timestamps == "fixed"),
+            style=Style(
+                portable_names=portable_names,
+                fixed_times=timestamps == "fixed",
+                execute_bits=execute_bits,
+            ),
             playlists=Playlists(
                 mode=playlists, platforms=platforms_named(map(os.fsencode, platforms))
             ),

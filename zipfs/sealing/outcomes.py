@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from zipfs.archive.layout import Layout, Piece
@@ -40,6 +40,8 @@ class Version:
     digests: tuple[bytes, ...]
     left_out: tuple[LeftOut, ...] = ()
     """Skipped paths in the folder, relative to the library, and why."""
+    folders: Mapping[bytes, bytes] = field(default_factory=dict)
+    """Paths of the empty folders within the game, by entry name."""
 
     @property
     def size(self) -> int:

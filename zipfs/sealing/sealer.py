@@ -306,7 +306,8 @@ class Sealer:
             access=scan.access,
             count=len(members),
         )
-        return Version(sealed, layout, files, digests, scan.left_out)
+        folders = {names[path] + b"/": path for path in scan.folders}
+        return Version(sealed, layout, files, digests, scan.left_out, folders)
 
 
 def _left_out(

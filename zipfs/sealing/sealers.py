@@ -96,7 +96,9 @@ def make_sealer(settings: Settings, index: Index | None = None) -> Sealer:
         settle=settings.settle,
         trust_mtime=settings.trust == "mtime",
         style=Style(
-            portable_names=settings.portable_names, fixed_times=settings.timestamps == "fixed"
+            portable_names=settings.portable_names,
+            fixed_times=settings.timestamps == "fixed",
+            execute_bits=settings.execute_bits,
         ),
         playlists=Playlists(
             mode=settings.playlists,

@@ -89,6 +89,8 @@ def behind(status: os.stat_result, folders: Iterable[os.stat_result]) -> os.stat
     mode, uid, gid = common_access([status, *private])
     if stat.S_ISDIR(status.st_mode):
         mode |= mode >> 2  # permission to enter it comes with that to list it
+    else:
+        mode |= mode >> 2 & status.st_mode
     mode |= stat.S_IFMT(status.st_mode)
     return replaced(status, {stat.ST_MODE: mode, stat.ST_UID: uid, stat.ST_GID: gid})
 

@@ -12,7 +12,8 @@ Zip::File.open(path) do |archive|
       digest = Digest::SHA256.new
       read = 0
       stream = entry.get_input_stream
-      while (chunk = stream.read(1 << 20)) && !chunk.empty?
+      # That of a folder has no `read` but one without a size.
+      while !entry.directory? && (chunk = stream.read(1 << 20)) && !chunk.empty?
         digest << chunk
         read += chunk.bytesize
       end

@@ -31,6 +31,9 @@ def category_named(name: bytes) -> bytes | None:
 
 
 def category(path: bytes) -> bytes:
-    """The category of the file at *path* in a game's folder: that of the first folder with one."""
+    """The category of the file at *path* in a game's folder: that of the first folder with one.
+
+    With a ``/`` at the end, *path* is a folder.
+    """
     folders = path.split(b"/")[:-1]
     return next(filter(None, map(category_named, folders)), GAME)

@@ -91,6 +91,13 @@ class Policy(Protocol):
     def takes_file(self, path: bytes) -> bool:
         """Whether the file at *path*, within a game, belongs to it."""
 
+    def is_empty(self, left: Iterable[tuple[bytes, bool]]) -> bool:
+        """Whether a folder within a game is one of its empty folders.
+
+        *left* is what is in the folder and doesn't belong to the game: name, and whether it is a
+        folder. There is nothing else in it.
+        """
+
 
 @dataclass(frozen=True)
 class PolicyDecorator:
@@ -116,6 +123,9 @@ class PolicyDecorator:
 
     def takes_file(self, path: bytes) -> bool:
         return self.policy.takes_file(path)
+
+    def is_empty(self, left: Iterable[tuple[bytes, bool]]) -> bool:
+        return self.policy.is_empty(left)
 
 
 def detect(has: Callable[[bytes], bool], folders: Iterable[bytes]) -> bytes:
@@ -172,7 +182,14 @@ class Selection:
 
     def takes_file(self, path: bytes) -> bool:
         verdict = self.patterns.verdict(path)
-        return not self._litter_files.match(text(_name(path))) if verdict is None else verdict
+        return not self._is_litter_file(_name(path)) if verdict is None else verdict
+
+    def is_empty(self, left: Iterable[tuple[bytes, bool]]) -> bool:
+        # Litter comes and goes while people look around. What the user excludes is there.
+        return all(
+            self._is_litter_folder(name) if is_folder else self._is_litter_file(name)
+            for name, is_folder in left
+        )
 
     def _allows(self, components: Sequence[bytes]) -> bool:
         return self.patterns.allow(
@@ -181,6 +198,9 @@ class Selection:
 
     def _is_litter_folder(self, name: bytes) -> bool:
         return bool(self._litter_folders.match(text(name)))
+
+    def _is_litter_file(self, name: bytes) -> bool:
+        return bool(self._litter_files.match(text(name)))
 
     @cached_property
     def _compiled(self) -> list[Compiled]:

@@ -6,6 +6,7 @@ One member per line, in the archive's order (mod_zip, ``ngx_http_zip_parsers.rl`
     1034ab38 428 /library/roms/psx/Game/Disc%201.chd Disc 1.chd
     - 100339 /library/roms/psx/Game/Disc%202.chd DLC/Disc 2.chd
     4a17b156 11 /decode?value=SGVsbG8gV29ybGQ= readme.txt
+    0 0 @directory save
 
 - Lines end in LF, CR LF or CR; empty lines are ignored. Fields are separated by one or more
   blanks; the name is the rest of the line, and may contain and end in blanks.
@@ -15,12 +16,15 @@ One member per line, in the archive's order (mod_zip, ``ngx_http_zip_parsers.rl`
   module decodes it; a plus is ``%2B``. Decoded once, the part after the prefix is the file's
   path in the library.
 - ``/decode?value=BASE64`` is a member whose content is in the list (RFC 4648, 4).
-- ``NAME`` is the entry's path in the archive, with ``/`` as separator.
+- ``@directory`` is an empty folder, with any ``SIZE``, which the module ignores as well.
+- ``NAME`` is the entry's path in the archive, with ``/`` as separator; a folder's may end in one.
+  The module writes it as it is. Here it is the path that it leads to when it is unpacked: a
+  component that is empty or ``.`` is dropped, ``..`` is refused.
 
 A location that nginx would normalise (RFC 3986, 5.2.4) is refused: ``.`` and ``..``, empty
 components, encoded slashes, NUL, a ``%`` that isn't followed by two hex digits. So are members
-that can't be unpacked side by side: two of the same name, and one whose name is that of a
-folder of another.
+that can't be unpacked side by side: two of the same name, and a file whose name is that of a
+folder of another. A folder may have others in it.
 """
 
 from __future__ import annotations
@@ -54,6 +58,7 @@ _ENCODED_SLASH: Final = re.compile(rb"%2[Ff]")
 _BAD_COMPONENT: Final = re.compile(rb"(?:\A|/)(\.{0,2})(?:/|\Z)")
 _INLINE: Final = b"/decode"
 _VALUE: Final = b"value="
+_FOLDER: Final = b"@directory"
 
 
 class ListError(Exception):
@@ -71,7 +76,8 @@ class ListError(Exception):
 class ListedMember(NamedTuple):
     """A member that a list names: a file at *path* in the library, or inline *content*.
 
-    *line* counts from 1, *size* is in bytes.
+    *line* counts from 1, *size* is in bytes. A folder's *name* ends in ``/``, and it has empty
+    *content*.
     """
 
     line: int
@@ -127,7 +133,11 @@ def _entry(number: int, line: bytes, prefix: bytes) -> ListedMember:
     if len(digits) > _MAX_SIZE_DIGITS:  # also because `int` takes no more than 4300
         raise _Refused("its size is larger than a file can be")
     size = int(digits or b"0")
-    _check_name(name)
+    if query is None and _decoded(location) == _FOLDER:
+        return ListedMember(number, 0, _tidied(name) + b"/", content=b"")
+    if name.rpartition(b"/")[2] in (b"", b"."):
+        raise _Refused(f"its name {_short(name)} isn't the path of a file")
+    name = _tidied(name)
     if query is None:
         return ListedMember(number, size, name, path=_path(location, prefix))
     if _decoded(location) != _INLINE:
@@ -153,16 +163,22 @@ def _refuse(line: bytes) -> NoReturn:
     raise _Refused(reason)
 
 
-def _check_name(name: bytes) -> None:
-    """Raise :exc:`_Refused` unless *name* is a relative path that could be created."""
+def _tidied(name: bytes) -> bytes:
+    """*name* as a relative path, of a folder as well without a ``/`` at the end."""
     if len(name) > _MAX_PATH:
         raise _Refused(f"its name is longer than {_MAX_PATH} bytes")
-    if name.startswith(b"/") or name.endswith(b"/") or b"//" in name:
-        raise _Refused(f"its name {_short(name)} isn't the relative path of a file")
+    if _BAD_COMPONENT.search(name):
+        components = [part for part in name.split(b"/") if part not in (b"", b".")]
+        if b".." in components:
+            raise _Refused(f"its name {_short(name)} has the component ..")
+        if not components:
+            raise _Refused(f"its name {_short(name)} is that of no file or folder")
+        name = b"/".join(components)
     if len(name) > MAX_COMPONENT and any(
         len(component) > MAX_COMPONENT for component in name.split(b"/")
     ):
         raise _Refused(f"a part of its name is longer than {MAX_COMPONENT} bytes")
+    return name
 
 
 def _path(location: bytes, prefix: bytes) -> bytes:
@@ -210,14 +226,19 @@ def _content(query: bytes, size: int) -> bytes:
 def _check_names(entries: list[ListedMember]) -> None:
     """Raise :exc:`ListError` if two of *entries* can't be unpacked side by side."""
     # Sorted with NUL, which no name contains, instead of the slash: a folder's files come
-    # directly after a file with the folder's name.
-    order = sorted(entries, key=lambda entry: entry.name.replace(b"/", b"\0"))
+    # directly after what has the folder's name.
+    order = sorted(entries, key=lambda entry: _path_of(entry).replace(b"/", b"\0"))
     for first, then in pairwise(order):
-        if first.name == then.name:
-            raise ListError(then.line, f"its name {_short(then.name)} is that of line {first.line}")
-        if then.name.startswith(first.name + b"/"):
-            reason = f"its name {_short(first.name)} is that of a folder of line {then.line}"
+        path, other = _path_of(first), _path_of(then)
+        if path == other:
+            raise ListError(then.line, f"its name {_short(other)} is that of line {first.line}")
+        if other.startswith(path + b"/") and path == first.name:
+            reason = f"its name {_short(path)} is that of a folder of line {then.line}"
             raise ListError(first.line, reason)
+
+
+def _path_of(entry: ListedMember) -> bytes:
+    return entry.name.removesuffix(b"/")
 
 
 def _short(raw: bytes) -> str:

@@ -115,15 +115,15 @@ class Playlists:
     ) -> Playlist | None:
         """The playlist *name* of a game with *members*, if it gets one.
 
-        Both are entry names. *platform* is the name of the platform's folder, if it has one.
-        The first *depth* folders of each member aren't the game's own, and are ignored. The
-        result doesn't depend on the order of the members.
+        Both are entry names; folders among them are never in the playlist. *platform* is the name
+        of the platform's folder, if it has one. The first *depth* folders of each member aren't
+        the game's own, and are ignored. The result doesn't depend on the order of the members.
         """
         content = None
         if self.mode == "romm":
-            content = _of_romm(sorted(members, key=archive_order))
+            content = _of_romm(sorted(_files(members), key=archive_order))
         elif self.mode == "discs" and platform is not None and platform.lower() in self.platforms:
-            content = _of_discs(members, depth)
+            content = _of_discs(_files(members), depth)
         if content is None or not _is_free(name, members):
             return None
         return Playlist(name, content)
@@ -173,6 +173,10 @@ def discs(members: Iterable[bytes]) -> list[bytes]:
         if rank not in _RAW_RANKS or folder not in tables
     ]
     return sorted(found, key=_natural)
+
+
+def _files(members: Iterable[bytes]) -> list[bytes]:
+    return [member for member in members if not member.endswith(b"/")]
 
 
 def _of_romm(members: Iterable[bytes]) -> bytes | None:

@@ -7,7 +7,7 @@ behaviour of RomM:
 - Platforms and games are excluded by name, files by name and extension. The user's
   ``config.yml`` (:mod:`zipfs.library.rules.romm_config`) adds to the built-in exclusions.
 - Within a game, no folder is excluded by name: ``Game/@eaDir/x`` is a file of the game. Links
-  to files are followed, links to folders aren't.
+  to files are followed, links to folders aren't. Empty folders are no part of it.
 - Case is ignored in names of folders and in extensions, but not in names of files.
 """
 
@@ -187,6 +187,9 @@ class RommSelection:
             return verdict
         name = text(path.rpartition(b"/")[2])
         return not (name.lower().endswith(self._suffixes) or self._files.match(name))
+
+    def is_empty(self, left: Iterable[tuple[bytes, bool]]) -> bool:
+        return False
 
     def _allows(self, components: Sequence[bytes], template: _Template, game: int = -1) -> bool:
         """Whether nothing on the path is excluded; *game* is the index of the game, if any."""

@@ -54,7 +54,14 @@ class Variant:
 
         A folder that is excluded or included is so with all that it holds.
         """
-        taken = self._has(path)
+        return self._takes(path, path)
+
+    def takes_folder(self, path: bytes) -> bool:
+        """Whether it takes the empty folder at *path* in the game's folder, by the same rules."""
+        return self._takes(path, path + b"/")
+
+    def _takes(self, path: bytes, within: bytes) -> bool:
+        taken = self._has(within)
         if not (self.patterns.exclude or self.patterns.include):
             return taken
         components = split(path)
@@ -66,7 +73,7 @@ class Variant:
         return taken
 
     def named(self, path: bytes) -> bytes:
-        """The name in the variant of the file at *path* in the game's folder."""
+        """The name in the variant of what is at *path* in the game's folder."""
         return self.prefix + b"/" + path if self.prefix else path
 
     def _has(self, path: bytes) -> bool:

@@ -46,6 +46,12 @@ final class ReadZip {
         }
     }
 
+    private static boolean isEmpty(Path folder) throws IOException {
+        try (Stream<Path> found = Files.list(folder)) {
+            return found.findAny().isEmpty();
+        }
+    }
+
     /** Another implementation than ZipFile, in Java alone: jdk.nio.zipfs. */
     private static void readFileSystem(Path path, Report report) throws IOException {
         try (FileSystem system = FileSystems.newFileSystem(path);
@@ -53,6 +59,10 @@ final class ReadZip {
             for (Iterator<Path> paths = all.iterator(); paths.hasNext(); ) {
                 Path found = paths.next();
                 String name = found.toString().substring(1);
+                if (Files.isDirectory(found) && isEmpty(found)) {
+                    String slash = name.endsWith("/") ? "" : "/";
+                    report.entry(name + slash, InputStream.nullInputStream(), 0, -1);
+                }
                 if (Files.isRegularFile(found) && !report.isTooLarge(name, Files.size(found))) {
                     try (InputStream data = Files.newInputStream(found)) {
                         report.entry(name, data, Files.size(found), -1);

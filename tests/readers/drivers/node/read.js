@@ -75,7 +75,8 @@ async function readJsZip(archive) {
     const JSZip = require("jszip");
     const opened = await JSZip.loadAsync(fs.readFileSync(archive), { checkCRC32: true });
     for (const entry of Object.values(opened.files)) {
-        whole(entry.unsafeOriginalName, await entry.async("nodebuffer"));
+        // It keeps the original name of files only.
+        whole(entry.unsafeOriginalName ?? entry.name, await entry.async("nodebuffer"));
     }
 }
 
@@ -118,7 +119,10 @@ async function readNodeStreamZip(archive) {
     const StreamZip = require("node-stream-zip");
     const opened = new StreamZip.async({ file: archive });
     for (const entry of Object.values(await opened.entries())) {
-        await streamed(entry.name, entry.size, () => opened.stream(entry));
+        // It refuses to read a folder.
+        await streamed(entry.name, entry.size, () =>
+            entry.isDirectory ? [] : opened.stream(entry),
+        );
     }
     await opened.close();
 }
