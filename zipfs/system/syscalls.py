@@ -26,6 +26,11 @@ from _thread import allocate_lock  # `threading` is half a MiB more in the proce
 from collections.abc import Callable
 from typing import Any, Final
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]  # tested where it is used
+
 
 def _flag(name: str) -> int:
     flag: int = getattr(os, name, 0)
@@ -38,10 +43,15 @@ READ_FILE: Final = (
     os.O_RDONLY | _flag("O_CLOEXEC") | _flag("O_NOFOLLOW") | _flag("O_NONBLOCK") | _flag("O_BINARY")
 )
 """Flags to open a regular file, not a link, for reading."""
+_NO_ATIME: Final = _flag("O_NOATIME")
+_STATUS_FLAGS: Final = _flag("O_NONBLOCK") | _flag("O_DIRECT")
+"""Flags of an open for reading that F_SETFL, fcntl(2), would clear."""
 NO_LINK: Final = _flag("O_NOFOLLOW")
 """Flag to open no link for writing."""
-READ_FOLDER: Final = os.O_RDONLY | _flag("O_DIRECTORY") | _flag("O_CLOEXEC") | _flag("O_NOFOLLOW")
+LIST_FOLDER: Final = os.O_RDONLY | _flag("O_DIRECTORY") | _flag("O_CLOEXEC")
 """Flags to open a folder to list it, where that is possible (:data:`LISTS_DESCRIPTORS`)."""
+READ_FOLDER: Final = LIST_FOLDER | _flag("O_NOFOLLOW")
+"""The same, and no link to one."""
 LOOK_AT: Final = _flag("O_PATH") and (_flag("O_PATH") | _flag("O_CLOEXEC") | _flag("O_NOFOLLOW"))
 """Flags to open anything, a link itself included, only for ``fstat``; 0 where that isn't
 possible."""
@@ -104,6 +114,20 @@ def uncache(descriptor: int, offset: int, length: int) -> None:
     if hasattr(os, "posix_fadvise"):
         with contextlib.suppress(OSError):  # advice; some file systems take none
             os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
+
+
+def keep_atime(descriptor: int, flags: int) -> None:
+    """Have reads of *descriptor*, opened with *flags*, leave the access time alone.
+
+    ``O_NOATIME``, which the kernel grants to the owner of the file or folder and to
+    ``CAP_FOWNER``. Set after open(2) and not in it, for two reasons: there its refusal would be a
+    failed call to the source, and a second one, for each file of somebody else; and the kernel
+    passes it on to FUSE servers, which may refuse it for reasons of their own. F_SETFL, fcntl(2),
+    never leaves this machine.
+    """
+    if _NO_ATIME and fcntl is not None:
+        with contextlib.suppress(OSError):  # EPERM: then reading moves it, as anybody's does
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & _STATUS_FLAGS | _NO_ATIME)
 
 
 def leave_to_owner(descriptor: int, folder: str) -> None:

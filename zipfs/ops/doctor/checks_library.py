@@ -19,7 +19,9 @@ from zipfs.ops.doctor.headcount import Headcount
 from zipfs.ops.doctor.remedies import chmod_remedy
 from zipfs.system.filesystems import file_system, settle_wanted
 from zipfs.system.mounts import Mount, mounts_below
+from zipfs.system.paths import listing
 from zipfs.system.subprocesses import ask
+from zipfs.system.syscalls import READ_FILE, keep_atime
 from zipfs.text import counted, printable, quoted, size
 
 _FEW: Final = 8
@@ -65,7 +67,7 @@ def locate(library: str, mounted: Iterable[Mount], name: str = _NAME) -> Located
 
 def _locate(library: str) -> str:
     root = os.path.realpath(library, strict=True)
-    with os.scandir(root) as entries:
+    with listing(root) as entries:
         next(entries, None)
     return root
 
@@ -138,7 +140,7 @@ def _lets_nobody_in(mount: Mount) -> bool:
 
 def _listed(folder: str) -> None:
     os.statvfs(folder)
-    with os.scandir(folder) as entries:
+    with listing(folder) as entries:
         next(entries, None)
 
 
@@ -266,10 +268,11 @@ def _states(root: str, sample: Sequence[str]) -> dict[str, Any]:
         absolute = os.path.join(root, path)
         try:
             before = os.lstat(absolute)
-            descriptor = os.open(absolute, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(absolute, READ_FILE)
         except OSError:
             continue  # no permission, or it is gone
         try:
+            keep_atime(descriptor, READ_FILE)
             opened = os.fstat(descriptor)
             # One byte brings a page into the cache; the second read finds it there.
             if os.pread(descriptor, 1, 0) and not _knows_nowait(descriptor):
