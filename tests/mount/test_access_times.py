@@ -6,6 +6,7 @@ each reading shows.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -97,3 +98,22 @@ def test_as_anybody_else(
     after = access_times(library)
     file = str(library / GAME / "a.bin")
     assert after[file] > before[file]
+
+
+def doctor(library: Path, user: int | None, program: str) -> dict[str, str]:
+    done = run_zipfs("doctor", "--json", library, user=user, program=[program])
+    findings = json.loads(done.stdout)["findings"]
+    return next(finding for finding in findings if finding["name"] == "access times")
+
+
+def test_doctor_tells_them_apart(library: Path, public_program: str, public_device: None) -> None:
+    own(library, NOBODY)
+    for user in (None, NOBODY):
+        assert doctor(library, user, public_program)["level"] == "ok"
+    others = doctor(library, OTHER, public_program)
+    assert others["level"] == "note"
+    assert "remount,relatime" in others["remedy"]
+    subprocess.run(["mount", "-o", "remount,relatime", library], check=True)
+    relatively = doctor(library, OTHER, public_program)
+    assert relatively["level"] == "ok"
+    assert "once a day" in relatively["what"]

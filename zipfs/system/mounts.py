@@ -60,11 +60,12 @@ def mounts_below(folder: str, mounted: Iterable[Mount]) -> list[Mount]:
     topmost: dict[str, Mount] = {}
     for mount in mounted:
         topmost[mount.path] = mount
-        if _is_inside(folder, mount.path) and len(mount.path) >= len(holding):
+        if is_inside(folder, mount.path) and len(mount.path) >= len(holding):
             holding = mount.path
-    inside = sorted(path for path in topmost if path != holding and _is_inside(path, folder))
+    inside = sorted(path for path in topmost if path != holding and is_inside(path, folder))
     return [topmost[path] for path in (holding, *inside) if path in topmost]
 
 
-def _is_inside(path: str, folder: str) -> bool:
+def is_inside(path: str, folder: str) -> bool:
+    """Whether the absolute *path* is *folder* or in it; no link is followed."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -116,18 +116,22 @@ def uncache(descriptor: int, offset: int, length: int) -> None:
             os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
 
 
-def keep_atime(descriptor: int, flags: int) -> None:
-    """Have reads of *descriptor*, opened with *flags*, leave the access time alone.
+def keep_atime(descriptor: int, flags: int) -> bool:
+    """Have reads of *descriptor*, opened with *flags*, leave the access time alone, if allowed.
 
-    ``O_NOATIME``, which the kernel grants to the owner of the file or folder and to
-    ``CAP_FOWNER``. Set after open(2) and not in it, for two reasons: there its refusal would be a
-    failed call to the source, and a second one, for each file of somebody else; and the kernel
-    passes it on to FUSE servers, which may refuse it for reasons of their own. F_SETFL, fcntl(2),
-    never leaves this machine.
+    Returns whether they do. ``O_NOATIME``, which the kernel grants to the owner of the file or
+    folder and to ``CAP_FOWNER``. Set after open(2) and not in it, for two reasons: there its
+    refusal would be a failed call to the source, and a second one, for each file of somebody
+    else; and the kernel passes it on to FUSE servers, which may refuse it for reasons of their
+    own. F_SETFL, fcntl(2), never leaves this machine.
     """
-    if _NO_ATIME and fcntl is not None:
-        with contextlib.suppress(OSError):  # EPERM: then reading moves it, as anybody's does
-            fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & _STATUS_FLAGS | _NO_ATIME)
+    if not _NO_ATIME or fcntl is None:
+        return False
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & _STATUS_FLAGS | _NO_ATIME)
+    except OSError:  # EPERM: then reading moves it, as anybody's does
+        return False
+    return True
 
 
 def leave_to_owner(descriptor: int, folder: str) -> None:

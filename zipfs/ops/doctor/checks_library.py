@@ -18,7 +18,7 @@ from zipfs.ops.doctor.findings import Finding
 from zipfs.ops.doctor.headcount import Headcount
 from zipfs.ops.doctor.remedies import chmod_remedy
 from zipfs.system.filesystems import file_system, settle_wanted
-from zipfs.system.mounts import Mount, mounts_below
+from zipfs.system.mounts import Mount, is_inside, mounts_below
 from zipfs.system.paths import listing
 from zipfs.system.subprocesses import ask
 from zipfs.system.syscalls import READ_FILE, keep_atime
@@ -288,6 +288,50 @@ def _states(root: str, sample: Sequence[str]) -> dict[str, Any]:
         elif before.st_size == opened.st_size and time.time() - before.st_mtime > 60:
             unsteady.append(path)
     return {"steady": steady, "unsteady": unsteady, "slow": slow, "failed": failed}
+
+
+def check_access_times(root: str, mounted: Sequence[Mount], found: Headcount) -> Iterator[Finding]:
+    """Check whether reading the library at *root* moves the access times of its files."""
+    below = {mount.path: mount for mount in mounts_below(root, mounted)}
+    holding: dict[Mount, list[str]] = {}
+    for path in found.sample:
+        absolute = os.path.join(root, path)
+        if at := max((at for at in below if is_inside(absolute, at)), key=len, default=None):
+            holding.setdefault(below[at], []).append(absolute)
+    for mount, sample in holding.items():
+        # What programs and other machines provide has access times of its own, or none.
+        local = file_system(mount.kind, mount.options).events
+        if {"noatime", "ro"} & mount.options or not local:
+            continue
+        paths = sample[:: max(1, len(sample) // _FEW)][:_FEW]
+        shown = quoted(mount.path)
+        if not ask(_moves, paths):
+            yield Finding("access times", "ok", f"reading {shown} leaves them as they are")
+        elif "relatime" in mount.options:
+            what = f"reading {shown} moves them once a day at most, as it is mounted with relatime"
+            yield Finding("access times", "ok", what)
+        else:
+            yield Finding(
+                "access times",
+                "note",
+                f"each reading of {shown} moves them, as this user isn't the files' owner",
+                f"mount -o remount,relatime {shown}, or mount zipfs as the files' owner",
+            )
+
+
+def _moves(paths: Sequence[str]) -> bool:
+    """Whether the access time of one of the files at *paths* can't be left as it is."""
+    for path in paths:
+        try:
+            descriptor = os.open(path, READ_FILE)
+        except OSError:
+            continue  # no permission, or it is gone
+        try:
+            if not keep_atime(descriptor, READ_FILE):
+                return True
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def _state(status: os.stat_result) -> tuple[int, int, int, int]:

@@ -114,6 +114,7 @@ def _library(
         yield from _safely(
             "file states", lambda: library.check_states(root, found, settings.settle)
         )
+        yield from _safely("access times", lambda: library.check_access_times(root, mounted, found))
     if settings.watch != "poll":
         polled = bool(needs_polling(os.fsencode(root)))
         instances = 1 if settings.lists is None else 2
