@@ -13,6 +13,17 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 
+class Copy(NamedTuple):
+    """A mount of a file system in some mount namespace, and one process in that."""
+
+    path: str
+    pid: int
+    name: str
+    """Of the process."""
+    ours: bool
+    """Whether the namespace is that of this process."""
+
+
 class Mount(NamedTuple):
     """One line of mountinfo: *device* is ``MAJOR:MINOR``, *kind* like ``fuse.zipfs``."""
 
@@ -42,6 +53,34 @@ def mounted_at(path: str) -> Mount | None:
         if mount.path == path:
             found = mount
     return found
+
+
+def copies(device: str) -> tuple[list[Copy], bool]:
+    """All mounts of the file system *device*, ``MAJOR:MINOR``, and whether they are all.
+
+    mount_namespaces(7): one for each container, and for many services. Those of other users'
+    processes can be seen by root alone.
+    """
+    found = []
+    complete = True
+    ours = os.readlink("/proc/self/ns/mnt")
+    seen = set()
+    for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))):
+        try:
+            namespace = os.readlink(f"/proc/{pid}/ns/mnt")
+            if namespace in seen:
+                continue
+            paths = [m.path for m in mounts(f"/proc/{pid}/mountinfo") if m.device == device]
+            seen.add(namespace)
+            with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+                name = file.read().strip()
+        except PermissionError:
+            complete = False
+        except (OSError, ValueError):  # the process has ended, or its namespace is gone
+            continue
+        else:
+            found += [Copy(path, pid, name, namespace == ours) for path in paths]
+    return found, complete
 
 
 def is_dead(path: str) -> bool:
