@@ -13,7 +13,7 @@ import trio
 from tests.fs.conftest import Tree
 from tests.fs.lab import until
 from tests.support.libraries import make_game
-from zipfs.catalog import reseal as reseal_module
+from zipfs.catalog import retries
 from zipfs.catalog.tree import Catalog
 from zipfs.index.hash_queue import Hasher
 from zipfs.index.index import Index
@@ -93,7 +93,7 @@ async def test_an_examination_that_fails_is_repeated(
     library: Path, running: Tree, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a file isn't hashed again for it."""
-    monkeypatch.setattr(reseal_module, "RETRY", 0.02)
+    monkeypatch.setattr(retries, "SHORTEST", 0.02)
     examine = sealer.examine
     failed = 0
 
