@@ -25,7 +25,7 @@ from bench.mount import is_mounted
 from bench.web import Server, nginx
 from tests.e2e import curl
 from tests.support.faultfs import OPS, Faults, Op
-from tests.support.libraries import Expected, content, expected, make_game
+from tests.support.libraries import Expected, content, expected, expected_archive, make_game
 from tests.support.mounting import Mounted, Mounts, run_zipfs
 from tests.support.users import needs_root
 from tests.support.waiting import SECONDS, poll
@@ -555,6 +555,42 @@ def test_dump_while_the_source_hangs(
     assert re.search(r"File .*/library/files\.py.* in ", mounted.log_text())
     faults.release()
     check_quiet(mounted, faults)
+
+
+def test_a_member_renamed_at_the_server(
+    faulty: Source, library: Path, wanted: dict[str, Expected], mount: Mounts
+) -> None:
+    """SMB: its old name is listed for a while, and opening it is an invalid argument (seen).
+
+    That is no defect of a disk to tell of, and the game is looked at again soon.
+    """
+    source, faults = faulty
+    mounted = mount(source)
+    mounted.wait_sealed(len(wanted))
+    old, new = library / A / "1.bin", library / A / "renamed.bin"
+    faults.fail(f"{A}/1.bin", "open", errno.EINVAL)
+    asked = faults.count(f"{A}/1.bin", "open")
+    os.link(old, new)
+    with contextlib.suppress(OSError):
+        whole(mounted.archive(A))  # somebody asks for it
+    poll("it to be opened under its old name", lambda: faults.count(f"{A}/1.bin", "open") > asked)
+    old.unlink()
+    faults.clear()
+    archive = mounted.wait_archive(A)
+    assert whole(archive) == expected_archive(library / A)
+    check_right(mounted, wanted, B, C, D)
+
+
+def test_a_name_that_the_source_cant_have(
+    faulty: Source, library: Path, wanted: dict[str, Expected], mount: Mounts
+) -> None:
+    """vfat and SMB say "invalid argument" to those: to a web server it is just not there."""
+    source, faults = faulty
+    mounted = mount(source)
+    mounted.wait_sealed(len(wanted))
+    faults.fail("roms/psx/odd*", "stat", errno.EINVAL)
+    for name in ("odd?", "odd?.zip"):
+        assert error_of(os.stat, mounted.path / "roms/psx" / name) == errno.ENOENT
 
 
 @needs_root
