@@ -55,6 +55,7 @@ from zipfs.logs import Once
 from zipfs.sealing.outcomes import Absent, Examination, Sealed, Unhashed, Unsettled
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.lanes import Threads
+from zipfs.system.syscalls import MAYBE_GONE
 from zipfs.text import shown
 
 log = logging.getLogger(__name__)
@@ -261,7 +262,9 @@ class Resealer:
                 continue
             # What says that it changed, and yet is as before, would be hashed for ever.
             failed = True
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) and (
+                state.reading.are_under_way or error.errno not in MAYBE_GONE
+            ):
                 left_out.append(LeftOut(file.source, f"can't be read: {error.strerror}"))
                 self._once.warning(
                     "can't read %s: %s; its archive isn't there until that is mended",

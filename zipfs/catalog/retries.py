@@ -32,6 +32,11 @@ class Retries:
         self._pause = 0.0
 
     @property
+    def are_under_way(self) -> bool:
+        """Whether it has failed before."""
+        return self._pause > 0
+
+    @property
     def are_rare(self) -> bool:
         """Whether the pauses don't grow any more."""
         return self._pause >= LONGEST

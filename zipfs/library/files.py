@@ -24,7 +24,7 @@ from zipfs.errors import ChangedError
 from zipfs.library.filestate import BLOCK, FileState
 from zipfs.library.scan import SourceFile
 from zipfs.system.paths import open_path
-from zipfs.system.syscalls import GONE, READ_FILE, pread
+from zipfs.system.syscalls import GONE, MAYBE_GONE, READ_FILE, pread
 
 Key = tuple[bytes, FileState]
 Blocks = Callable[[bytes], bytes | None]
@@ -49,7 +49,7 @@ def open_file(
     try:
         descriptor = open_path(absolute(source.source), READ_FILE)
     except OSError as error:
-        if error.errno in GONE:
+        if error.errno in GONE | MAYBE_GONE:
             raise ChangedError from None
         raise
     try:

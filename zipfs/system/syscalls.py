@@ -58,13 +58,12 @@ possible."""
 ENTER_FOLDER: Final = LOOK_AT and LOOK_AT | _flag("O_DIRECTORY")
 """Flags to open a folder only as the start of relative paths; 0 where that isn't possible."""
 
-GONE: Final = frozenset(
-    {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EINVAL}
-    | {getattr(errno, name) for name in ("ESTALE",) if hasattr(errno, name)}
-)
+GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 """Errors of opening a file that was there a moment ago: it was removed or renamed, or something
-else, such as a link or a socket, has taken its place. Shares say it in their own ways: ``ESTALE``,
-NFS; ``EINVAL``, SMB, of a name that the server has no more (seen)."""
+else, such as a link or a socket, has taken its place."""
+MAYBE_GONE: Final = frozenset({errno.EINVAL, getattr(errno, "ESTALE", errno.EINVAL)})
+"""The same of shares, if it isn't lasting: ``ESTALE``, NFS; ``EINVAL``, SMB, of a name that the
+server has no more (seen)."""
 
 LISTS_DESCRIPTORS: Final = os.scandir in os.supports_fd
 ACCESS: Final[dict[str, Any]] = (

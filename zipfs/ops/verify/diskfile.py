@@ -29,7 +29,7 @@ from zipfs.errors import ChangedError
 from zipfs.library.filestate import FileState
 from zipfs.system.page_cache import CacheWindows, fill
 from zipfs.system.paths import open_path
-from zipfs.system.syscalls import GONE, READ_FILE, uncache
+from zipfs.system.syscalls import GONE, MAYBE_GONE, READ_FILE, uncache
 
 SPAN: Final = 4 << 20
 """Bytes read at once: direct reads have no read-ahead, so they have to be large."""
@@ -116,7 +116,7 @@ class DiskFile:
         except NotADirectoryError:  # a folder above it was replaced by a file
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
         except OSError as error:
-            if error.errno in GONE:
+            if error.errno in GONE | MAYBE_GONE | {errno.EISDIR}:
                 raise ChangedError from None
             raise
 
