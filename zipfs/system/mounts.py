@@ -40,7 +40,7 @@ def mounts(table: str = "/proc/self/mountinfo") -> Iterator[Mount]:
         for line in lines:
             before, _, after = line.partition(b" - ")
             fields = before.split()
-            path = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), fields[4])
+            path = _unescaped(fields[4])
             kind, *rest = after.split()
             options = frozenset(map(os.fsdecode, b",".join([fields[5], *rest[1:]]).split(b",")))
             yield Mount(fields[2].decode(), os.fsdecode(path), kind.decode(), options)
@@ -53,6 +53,28 @@ def mounted_at(path: str) -> Mount | None:
         if mount.path == path:
             found = mount
     return found
+
+
+def lower_folders(mount: Mount) -> list[str]:
+    """The lower layers of *mount*, an overlayfs, as they were named when it was made.
+
+    Kernel documentation, filesystems/overlayfs: ``lowerdir=A:B``, or ``lowerdir+=A`` for each.
+    """
+    found = []
+    for option in mount.options:
+        name, _, value = option.partition("=")
+        folders = os.fsdecode(_unescaped(os.fsencode(value)))
+        if name == "lowerdir+":
+            found.append(folders)
+        elif name == "lowerdir":
+            parts = re.split(r"(?<!\\):+", folders)
+            found += [re.sub(r"\\(.)", r"\1", part) for part in parts]
+    return found
+
+
+def _unescaped(text: bytes) -> bytes:
+    """*text* of mountinfo, with the characters that are in octal there."""
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), text)
 
 
 def copies(device: str) -> tuple[list[Copy], bool]:

@@ -28,6 +28,10 @@ _FEW: Final = 8
 """Most files of the sample that are opened."""
 _MANY_SECONDS: Final = 20
 """Number of files from which on it is no chance that all dates are whole seconds."""
+_WEAK: Final = (
+    "until then Apache gives its archive a weak ETag, and a download can't be resumed, unless it"
+    " is mounted with --timestamps fixed"
+)
 _NAME: Final = "library"
 _NOT_OURS: Final = "its FUSE mount lets in only the user who made it"
 _LET_IN: Final = "mount that with -o allow_other, or run zipfs as that user"
@@ -180,8 +184,13 @@ def check_content(root: str, found: Headcount) -> Iterator[Finding]:
         )
 
 
-def check_dates(found: Headcount, root: str, settle: float, now: float) -> Iterator[Finding]:
-    """Check the clock, *now* in Unix time, against the dates of files."""
+def check_dates(
+    found: Headcount, root: str, settle: float, now: float, *, fixed: bool
+) -> Iterator[Finding]:
+    """Check the clock, *now* in Unix time, against the dates of files.
+
+    *fixed*: archives don't have the dates of their files.
+    """
     if now < 315_532_800:  # 1980-01-01
         yield Finding(
             "clock",
@@ -196,8 +205,10 @@ def check_dates(found: Headcount, root: str, settle: float, now: float) -> Itera
             "clock",
             "note",
             f"{found.future} of its files and folders are dated in the future ({names}; the newest"
-            f" file {newest} UTC): after each start, a game with one waits {settle:g} s more",
-            f"see whether the clock is right (date); find {quoted(root)} -newermt now lists them",
+            f" file {newest} UTC): after each start, a game with one waits {settle:g} s more"
+            + ("" if fixed or found.newest <= now else f", and {_WEAK}"),
+            f"see whether the clock is right (date); find {quoted(root)} -newermt now lists them,"
+            " and -exec touch {} + brings them back",
         )
     else:
         yield Finding("clock", "ok", "no file is dated later than now")
