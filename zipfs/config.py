@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import platformdirs
 from pydantic import (
@@ -151,6 +151,9 @@ class VariantSettings(BaseModel):
                 " 'prefix'"
             )
         return self
+
+
+_PATHS: Final = ("library", "mountpoint", "index", "romm_config", "lists")
 
 
 class Settings(BaseModel):
@@ -316,6 +319,12 @@ class Settings(BaseModel):
     def ownership(self) -> Ownership:
         """Overrides of owner, group and permissions."""
         return Ownership(self.uid, self.gid, self.umask)
+
+    def absolute(self) -> Self:
+        """These settings with absolute paths, which hold in any working directory."""
+        given = {name: getattr(self, name) for name in _PATHS}
+        paths = {name: os.path.join(os.getcwd(), path) for name, path in given.items() if path}
+        return self.model_copy(update=paths)
 
     @classmethod
     def load(cls, file: str | None, given: Mapping[str, Any]) -> Self:

@@ -88,6 +88,12 @@ class DamageError(ZipfsError):
     exit_code = 10
 
 
+class StillServingError(ZipfsError):
+    """It is unmounted here, and its daemon hasn't ended."""
+
+    exit_code = 11
+
+
 class ChangedError(Exception):
     """A file isn't in the expected state (any more).
 
@@ -124,5 +130,8 @@ EXIT_CODES: dict[int, str] = {
     NotSealedError.exit_code: "the game is changing right now; try again later",
     ProblemsFoundError.exit_code: "`doctor` found a problem; its remedy is printed with it",
     DamageError.exit_code: "`verify` found files that are damaged, or can't be read",
+    StillServingError.exit_code: (
+        "`unmount` has unmounted, and the daemon serves on: another mount namespace has a copy"
+    ),
     INTERRUPTED: "interrupted by Ctrl-C; the results so far are saved",
 }

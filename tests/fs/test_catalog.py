@@ -21,7 +21,7 @@ from tests.fs.lab import FakeTime, open_below, until
 from tests.support.libraries import content, expected, make_file, make_game
 from tests.support.waiting import SECONDS
 from zipfs.catalog import game as game_module
-from zipfs.catalog import reseal as reseal_module
+from zipfs.catalog import retries
 from zipfs.catalog.nodes import Archive, File, Folder
 from zipfs.catalog.tree import Catalog
 from zipfs.errors import ChangedError, StaleError
@@ -575,6 +575,7 @@ async def test_a_file_that_cant_be_hashed_is_tried_now_and_then(
     stale: None,
 ) -> None:
     """It must neither spin by itself nor with everybody who asks; nor hold up the others."""
+    monkeypatch.setattr(retries, "SHORTEST", retries.LONGEST)
     disk = BadDisk(then, monkeypatch)
     make_game(library, "roms/game", {"1": b"1", "bad": b"2"})
     make_game(library, "roms/good", {"1": b"1", "2": b"2"})
@@ -602,7 +603,7 @@ async def test_it_is_there_when_the_disk_is_well_again(
     nursery: trio.Nursery,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reseal_module, "RETRY", 0.05)
+    monkeypatch.setattr(retries, "SHORTEST", 0.05)
     disk = BadDisk(then, monkeypatch)
     make_game(library, "roms/game", {"1": b"1", "bad": b"2"})
     nursery.start_soon(tree.catalog.run)
@@ -624,6 +625,7 @@ async def test_it_is_there_when_the_file_is_another(
     stale: None,
 ) -> None:
     """Mended by hand, it is seen as soon as any change, not when the retry is due."""
+    monkeypatch.setattr(retries, "SHORTEST", retries.LONGEST)
     disk = BadDisk(then, monkeypatch)
     game = make_game(library, "roms/game", {"1": b"1", "bad": b"2"})
     nursery.start_soon(tree.catalog.run)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fs.conftest import sealed
-from tests.fs.lab import open_below, source_file, until
+from tests.fs.lab import FakeTime, open_below, source_file, until
 from tests.support.libraries import Expected, content, expected, make_file, make_game
 from tests.support.waiting import SECONDS
 from zipfs.catalog.nodes import File, file_node
@@ -843,6 +844,30 @@ async def test_files_stay_open_for_a_moment(
     await until(lambda: not open_below(library))
     assert tidy._handles == {}
     assert tidy._lingering == {}
+
+
+async def test_what_took_long_to_open_stays_open_longer(
+    library: Path, sealer: Sealer, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a share is asked to open a thousand files for each request."""
+    make_game(library, "roms/game", {"1": b"1", "2": b"2"})
+    version = version_of(sealer)
+    open_them = reader_module.open_files
+
+    def slow(*arguments: Any, **keywords: Any) -> object:
+        clock.ahead += takes.pop()
+        return open_them(*arguments, **keywords)
+
+    clock = FakeTime()
+    clock.frozen = 0.0
+    monkeypatch.setattr(reader_module, "time", clock)
+    monkeypatch.setattr(reader_module, "open_files", slow)
+    takes = []
+    for seconds, linger in [(0.001, 1.0), (0.5, 2.5), (100.0, 5.0)]:
+        takes.append(seconds)
+        handle = await open_version(reader, version)
+        assert handle.linger == pytest.approx(linger)
+        del reader._handles[handle.node]
 
 
 async def test_closing_that_fails_ends_nothing(

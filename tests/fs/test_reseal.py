@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import trio
@@ -13,7 +15,7 @@ import trio
 from tests.fs.conftest import Tree
 from tests.fs.lab import until
 from tests.support.libraries import make_game
-from zipfs.catalog import reseal as reseal_module
+from zipfs.catalog import retries, scanner
 from zipfs.catalog.tree import Catalog
 from zipfs.index.hash_queue import Hasher
 from zipfs.index.index import Index
@@ -21,6 +23,8 @@ from zipfs.library.library import Library
 from zipfs.sealing.outcomes import Sealed, Unhashed
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.process import Limits
+
+T = TypeVar("T")
 
 GAME = b"roms/game"
 TWO = {"1": b"1", "2": b"22"}
@@ -93,7 +97,7 @@ async def test_an_examination_that_fails_is_repeated(
     library: Path, running: Tree, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a file isn't hashed again for it."""
-    monkeypatch.setattr(reseal_module, "RETRY", 0.02)
+    monkeypatch.setattr(retries, "SHORTEST", 0.02)
     examine = sealer.examine
     failed = 0
 
@@ -113,6 +117,81 @@ async def test_an_examination_that_fails_is_repeated(
     assert running.catalog.hasher.speed.total == 3  # bytes
     assert len(running.catalog.skipped) == 0
     await until(lambda: tasks(running) == 0)
+
+
+def failing(what: Callable[..., T], of: bytes, times: int) -> tuple[Callable[..., T], list[bytes]]:
+    """*what*, a function of a path in the library, that fails so many *times* for the path *of*.
+
+    And when it did.
+    """
+    failed: list[bytes] = []
+
+    def call(source: bytes, *rest: object) -> T:
+        if source == of and len(failed) < times:
+            failed.append(source)
+            raise OSError(errno.EIO, "Input/output error")
+        return what(source, *rest)
+
+    return call, failed
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails is tried again at once, and no scan comes by itself."""
+    monkeypatch.setattr(retries, "SHORTEST", 0.02)
+    monkeypatch.setattr(retries, "LONGEST", 3600.0)
+    monkeypatch.setattr(scanner, "POLL", 3600.0)
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_game_that_cant_be_listed_for_a_moment(
+    library: Path, running: Tree, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It isn't gone: nobody has to ask for it, and no event has to come."""
+    folder, failed = failing(sealer.library.folder, b"roms/game", 3)
+    monkeypatch.setattr(sealer.library, "folder", folder)
+    make_game(library, "roms/game", TWO)
+    running.catalog.rescan()
+    await until(lambda: running.games.by_archive(b"roms/game.zip"))
+    assert len(failed) == 3
+    assert len(running.catalog.skipped) == 0
+    await until(lambda: tasks(running) == 0)
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_folder_of_games_that_cant_be_listed_for_a_moment(
+    library: Path, running: Tree, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was in it stays, and what is new is found as soon as it can be listed."""
+    make_game(library, "roms/game", TWO)
+    running.catalog.rescan()
+    node = await running.sealed("roms/game.zip")
+    names, failed = failing(sealer.library.names, b"roms", 3)
+    monkeypatch.setattr(sealer.library, "names", names)
+    make_game(library, "roms/new", TWO)
+    running.catalog.rescan()
+    await until(lambda: failed)
+    game = running.game("roms/game")
+    assert game
+    assert isinstance(game.outcome, Sealed)
+    await until(lambda: running.games.by_archive(b"roms/new.zip"))
+    assert len(failed) == 3
+    assert running.game("roms/game") is game
+    assert (await running.archive("roms/game.zip")).attributes == node.attributes
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_new_game_that_cant_be_looked_at_for_a_moment(
+    library: Path, running: Tree, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event tells of it once."""
+    await until(lambda: running.catalog.is_surveyed)
+    entry, failed = failing(sealer.library.entry, GAME, 3)
+    monkeypatch.setattr(sealer.library, "entry", entry)
+    make_game(library, "roms/game", TWO)
+    running.catalog.changed([GAME])
+    await until(lambda: running.games.by_archive(b"roms/game.zip"))
+    assert len(failed) == 3
 
 
 async def test_a_defect_ends_it_and_nothing_else(

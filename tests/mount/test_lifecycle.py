@@ -19,8 +19,9 @@ import pytest
 from bench.mount import is_mounted, zipfs_program
 from tests.support.libraries import content, expected, expected_archive, make_file, make_game
 from tests.support.mounting import Mounted, Mounts, run_zipfs
-from tests.support.users import needs_root
+from tests.support.users import needs_root, run_as
 from tests.support.waiting import poll
+from zipfs.errors import StillServingError
 
 GAME = "roms/psx/Game"
 
@@ -272,8 +273,56 @@ def test_dump_while_it_is_busy(library: Path, mount: Mounts) -> None:
 def test_unmount(game: Path, library: Path, mount: Mounts) -> None:
     mounted = mount(library)
     mounted.wait_archive(GAME)
-    done = run_zipfs("unmount", mounted.path)
+    done = run_zipfs("unmount", mounted.path, env=by_its_socket(mounted))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    # It has been waited for, and so has all that it had open.
+    assert mounted.process.poll() == 0
+    mounted.see_end()
+
+
+def by_its_socket(mounted: Mounted) -> dict[str, str | None]:
+    """How a command finds the daemon."""
+    return {"RUNTIME_DIRECTORY": str(mounted.runtime)}
+
+
+@needs_root
+@pytest.mark.parametrize("known", [True, False], ids=["by its socket", "without"])
+def test_unmount_with_a_copy_elsewhere(
+    known: bool, game: Path, library: Path, mount: Mounts
+) -> None:
+    """What a container or a service has got of the mount is served on, and is named."""
+    mounted = mount(library)
+    archive = mounted.wait_archive(GAME)
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 999"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout
+            other.stdout.read(1)
+            done = run_zipfs("unmount", mounted.path, env=by_its_socket(mounted) if known else None)
+            assert done.returncode == StillServingError.exit_code
+            assert f"sleep (process {other.pid})" in done.stderr
+            assert done.stderr.count("\n") == 1
+            assert not is_mounted(mounted.path)
+            seen = run_as(None, "nsenter", "-m", "-t", str(other.pid), "cat", archive)
+            assert seen.stdout == expected_archive(game)
+        finally:
+            other.kill()
+    mounted.see_end()
+
+
+@needs_root
+def test_unmount_with_a_copy_here(game: Path, library: Path, mount: Mounts, place: Path) -> None:
+    mounted = mount(library)
+    mounted.wait_archive(GAME)
+    (place / "copy").mkdir()
+    subprocess.run(["mount", "--bind", mounted.path, place / "copy"], check=True)
+    env = by_its_socket(mounted)
+    done = run_zipfs("unmount", mounted.path, env=env)
+    assert done.returncode == StillServingError.exit_code
+    assert f"zipfs unmount {place / 'copy'}" in done.stderr
+    done = run_zipfs("unmount", place / "copy", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert mounted.process.poll() == 0
     mounted.see_end()
 
 

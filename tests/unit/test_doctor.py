@@ -16,7 +16,7 @@ from zipfs.ops.doctor.checks_system import check_limits, check_versions, in_cont
 from zipfs.ops.doctor.findings import LEVELS, Finding, worst
 from zipfs.ops.doctor.headcount import Headcount
 from zipfs.system.filesystems import file_system, rows, settle_wanted
-from zipfs.system.mounts import Mount, mounts, mounts_below
+from zipfs.system.mounts import Mount, lower_folders, mounts, mounts_below
 from zipfs.system.subprocesses import Identity
 from zipfs.text import counted, printable, quoted, size
 
@@ -115,6 +115,22 @@ def test_mounts_and_their_options(table: str) -> None:
     )
     assert "allow_other" in found["/srv/games"].options
     assert "nosuid" in found["/srv/games"].options
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("rw,lowerdir=/a,upperdir=/u,workdir=/w", ["/a"]),
+        ("ro,lowerdir=/a:/b b", ["/a", "/b b"]),
+        (r"ro,lowerdir=/a\134:b:/c\040d", ["/a:b", "/c d"]),
+        ("ro,lowerdir=/a:/b::/data", ["/a", "/b", "/data"]),
+        ("ro,lowerdir+=/a:b,lowerdir+=/c", ["/a:b", "/c"]),
+        ("rw", []),
+    ],
+)
+def test_lower_layers(options: str, expected: list[str]) -> None:
+    mount = Mount("0:44", "/merged", "overlay", frozenset(options.split(",")))
+    assert sorted(lower_folders(mount)) == expected
 
 
 @pytest.mark.parametrize(
@@ -296,12 +312,23 @@ def test_dates_and_the_clock() -> None:
     ahead = Headcount(files=3, newest=2_600_000_000.0, future=1, future_names=["roms/a"])
 
     def level(found: Headcount, now: float) -> str:
-        (finding,) = check_dates(found, "/srv/games", 2.0, now)
+        (finding,) = check_dates(found, "/srv/games", 2.0, now, fixed=False)
         return finding.level
 
     assert level(fine, 1_700_000_000.0) == "ok"
     assert level(ahead, 1_700_000_000.0) == "note"
     assert level(ahead, 100.0) == "warning"
+
+
+@pytest.mark.parametrize(
+    ("newest", "fixed", "told"),
+    [(2_600_000_000.0, False, True), (2_600_000_000.0, True, False), (1.6e9, False, False)],
+    ids=["dates of files", "fixed dates", "a folder's date alone"],
+)
+def test_dates_that_apache_doubts(newest: float, fixed: bool, told: bool) -> None:
+    ahead = Headcount(files=3, newest=newest, future=1, future_names=["roms/a"])
+    (finding,) = check_dates(ahead, "/srv/games", 2.0, 1_700_000_000.0, fixed=fixed)
+    assert ("weak ETag" in finding.what) == told
 
 
 def test_content_that_was_not_counted_to_its_end() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import stat
 import sys
@@ -85,6 +86,53 @@ def test_entries(by_descriptor: bool, tmp_path: Path, monkeypatch: pytest.Monkey
     ]:
         with pytest.raises(error):
             entries(folder + wrong)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The flags of each openat2(2)."""
+    found: list[int] = []
+    real = syscalls.openat2
+    assert real
+
+    def counted(folder: int, path: bytes, flags: int) -> int:
+        found.append(flags)
+        return real(folder, path, flags)
+
+    monkeypatch.setattr(syscalls, "openat2", counted)
+    return found
+
+
+@pytest.mark.parametrize("more", [0, os.O_DIRECT])
+def test_reading_leaves_access_times_alone(more: int, opened: list[int], tmp_path: Path) -> None:
+    """Whatever else was asked for stays."""
+    (tmp_path / "file").write_bytes(b"1")
+    wanted = READ_FILE | more
+    descriptor = paths.open_path(os.fsencode(tmp_path / "file"), wanted)
+    try:
+        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    finally:
+        os.close(descriptor)
+    assert (
+        flags & (os.O_NOATIME | os.O_NONBLOCK | os.O_DIRECT) == os.O_NOATIME | os.O_NONBLOCK | more
+    )
+    assert opened == [wanted]
+
+
+def test_a_refusal_costs_no_call_to_the_source(
+    opened: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """open(2): only to the owner, and to CAP_FOWNER, are access times their own."""
+
+    def refuses(descriptor: int, command: int, flags: int) -> int:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(fcntl, "fcntl", refuses)
+    (tmp_path / "file").write_bytes(b"1")
+    descriptor = paths.open_path(os.fsencode(tmp_path / "file"), READ_FILE)
+    assert os.read(descriptor, 2) == b"1"
+    os.close(descriptor)
+    assert opened == [READ_FILE]
 
 
 def test_long_paths_are_left_to_the_system(monkeypatch: pytest.MonkeyPatch) -> None:

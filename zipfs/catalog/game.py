@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import trio
 
+from zipfs.catalog.retries import Retries
 from zipfs.index.hash_queue import Request
 from zipfs.index.tables import Published
 from zipfs.library.scan import Place
@@ -67,7 +68,7 @@ class Game:
 class Reseal:
     """What the coroutine of a game waits for, and how others wake it. Times are trio's."""
 
-    __slots__ = ("_timer", "asked", "due", "request", "retry_at")
+    __slots__ = ("_timer", "asked", "due", "examining", "reading", "request", "retry_at")
 
     def __init__(self) -> None:
         self.asked = False
@@ -76,6 +77,10 @@ class Reseal:
         """When the game is to be examined at the latest, whatever it waits for."""
         self.retry_at = -math.inf
         """Files that couldn't be read aren't read again before this."""
+        self.reading: Final = Retries()
+        """Of those files."""
+        self.examining: Final = Retries()
+        """Of the game itself."""
         self.request: Request | None = None
         """Its files in the hash queue."""
         self._timer = trio.CancelScope()
@@ -84,6 +89,15 @@ class Reseal:
     def is_failing(self) -> bool:
         """Whether it waits to read again what couldn't be read."""
         return trio.current_time() < self.retry_at
+
+    def read_in_vain(self) -> None:
+        """Files couldn't be read: wait, longer each time."""
+        self.retry_at = trio.current_time() + self.reading.after_failure()
+
+    def is_another(self) -> None:
+        """The game has changed: what failed may work now."""
+        self.retry_at = -math.inf
+        self.reading.over()
 
     def examine_in(self, seconds: float) -> None:
         """Have the game examined in so many *seconds* at the latest."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -111,7 +110,7 @@ class Games:
         examination = self._with_gap(examination)
         is_new = not last or last.outcome != examination.outcome
         if game.reseal and last and last.fingerprint != examination.fingerprint:
-            game.reseal.retry_at = -math.inf
+            game.reseal.is_another()
         # What is skipped is kept by Skipped, and nowhere else.
         left_out = examination.left_out
         game.examination = (
@@ -142,7 +141,7 @@ class Games:
             self._unsealed.add(game.path)
         else:
             self._unsealed.discard(game.path)
-        if isinstance(outcome, Absent):
+        if isinstance(outcome, Absent) and not outcome.temporary:
             self.forget(game)
         elif isinstance(outcome, Sealed):
             self._by_archive[outcome.path] = game

@@ -9,12 +9,14 @@ go by the new outcome.
     Unsettled(seconds)          so many seconds                         examine
     Unhashed(missing)           the hash queue, for the missing files   save, examine
     Sealed, with unsure files   the same, for those (``--trust mtime``) save, examine
-    any of both, failing        RETRY seconds since a file failed       examine
+    any of both, failing        a pause since a file failed             examine
+    Absent, but temporarily     a pause                                 examine
     else                        what is due; ends if nothing is         examine
 
 A file that was refused to us is marked as unreadable, so that the next examination skips it. One
-that failed otherwise is failing until :data:`RETRY` seconds are over, or the fingerprint of the
-game is another one. An examination that raises :exc:`OSError` is repeated after as long.
+that failed otherwise is failing until a pause is over, or the fingerprint of the game is another
+one. An examination that raises :exc:`OSError` is repeated after a pause. Pauses grow with each
+failure in a row (:mod:`zipfs.catalog.retries`).
 
 What ends a wait sooner:
 
@@ -55,12 +57,10 @@ from zipfs.logs import Once
 from zipfs.sealing.outcomes import Absent, Examination, Sealed, Unhashed, Unsettled
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.lanes import Threads
+from zipfs.system.syscalls import MAYBE_GONE
 from zipfs.text import shown
 
 log = logging.getLogger(__name__)
-
-RETRY: Final = 30.0
-"""Seconds until what couldn't be read is tried again."""
 
 
 class Resealer:
@@ -162,8 +162,11 @@ class Resealer:
             self._games.versions.keep(version)
         if self._games.get(path) is game and (now := game.examination):
             is_sealed = isinstance(now.outcome, Sealed)
-            if isinstance(now.outcome, Unsettled | Unhashed) or (is_sealed and now.unsure):
+            waits = isinstance(now.outcome, Unsettled | Unhashed) or _is_temporary(now)
+            if waits or (is_sealed and now.unsure):
                 self._start(game)
+            if game.reseal and examination and not _is_temporary(examination):
+                game.reseal.examining.over()
             if asked and game.reseal and not is_sealed:
                 self._hurry(game.reseal)
         return game
@@ -187,8 +190,8 @@ class Resealer:
         else:
             reason = error.strerror or repr(error)
             self._once.warning("can't look at %s: %s", shown(path), error.strerror)
-            if game := self._games.get(path):
-                self._start(game).examine_in(RETRY)
+            if (game := self._games.get(path)) and (state := self._start(game)).due == math.inf:
+                state.examine_in(state.examining.after_failure())
         self._skipped.replace((By.GAME, path), [LeftOut(path, f"can't be looked at: {reason}")])
 
     def invalidate(self, game: Game, seconds: float) -> None:
@@ -245,6 +248,9 @@ class Resealer:
                             await state.wait(state.retry_at)
                         else:
                             await self._hash(game, state, files)
+                    case Examination(outcome=Absent(temporary=True)):
+                        pause = state.examining.after_failure()
+                        await state.wait(trio.current_time() + pause)
                     case _ if state.due == math.inf:
                         return
                     case _:
@@ -306,6 +312,7 @@ class Resealer:
         self, game: Game, state: Reseal, failures: Sequence[tuple[SourceFile, Exception]]
     ) -> None:
         left_out = []
+        failed = False
         for file, error in failures:
             source = shown(file.source)
             if isinstance(error, PermissionError):
@@ -313,13 +320,22 @@ class Resealer:
                 self._once.warning("%s is left out: a file that can't be read", source)
                 continue
             # What says that it changed, and yet is as before, would be hashed for ever.
-            state.retry_at = trio.current_time() + RETRY
-            if isinstance(error, OSError):
+            failed = True
+            if isinstance(error, OSError) and (
+                state.reading.are_under_way or error.errno not in MAYBE_GONE
+            ):
                 left_out.append(LeftOut(file.source, f"can't be read: {error.strerror}"))
                 self._once.warning(
                     "can't read %s: %s; its archive isn't there until that is mended",
                     source,
                     error.strerror,
                 )
+        if failed:
+            state.read_in_vain()
         if left_out and isinstance(game.outcome, Unhashed):
             self._skipped.replace((By.HASHING, game.path), left_out)
+
+
+def _is_temporary(examination: Examination) -> bool:
+    """Whether the source has failed, and may work in a moment."""
+    return isinstance(examination.outcome, Absent) and examination.outcome.temporary

@@ -19,6 +19,7 @@ import trio
 from zipfs.catalog.game import Look, lane_of, lifetime
 from zipfs.catalog.games import Games
 from zipfs.catalog.reseal import Resealer
+from zipfs.catalog.retries import Retries
 from zipfs.catalog.skipped import By, Skipped, within
 from zipfs.errors import GoneError
 from zipfs.library.rules.general import Policy
@@ -70,12 +71,13 @@ class Scanner:
     async def run(self) -> None:
         """Scan, for ever."""
         async with trio.open_nursery() as self._nursery:
+            retries = Retries()
             while True:
                 started = time.monotonic()
                 asked, self._asked = self._asked, False
-                is_whole = True
+                is_whole = failed = True
                 try:
-                    await self._scan()
+                    failed = await self._scan()
                     await self._games.dates.compare(self._games.by_archive)
                 except GoneError:
                     # All is what it was; when the place is back, a scan begins at once.
@@ -90,26 +92,35 @@ class Scanner:
                     self._games.scanned(asked=asked)
                 # A scan takes a share of the disk, so it may use a twentieth of the time.
                 took = time.monotonic() - started
-                pause = POLL if self.polling else RESCAN
                 if not (is_whole or self._presence.gone):  # a place came or went meanwhile
                     self._now.set()
-                with trio.move_on_after(max(pause, min(20 * took, RESCAN))):
+                pause = max(POLL if self.polling else RESCAN, min(20 * took, RESCAN))
+                if failed and is_whole:
+                    pause = min(pause, retries.after_failure())
+                elif is_whole:
+                    retries.over()
+                with trio.move_on_after(pause):
                     await self._now.wait()
                 self._now = trio.Event()
 
-    async def _scan(self) -> None:
-        """Raises :exc:`GoneError`: then nothing is forgotten."""
+    async def _scan(self) -> bool:
+        """Returns whether a folder couldn't be listed that may be listed in a moment.
+
+        Raises :exc:`GoneError`: then nothing is forgotten.
+        """
         started = time.monotonic()
         since = self._presence.generation
         with contextlib.suppress(TimeoutError):  # then it is what it was
             await self._threads.run(self._detect, lane="detect")
         seen: set[bytes] = set()
         silent: list[bytes] = []
+        failed = False
         found = survey(self._library, self._sealer.policy, self._threads)
         async with contextlib.aclosing(found):
             async for step in found:
                 if isinstance(step, Skips):
                     self._skipped.replace((By.FOLDER, step.folder), step.left_out)
+                    failed |= step.failed
                     continue
                 silent += step.silent
                 seen.update(path for path, _ in step.games)
@@ -131,6 +142,7 @@ class Scanner:
                 await self._relist(path)
             elif path not in seen:
                 self._skipped.drop((by, path))
+        return failed
 
     def _detect(self) -> None:
         """In a worker thread: find out the library's structure, unless a part of it is gone."""
@@ -197,13 +209,20 @@ class Scanner:
 
     async def _discover(self, path: bytes) -> None:
         """Find the game that may have come to be at *path*, and examine it."""
-        try:
-            found = await self._threads.run(
-                self._find_and_examine, path, lane=lane_of(path), item=path
-            )
-        except Exception as error:  # noqa: BLE001 - H4: nothing unexpected ends the mount
-            self._resealer.failed(path, error)
-            return
+        retries = Retries()
+        found: Look | LeftOut | None = None
+        while True:
+            try:
+                found = await self._threads.run(
+                    self._find_and_examine, path, lane=lane_of(path), item=path
+                )
+            except Exception as error:  # noqa: BLE001 - H4: nothing unexpected ends the mount
+                self._resealer.failed(path, error)
+                if not isinstance(error, OSError) or self._games.get(path) or retries.are_rare:
+                    return  # a known game has tries of its own; the next scan finds another
+            else:
+                break
+            await trio.sleep(retries.after_failure())
         if isinstance(found, Look):
             self._resealer.install(found, asked=False)
         if isinstance(found, LeftOut) or self._skipped.is_known(path):
@@ -238,7 +257,8 @@ STEP: Final = 256
 
 
 class Found(NamedTuple):
-    """Games in one folder, up to :data:`STEP`; and paths that don't answer, which may be some."""
+    """Games in one folder, up to :data:`STEP`; and paths that may be or have some: they don't
+    answer, or can't be listed just now."""
 
     games: list[tuple[bytes, Place]]
     silent: list[bytes]
@@ -249,6 +269,8 @@ class Skips(NamedTuple):
 
     folder: bytes
     left_out: Iterable[LeftOut]
+    failed: bool = False
+    """Whether the folder couldn't be listed, and may be in a moment."""
 
 
 async def survey(
@@ -267,8 +289,10 @@ async def survey(
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            yield Skips(source, [LeftOut(source, f"can't be listed: {error.strerror}")])
-            if isinstance(error, TimeoutError):
+            left_out = [LeftOut(source, f"can't be listed: {error.strerror}")]
+            is_lasting = isinstance(error, PermissionError | TimeoutError)
+            yield Skips(source, left_out, failed=not is_lasting)
+            if not isinstance(error, PermissionError):
                 yield Found([], [path])
             continue
         left_out = []

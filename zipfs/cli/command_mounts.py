@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import stat
+from typing import Final
 
 import click
 
 from zipfs.cli.terminal import check_answers, load_settings, log_to_stderr, mountpoint_of
 from zipfs.config import Settings
-from zipfs.errors import ConfigError, FuseError, MountpointError
+from zipfs.errors import ConfigError, FuseError, MountpointError, StillServingError
 from zipfs.mount import mountpoint as mp
 from zipfs.mount.sd_notify import FUSE, Notifier
+from zipfs.mount.status_client import daemon_of
 from zipfs.sealing.sealers import make_library, romm_rules
 from zipfs.system import mounts
 
+_PATIENCE: Final = 30
+"""Seconds to wait for the end of a daemon whose mount is gone: it saves what it has hashed."""
 _CONFIG = click.option(
     "--config", metavar="FILE", help="TOML file that names the mount point, as that of `mount`."
 )
@@ -44,7 +49,12 @@ _CONFIG = click.option(
 def unmount(
     mountpoint: str | None, config: str | None, lazy: bool, if_mounted: bool, noted: str | None
 ) -> None:
-    """Unmount MOUNTPOINT, also one whose daemon has died."""
+    """Unmount MOUNTPOINT, also one whose daemon has died.
+
+    It waits until the daemon has ended, for half a minute; with --lazy it doesn't wait. A copy of
+    the mount in another mount namespace (a container, a service with PrivateMounts=) goes on
+    being served: then the status is 11, and the message names a process that has the copy.
+    """
     if noted is not None:
         if mountpoint is not None or config is not None:
             raise click.UsageError("--noted names the mount; leave MOUNTPOINT and --config out")
@@ -53,12 +63,63 @@ def unmount(
         return
     named = mountpoint_of(mountpoint, config)
     try:
-        path = mp.zipfs_mount(named).path
+        mount = mp.zipfs_mount(named)
     except MountpointError:
         if if_mounted:
             return
         raise
-    mp.unmount(path, lazy=lazy or mounts.is_dead(path))
+    _unmount(mount, lazy=lazy)
+
+
+def _unmount(mount: mounts.Mount, *, lazy: bool) -> None:
+    """Unmount; unless *lazy*, wait for the end of the daemon. Raises :exc:`StillServingError`."""
+    if lazy or mounts.is_dead(mount.path):
+        mp.unmount(mount.path)
+        return
+    daemon = daemon_of(mount)
+    try:
+        mp.unmount(mount.path, lazy=False)
+        _await_end(daemon, mount)
+    finally:
+        if daemon is not None:
+            os.close(daemon)
+
+
+def _await_end(daemon: int | None, mount: mounts.Mount) -> None:
+    """Wait for the end of *daemon*, a pidfd; raises :exc:`StillServingError`.
+
+    None: which process it is isn't known, and only copies of the mount tell that it isn't over.
+    """
+    ended = select.poll()
+    if daemon is not None:
+        ended.register(daemon, select.POLLIN)
+    found: list[mounts.Copy] = []
+    complete = True
+    for _ in range(_PATIENCE):
+        before = found
+        found, complete = mounts.copies(mount.device)
+        if (before and found) or (daemon is None and not found):
+            break  # it won't end by itself; or nothing says that it hasn't
+        if ended.poll(1000):
+            return
+    if daemon is None and not found:
+        return
+    here = sorted({copy.path for copy in found if copy.ours})
+    others = dict.fromkeys(f"{copy.name} (process {copy.pid})" for copy in found if not copy.ours)
+    if here:
+        why = f"it is mounted on {here[0]}, too; unmount it there: zipfs unmount {here[0]}"
+    elif others:
+        why = (
+            f"there is a copy of the mount in the namespace of {', '.join(others)}; end that first"
+        )
+    elif not complete:
+        why = (
+            "there may be a copy of the mount in another namespace; root sees in which by: grep -l"
+            f" ' {mount.device} ' /proc/*/mountinfo"
+        )
+    else:
+        why = "it may wait for a disk that doesn't answer; its log tells more"
+    raise StillServingError(f"{mount.path} is unmounted, but its daemon hasn't ended: {why}")
 
 
 def _unmount_noted(file: str, *, lazy: bool) -> bool:
@@ -76,8 +137,12 @@ def _unmount_noted(file: str, *, lazy: bool) -> bool:
     mounted = mounts.mounted_at(path)
     # Another file system may be mounted there meanwhile.
     ours = mounted is not None and (mounted.device, mounted.kind) == (device, mp.KIND)
-    if ours:
-        mp.unmount(path, lazy=lazy or mounts.is_dead(path))
+    try:
+        if mounted is not None and ours:
+            _unmount(mounted, lazy=lazy)
+    except StillServingError:
+        os.unlink(file)
+        raise
     os.unlink(file)
     return ours
 

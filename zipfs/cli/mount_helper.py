@@ -140,7 +140,7 @@ def helper(
         # So that `mount -a` recognises the mount of an fstab line, and df(1) shows the library.
         arguments += ["-o", f"fsname={source}"]
     context = mount_command.make_context("zipfs mount", [*arguments, "--", source, target])
-    plan = Plan(_absolute(load_settings(**context.params)), user)
+    plan = Plan(load_settings(**context.params).absolute(), user)
     if fake:
         return
     status = _in_background(plan)
@@ -148,15 +148,6 @@ def helper(
         raise SystemExit(FAILED)
     if verbose:
         click.echo(f"zipfs: {source} mounted on {target}")
-
-
-def _absolute(settings: Settings) -> Settings:
-    """*settings* with absolute paths."""
-    paths = ("library", "mountpoint", "index", "romm_config", "lists")
-    given = {name: getattr(settings, name) for name in paths}
-    return settings.model_copy(
-        update={name: path and os.path.abspath(path) for name, path in given.items()}
-    )
 
 
 def _in_background(plan: Plan) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import os
 import sys
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from zipfs.errors import ChangedError
 from zipfs.library.filestate import BLOCK, Checksums, FileState
 from zipfs.system.page_cache import CacheWindows, fill
 from zipfs.system.paths import open_path
-from zipfs.system.syscalls import READ_FILE
+from zipfs.system.syscalls import GONE, READ_FILE
 
 SLICE: Final = 64 << 20
 """Bytes of a file hashed at once: 5 ms from the page cache, half a second from a slow disk."""
@@ -87,7 +86,7 @@ class FileHasher:
         try:
             self._descriptor = open_path(self._path, READ_FILE)
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+            if error.errno in GONE:
                 raise ChangedError from None
             raise
         try:

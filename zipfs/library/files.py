@@ -15,7 +15,6 @@ Where the state can't vouch for bytes at all, each is proven so, and the state i
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
 
@@ -24,7 +23,7 @@ from zipfs.library.filestate import BLOCK, FileState
 from zipfs.library.proven import DisprovedError, ProvenBlocks
 from zipfs.library.scan import SourceFile
 from zipfs.system.paths import open_path
-from zipfs.system.syscalls import READ_FILE, pread
+from zipfs.system.syscalls import GONE, MAYBE_GONE, READ_FILE, pread
 
 Key = tuple[bytes, FileState]
 
@@ -45,7 +44,7 @@ def open_file(
     try:
         descriptor = open_path(absolute(source.source), READ_FILE)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+        if error.errno in GONE | MAYBE_GONE:
             raise ChangedError from None
         raise
     try:

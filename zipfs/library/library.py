@@ -86,6 +86,10 @@ class Library:
             return self._entry(source, origins, status)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # a name that the source can't have: vfat, SMB
+                return None
+            raise
 
     def entry_at(
         self, path: bytes, source: bytes, origins: Origins = NO_LINKS

@@ -46,9 +46,9 @@ from zipfs.library.scan import (
     SourceFile,
 )
 from zipfs.library.view import Decorator, LibraryView, PathMap
-from zipfs.system.paths import is_within, real
+from zipfs.system.paths import is_within, listing, real
 from zipfs.system.permissions import common_access, truthful
-from zipfs.system.syscalls import READ_FILE
+from zipfs.system.syscalls import READ_FILE, keep_atime
 from zipfs.text import shown
 
 SUFFIX: Final = b".list"
@@ -190,9 +190,11 @@ class WithLists(Decorator):
 
     def names(self, source: bytes) -> list[bytes]:
         if source == self._shown_in:
+            with listing(os.fsdecode(self.lists)) as entries:
+                names = [os.fsencode(entry.name) for entry in entries]
             return sorted(
                 name.removesuffix(SUFFIX)
-                for name in os.listdir(self.lists)
+                for name in names
                 if name.endswith(SUFFIX) and name != SUFFIX
             )
         names = super().names(source)
@@ -287,6 +289,7 @@ class WithLists(Decorator):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
             raise
         with os.fdopen(descriptor, "rb") as file:
+            keep_atime(descriptor, READ_FILE)
             status = os.fstat(descriptor)
             # If it grew since fstat, the second one has a new mtime, and the list isn't settled.
             size = status.st_size + 1 if status.st_size <= MAX_LIST else 0

@@ -15,6 +15,7 @@ from zipfs.library.rules.globs import Patterns
 from zipfs.library.rules.romm import RommSelection, Rules, Structure, find_structure
 from zipfs.library.view import LibraryView
 from zipfs.logs import Once
+from zipfs.system.syscalls import keep_atime
 from zipfs.text import shown
 
 log = logging.getLogger(__name__)
@@ -146,4 +147,7 @@ def load_rules(path: str) -> Rules:
 
 def _open(path: str, flags: int) -> int:
     # Opening a FIFO would wait for a writer.
-    return os.open(path, flags | os.O_NONBLOCK)
+    flags |= os.O_NONBLOCK
+    descriptor = os.open(path, flags)
+    keep_atime(descriptor, flags)
+    return descriptor

@@ -63,6 +63,7 @@ def run(
     (:mod:`zipfs.mount.privileged`); one that the service manager holds takes precedence.
     *mounted* is called when the mount can be used.
     """
+    settings = settings.absolute()
     notifier = Notifier()
     if (stored := handed_over(FUSE)) is not None:
         device = stored
@@ -93,6 +94,8 @@ def run(
     try:
         # mount_options accesses the library's disk, so it isn't called in the event loop.
         mount = _Mount(path, device, mp.mount_options(settings), notifier, mounted)
+        # If it was started in the library, that can be unmounted.
+        os.chdir("/")
         trio.run(_serve, settings, mount, sealer)
     finally:
         sealer.index.close()

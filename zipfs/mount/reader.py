@@ -17,7 +17,6 @@ import heapq
 import logging
 import os
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -36,9 +35,13 @@ log = logging.getLogger(__name__)
 
 BUFFER: Final = 1 << 20
 """Bytes of a read buffer, the kernel's largest request (256 pages)."""
-LINGER: Final = 5.0
+LINGER: Final = 1.0
 """Seconds for which files stay open after the last release: a web server opens and closes
-an archive for each request."""
+an archive for each request. Until then the library can't be unmounted."""
+_SHARE: Final = 5.0
+"""The same for files that took long to open, in terms of the time it took..."""
+_MOST_LINGER: Final = 5.0
+"""...but no more than so many seconds."""
 _SPARE_BUFFERS: Final = 16
 _FILES_KNOWN: Final = 1024
 """Most files that a handle has without a look-up in the pool."""
@@ -62,16 +65,20 @@ class Handle:
 
     *node* is its inode, *opened* the number of opens. *pinned* are files that stay open with it;
     *files* are the ones last found in the pool, by source number, some maybe closed since.
+    *linger* is how long they stay open after the last release, in seconds.
     """
 
-    __slots__ = ("content", "files", "node", "opened", "pinned")
+    __slots__ = ("content", "files", "linger", "node", "opened", "pinned")
 
-    def __init__(self, node: int, content: Content, pinned: Sequence[OpenFile]) -> None:
+    def __init__(
+        self, node: int, content: Content, pinned: Sequence[OpenFile], linger: float = LINGER
+    ) -> None:
         self.node = node
         self.content = content
         self.files: dict[int, OpenFile] = {}
         self.opened = 0
         self.pinned = pinned
+        self.linger = linger
 
 
 class Reader:
@@ -96,7 +103,7 @@ class Reader:
         self._pool = FdPool(limits.files)
         self._handles: dict[int, Handle] = {}
         self._opening: dict[int, trio.Event] = {}
-        self._lingering: OrderedDict[Handle, float] = OrderedDict()
+        self._lingering: dict[Handle, float] = {}
         self._buffer = memoryview(bytearray(BUFFER))
         self._spare: list[memoryview] = []
 
@@ -114,12 +121,15 @@ class Reader:
                 await opening.wait()  # for many clients at once its files are opened once
                 continue
             self._opening[node] = opened = trio.Event()
+            started = time.monotonic()
             try:
                 pinned = await self._pin(node, content)
             finally:
                 del self._opening[node]
                 opened.set()
-            handle = self._handles[node] = Handle(node, content, pinned)
+            took = time.monotonic() - started
+            linger = max(LINGER, min(_MOST_LINGER, _SHARE * took))
+            handle = self._handles[node] = Handle(node, content, pinned, linger)
         handle.opened += 1
         self._lingering.pop(handle, None)
         return handle
@@ -162,18 +172,18 @@ class Reader:
         return heapq.nlargest(self._pool.share, files, key=lambda file: file.state.size)
 
     def release(self, handle: Handle) -> None:
-        """Undo one :meth:`open`; after the last, files stay open for :data:`LINGER` seconds."""
+        """Undo one :meth:`open`; after the last, files stay open for a moment."""
         handle.opened -= 1
         if not handle.opened:
-            self._lingering[handle] = time.monotonic() + LINGER
+            self._lingering[handle] = time.monotonic() + handle.linger
 
     async def tidy(self) -> None:
-        """Close files unused for :data:`LINGER` seconds; runs until it is cancelled."""
+        """Close files unused for :data:`LINGER` seconds or more; runs until it is cancelled."""
         while True:
-            await trio.sleep(LINGER / 5)
+            await trio.sleep(LINGER / 2)
             now = time.monotonic()
-            while self._lingering and next(iter(self._lingering.values())) <= now:
-                handle, _ = self._lingering.popitem(last=False)
+            for handle in [handle for handle, until in self._lingering.items() if until <= now]:
+                del self._lingering[handle]
                 for file in handle.pinned:
                     file.pins -= 1
                 if self._handles.get(handle.node) is handle:

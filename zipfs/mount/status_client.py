@@ -8,6 +8,7 @@ of a folder that root has made (SO_PEERCRED, unix(7)), and its answer is checked
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from zipfs.errors import MountpointError
@@ -32,6 +33,10 @@ _RETRY: Final = 0.02
 """Seconds between two tries to connect while the queue is full."""
 
 
+_AnswerOf = Callable[[socket.socket, float], bytes]
+"""From a connected socket and a deadline, of time.monotonic, to the answer."""
+
+
 class SilentError(Exception):
     """The socket is served, but no answer came in time."""
 
@@ -44,7 +49,7 @@ def ask(path: str, environment: Mapping[str, str] = os.environ) -> dict[str, Any
     """
     mount = mountpoint.zipfs_mount(path)
     try:
-        answer, why = _ask_all(mount, environment)
+        answer, why = _ask_all(mount, environment, _received)
     except SilentError:
         raise MountpointError(
             f"the daemon of {path} is alive but has not answered for {PATIENCE:.0f} s; if that"
@@ -60,7 +65,30 @@ def ask(path: str, environment: Mapping[str, str] = os.environ) -> dict[str, Any
     return _checked(answer, path)
 
 
-def _ask_all(mount: mounts.Mount, environment: Mapping[str, str]) -> tuple[bytes | None, str]:
+def daemon_of(mount: mounts.Mount, environment: Mapping[str, str] = os.environ) -> int | None:
+    """A descriptor of the process that serves *mount*, pidfd_open(2); the caller closes it.
+
+    None if it isn't known: it has no socket, or none that this user may connect to, or it is in
+    another PID namespace.
+    """
+    descriptor: int | None = None
+
+    def remember(channel: socket.socket, _deadline: float) -> bytes:
+        nonlocal descriptor
+        pid, _ = _peer(channel)
+        if pid and hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):  # before Linux 5.3
+                descriptor = os.pidfd_open(pid)
+        return b""
+
+    with contextlib.suppress(SilentError):
+        _ask_all(mount, environment, remember)
+    return descriptor
+
+
+def _ask_all(
+    mount: mounts.Mount, environment: Mapping[str, str], answer_of: _AnswerOf
+) -> tuple[bytes | None, str]:
     """The answer of the first socket of *mount* that is served; None and the reason if none is."""
     users = {0, os.geteuid()}
     user = next(
@@ -78,7 +106,8 @@ def _ask_all(mount: mounts.Mount, environment: Mapping[str, str]) -> tuple[bytes
     try:
         for folder in runtime.candidates(environment, user):
             try:
-                if (answer := _ask_one(folder, name, users, deadline)) is not None:
+                answer = _ask_one(folder, name, users, deadline, answer_of)
+                if answer is not None:
                     return answer, ""
             except PermissionError:
                 why = _REFUSED
@@ -95,29 +124,42 @@ _REFUSED: Final = (
 )
 
 
-def _ask_one(folder: str, name: str, users: set[int], deadline: float) -> bytes | None:
+def _ask_one(
+    folder: str, name: str, users: set[int], deadline: float, answer_of: _AnswerOf
+) -> bytes | None:
     """The answer of the socket *name* in *folder*; None if none of *users* serves it."""
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
             # By the descriptor, as unix(7) allows paths of 107 bytes.
             _connect(channel, f"/proc/self/fd/{descriptor}/{name}", deadline)
-            peer = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-            if struct.unpack("3i", peer)[1] not in users | runtime.users_of(folder, descriptor):
+            if _peer(channel)[1] not in users | runtime.users_of(folder, descriptor):
                 return None
-            answer = bytearray()
-            while len(answer) <= _MAX_BYTES:
-                channel.settimeout(_left(deadline))
-                try:
-                    piece = channel.recv(_RECEIVE)
-                except TimeoutError:
-                    raise SilentError from None
-                if not piece:
-                    return bytes(answer)
-                answer += piece
-            return bytes(answer)  # too long, so no document
+            return answer_of(channel, deadline)
     finally:
         os.close(descriptor)
+
+
+def _peer(channel: socket.socket) -> tuple[int, int]:
+    """PID and user of the server; the PID is 0 if it is in another namespace."""
+    credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    pid, user, _ = struct.unpack("3i", credentials)
+    return pid, user
+
+
+def _received(channel: socket.socket, deadline: float) -> bytes:
+    """The whole answer; what is too long is cut, and so no document."""
+    answer = bytearray()
+    while len(answer) <= _MAX_BYTES:
+        channel.settimeout(_left(deadline))
+        try:
+            piece = channel.recv(_RECEIVE)
+        except TimeoutError:
+            raise SilentError from None
+        if not piece:
+            break
+        answer += piece
+    return bytes(answer)
 
 
 def _connect(channel: socket.socket, address: str, deadline: float) -> None:

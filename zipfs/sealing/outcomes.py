@@ -64,6 +64,8 @@ class Absent:
     """There is no such game, or its folder can't be listed (*reason*)."""
 
     reason: str = ""
+    temporary: bool = False
+    """Whether it may be listed in a moment: nobody's permission is missing."""
 
 
 @dataclass(frozen=True, slots=True)

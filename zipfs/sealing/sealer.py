@@ -157,7 +157,8 @@ class Sealer:
             reason = f"can't be listed: {error.strerror}"
             self._once.warning("%s %s; left out", shown(game), reason)
             left_out: tuple[LeftOut, ...] = (LeftOut(game, reason),)
-            return Examination(started, b"", started, Absent(reason), left_out=left_out), None
+            absent = Absent(reason, temporary=not isinstance(error, PermissionError))
+            return Examination(started, b"", started, absent, left_out=left_out), None
         scan, refused = self._without_refused(scan)
         for path, reason in scan.left_out:
             self._once.warning("%s is left out: %s", shown(path), reason)

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from zipfs.system.paths import named
+from zipfs.system.paths import open_path
 from zipfs.system.syscalls import READ_FOLDER
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -45,7 +45,7 @@ _ISDIR: Final = 0x40000000
 _CHANGES: Final = (
     _MODIFY | _ATTRIB | _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF
 )
-_MASK: Final = _CHANGES | _ONLYDIR | _EXCL_UNLINK  # no _DONT_FOLLOW: see `named`
+_MASK: Final = _CHANGES | _ONLYDIR | _EXCL_UNLINK  # no _DONT_FOLLOW: see _added
 _ROOT_MASK: Final = _MASK | _MOVE_SELF  # of the others, the folder above tells
 _EVENT: Final = struct.Struct("iIII")
 _BUFFER: Final = 1 << 16
@@ -93,15 +93,20 @@ class Inotify:
             path = todo.pop()
             absolute = os.path.join(self._root, path)
             try:
-                with named(absolute, READ_FOLDER) as short:
+                descriptor = open_path(absolute, READ_FOLDER)
+                try:
+                    # A short path, since the call takes no descriptor.
+                    short = b"/proc/self/fd/%d" % descriptor
                     self._folders[self._watch(short, _MASK if path else _ROOT_MASK)] = path
                     # Listed after it is watched: later changes are reported as events.
-                    with contextlib.suppress(OSError), os.scandir(short) as entries:
+                    with contextlib.suppress(OSError), os.scandir(descriptor) as entries:
                         for entry in entries:
-                            child = os.path.join(path, entry.name)
+                            child = os.path.join(path, os.fsencode(entry.name))
                             yield child
                             if self._deep and entry.is_dir(follow_symlinks=False):
                                 todo.append(child)
+                finally:
+                    os.close(descriptor)
             except OSError as error:
                 if error.errno not in _GONE:
                     raise

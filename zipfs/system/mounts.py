@@ -16,6 +16,17 @@ from typing import Final, NamedTuple
 TABLE: Final = "/proc/self/mountinfo"
 
 
+class Copy(NamedTuple):
+    """A mount of a file system in some mount namespace, and one process in that."""
+
+    path: str
+    pid: int
+    name: str
+    """Of the process."""
+    ours: bool
+    """Whether the namespace is that of this process."""
+
+
 class Mount(NamedTuple):
     """One line of mountinfo: *device* is ``MAJOR:MINOR``, *kind* like ``fuse.zipfs``."""
 
@@ -34,7 +45,7 @@ def mounts(table: str = TABLE) -> Iterator[Mount]:
         for line in lines:
             before, _, after = line.partition(b" - ")
             fields = before.split()
-            path = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), fields[4])
+            path = _unescaped(fields[4])
             kind, *rest = after.split()
             options = frozenset(map(os.fsdecode, b",".join([fields[5], *rest[1:]]).split(b",")))
             device, number = fields[2].decode(), int(fields[0])
@@ -76,6 +87,56 @@ def mounted_at(path: str) -> Mount | None:
     return found
 
 
+def lower_folders(mount: Mount) -> list[str]:
+    """The lower layers of *mount*, an overlayfs, as they were named when it was made.
+
+    Kernel documentation, filesystems/overlayfs: ``lowerdir=A:B``, or ``lowerdir+=A`` for each.
+    """
+    found = []
+    for option in mount.options:
+        name, _, value = option.partition("=")
+        folders = os.fsdecode(_unescaped(os.fsencode(value)))
+        if name == "lowerdir+":
+            found.append(folders)
+        elif name == "lowerdir":
+            parts = re.split(r"(?<!\\):+", folders)
+            found += [re.sub(r"\\(.)", r"\1", part) for part in parts]
+    return found
+
+
+def _unescaped(text: bytes) -> bytes:
+    """*text* of mountinfo, with the characters that are in octal there."""
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), text)
+
+
+def copies(device: str) -> tuple[list[Copy], bool]:
+    """All mounts of the file system *device*, ``MAJOR:MINOR``, and whether they are all.
+
+    mount_namespaces(7): one for each container, and for many services. Those of other users'
+    processes can be seen by root alone.
+    """
+    found = []
+    complete = True
+    ours = os.readlink("/proc/self/ns/mnt")
+    seen = set()
+    for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))):
+        try:
+            namespace = os.readlink(f"/proc/{pid}/ns/mnt")
+            if namespace in seen:
+                continue
+            paths = [m.path for m in mounts(f"/proc/{pid}/mountinfo") if m.device == device]
+            seen.add(namespace)
+            with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+                name = file.read().strip()
+        except PermissionError:
+            complete = False
+        except (OSError, ValueError):  # the process has ended, or its namespace is gone
+            continue
+        else:
+            found += [Copy(path, pid, name, namespace == ours) for path in paths]
+    return found, complete
+
+
 def is_dead(path: str) -> bool:
     """Whether the daemon of the FUSE mount at *path* has died. Blocks if it doesn't answer."""
     try:
@@ -92,11 +153,12 @@ def mounts_below(folder: str, mounted: Iterable[Mount]) -> list[Mount]:
     topmost: dict[str, Mount] = {}
     for mount in mounted:
         topmost[mount.path] = mount
-        if _is_inside(folder, mount.path) and len(mount.path) >= len(holding):
+        if is_inside(folder, mount.path) and len(mount.path) >= len(holding):
             holding = mount.path
-    inside = sorted(path for path in topmost if path != holding and _is_inside(path, folder))
+    inside = sorted(path for path in topmost if path != holding and is_inside(path, folder))
     return [topmost[path] for path in (holding, *inside) if path in topmost]
 
 
-def _is_inside(path: str, folder: str) -> bool:
+def is_inside(path: str, folder: str) -> bool:
+    """Whether the absolute *path* is *folder* or in it; no link is followed."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -33,6 +33,7 @@ from zipfs.system.syscalls import (
     ACCESS,
     ENTER_FOLDER,
     HERE,
+    LIST_FOLDER,
     LISTS_DESCRIPTORS,
     LOOK_AT,
     READ_FOLDER,
@@ -50,10 +51,17 @@ def open_path(path: bytes, flags: int) -> int:
 
     Raises :exc:`OSError`; ``ENOTDIR`` for a link on the way. A link at the end of the path is
     ``ELOOP``, or ``ENOTDIR`` if *flags* have ``O_DIRECTORY``; with ``O_PATH`` the link itself is
-    opened.
+    opened. Reading the descriptor leaves the access time alone, where that is allowed.
     """
     if not ENTER_FOLDER:
         return os.open(path, flags)
+    descriptor = _open(path, flags)
+    if not flags & os.O_PATH:
+        syscalls.keep_atime(descriptor, flags)
+    return descriptor
+
+
+def _open(path: bytes, flags: int) -> int:
     flags |= os.O_NOFOLLOW
     if syscalls.openat2 is None:
         return _walked(path, flags)
@@ -164,6 +172,25 @@ def _entries_by_path(path: bytes) -> list[tuple[bytes, os.stat_result]]:
     return found
 
 
+@contextmanager
+def listing(folder: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """A context with the entries of *folder*, links followed, as of :func:`os.scandir`.
+
+    Listing it leaves its access time alone, where that is allowed. Raises :exc:`OSError`.
+    """
+    if not LISTS_DESCRIPTORS:
+        with os.scandir(folder) as found:
+            yield found
+        return
+    descriptor = os.open(folder, LIST_FOLDER)
+    try:
+        syscalls.keep_atime(descriptor, LIST_FOLDER)
+        with os.scandir(descriptor) as found:
+            yield found
+    finally:
+        os.close(descriptor)
+
+
 def is_link(status: os.stat_result) -> bool:
     """Whether *status*, of lstat(2), is that of a symbolic link or a junction."""
     if stat.S_ISLNK(status.st_mode):
@@ -204,17 +231,16 @@ def may_read(path: bytes) -> bool:
 
 
 @contextmanager
-def named(path: bytes, flags: int = LOOK_AT) -> Iterator[bytes]:
+def named(path: bytes) -> Iterator[bytes]:
     """A context with a short path to the file or folder at an absolute *path*.
 
     For calls that take no descriptor: it is a link in /proc/self/fd, which they have to follow.
-    :func:`open_path` opens *path* with *flags*. Raises :exc:`OSError`. On other systems than
-    Linux it is *path* itself.
+    Raises :exc:`OSError`. On other systems than Linux it is *path* itself.
     """
     if not LOOK_AT:
         yield path
         return
-    descriptor = open_path(path, flags)
+    descriptor = open_path(path, LOOK_AT)
     try:
         yield b"/proc/self/fd/%d" % descriptor
     finally:

@@ -26,6 +26,11 @@ from _thread import allocate_lock  # `threading` is half a MiB more in the proce
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]  # tested where it is used
+
 
 def _flag(name: str) -> int:
     flag: int = getattr(os, name, 0)
@@ -38,15 +43,27 @@ READ_FILE: Final = (
     os.O_RDONLY | _flag("O_CLOEXEC") | _flag("O_NOFOLLOW") | _flag("O_NONBLOCK") | _flag("O_BINARY")
 )
 """Flags to open a regular file, not a link, for reading."""
+_NO_ATIME: Final = _flag("O_NOATIME")
+_STATUS_FLAGS: Final = _flag("O_NONBLOCK") | _flag("O_DIRECT")
+"""Flags of an open for reading that F_SETFL, fcntl(2), would clear."""
 NO_LINK: Final = _flag("O_NOFOLLOW")
 """Flag to open no link for writing."""
-READ_FOLDER: Final = os.O_RDONLY | _flag("O_DIRECTORY") | _flag("O_CLOEXEC") | _flag("O_NOFOLLOW")
+LIST_FOLDER: Final = os.O_RDONLY | _flag("O_DIRECTORY") | _flag("O_CLOEXEC")
 """Flags to open a folder to list it, where that is possible (:data:`LISTS_DESCRIPTORS`)."""
+READ_FOLDER: Final = LIST_FOLDER | _flag("O_NOFOLLOW")
+"""The same, and no link to one."""
 LOOK_AT: Final = _flag("O_PATH") and (_flag("O_PATH") | _flag("O_CLOEXEC") | _flag("O_NOFOLLOW"))
 """Flags to open anything, a link itself included, only for ``fstat``; 0 where that isn't
 possible."""
 ENTER_FOLDER: Final = LOOK_AT and LOOK_AT | _flag("O_DIRECTORY")
 """Flags to open a folder only as the start of relative paths; 0 where that isn't possible."""
+
+GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
+"""Errors of opening a file that was there a moment ago: it was removed or renamed, or something
+else, such as a link or a socket, has taken its place."""
+MAYBE_GONE: Final = frozenset({errno.EINVAL, getattr(errno, "ESTALE", errno.EINVAL)})
+"""The same of shares, if it isn't lasting: ``ESTALE``, NFS; ``EINVAL``, SMB, of a name that the
+server has no more (seen)."""
 
 LISTS_DESCRIPTORS: Final = os.scandir in os.supports_fd
 ACCESS: Final[dict[str, Any]] = (
@@ -113,6 +130,24 @@ def uncache(descriptor: int, offset: int, length: int) -> None:
     if hasattr(os, "posix_fadvise"):
         with contextlib.suppress(OSError):  # advice; some file systems take none
             os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
+
+
+def keep_atime(descriptor: int, flags: int) -> bool:
+    """Have reads of *descriptor*, opened with *flags*, leave the access time alone, if allowed.
+
+    Returns whether they do. ``O_NOATIME``, which the kernel grants to the owner of the file or
+    folder and to ``CAP_FOWNER``. Set after open(2) and not in it, for two reasons: there its
+    refusal would be a failed call to the source, and a second one, for each file of somebody
+    else; and the kernel passes it on to FUSE servers, which may refuse it for reasons of their
+    own. F_SETFL, fcntl(2), never leaves this machine.
+    """
+    if not _NO_ATIME or fcntl is None:
+        return False
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & _STATUS_FLAGS | _NO_ATIME)
+    except OSError:  # EPERM: then reading moves it, as anybody's does
+        return False
+    return True
 
 
 def leave_to_owner(descriptor: int, folder: str) -> None:

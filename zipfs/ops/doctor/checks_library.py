@@ -18,14 +18,20 @@ from zipfs.ops.doctor.findings import Finding
 from zipfs.ops.doctor.headcount import Headcount
 from zipfs.ops.doctor.remedies import chmod_remedy
 from zipfs.system.filesystems import file_system, settle_wanted
-from zipfs.system.mounts import Mount, mounts_below
+from zipfs.system.mounts import Mount, is_inside, mounts_below
+from zipfs.system.paths import listing
 from zipfs.system.subprocesses import ask
+from zipfs.system.syscalls import READ_FILE, keep_atime
 from zipfs.text import counted, printable, quoted, size
 
 _FEW: Final = 8
 """Most files of the sample that are opened."""
 _MANY_SECONDS: Final = 20
 """Number of files from which on it is no chance that all dates are whole seconds."""
+_WEAK: Final = (
+    "until then Apache gives its archive a weak ETag, and a download can't be resumed, unless it"
+    " is mounted with --timestamps fixed"
+)
 _NAME: Final = "library"
 _NOT_OURS: Final = "its FUSE mount lets in only the user who made it"
 _LET_IN: Final = "mount that with -o allow_other, or run zipfs as that user"
@@ -65,7 +71,7 @@ def locate(library: str, mounted: Iterable[Mount], name: str = _NAME) -> Located
 
 def _locate(library: str) -> str:
     root = os.path.realpath(library, strict=True)
-    with os.scandir(root) as entries:
+    with listing(root) as entries:
         next(entries, None)
     return root
 
@@ -138,7 +144,7 @@ def _lets_nobody_in(mount: Mount) -> bool:
 
 def _listed(folder: str) -> None:
     os.statvfs(folder)
-    with os.scandir(folder) as entries:
+    with listing(folder) as entries:
         next(entries, None)
 
 
@@ -178,8 +184,13 @@ def check_content(root: str, found: Headcount) -> Iterator[Finding]:
         )
 
 
-def check_dates(found: Headcount, root: str, settle: float, now: float) -> Iterator[Finding]:
-    """Check the clock, *now* in Unix time, against the dates of files."""
+def check_dates(
+    found: Headcount, root: str, settle: float, now: float, *, fixed: bool
+) -> Iterator[Finding]:
+    """Check the clock, *now* in Unix time, against the dates of files.
+
+    *fixed*: archives don't have the dates of their files.
+    """
     if now < 315_532_800:  # 1980-01-01
         yield Finding(
             "clock",
@@ -194,8 +205,10 @@ def check_dates(found: Headcount, root: str, settle: float, now: float) -> Itera
             "clock",
             "note",
             f"{found.future} of its files and folders are dated in the future ({names}; the newest"
-            f" file {newest} UTC): after each start, a game with one waits {settle:g} s more",
-            f"see whether the clock is right (date); find {quoted(root)} -newermt now lists them",
+            f" file {newest} UTC): after each start, a game with one waits {settle:g} s more"
+            + ("" if fixed or found.newest <= now else f", and {_WEAK}"),
+            f"see whether the clock is right (date); find {quoted(root)} -newermt now lists them,"
+            " and -exec touch {} + brings them back",
         )
     else:
         yield Finding("clock", "ok", "no file is dated later than now")
@@ -266,10 +279,11 @@ def _states(root: str, sample: Sequence[str]) -> dict[str, Any]:
         absolute = os.path.join(root, path)
         try:
             before = os.lstat(absolute)
-            descriptor = os.open(absolute, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(absolute, READ_FILE)
         except OSError:
             continue  # no permission, or it is gone
         try:
+            keep_atime(descriptor, READ_FILE)
             opened = os.fstat(descriptor)
             # One byte brings a page into the cache; the second read finds it there.
             if os.pread(descriptor, 1, 0) and not _knows_nowait(descriptor):
@@ -285,6 +299,50 @@ def _states(root: str, sample: Sequence[str]) -> dict[str, Any]:
         elif before.st_size == opened.st_size and time.time() - before.st_mtime > 60:
             unsteady.append(path)
     return {"steady": steady, "unsteady": unsteady, "slow": slow, "failed": failed}
+
+
+def check_access_times(root: str, mounted: Sequence[Mount], found: Headcount) -> Iterator[Finding]:
+    """Check whether reading the library at *root* moves the access times of its files."""
+    below = {mount.path: mount for mount in mounts_below(root, mounted)}
+    holding: dict[Mount, list[str]] = {}
+    for path in found.sample:
+        absolute = os.path.join(root, path)
+        if at := max((at for at in below if is_inside(absolute, at)), key=len, default=None):
+            holding.setdefault(below[at], []).append(absolute)
+    for mount, sample in holding.items():
+        # What programs and other machines provide has access times of its own, or none.
+        local = file_system(mount.kind, mount.options).events
+        if {"noatime", "ro"} & mount.options or not local:
+            continue
+        paths = sample[:: max(1, len(sample) // _FEW)][:_FEW]
+        shown = quoted(mount.path)
+        if not ask(_moves, paths):
+            yield Finding("access times", "ok", f"reading {shown} leaves them as they are")
+        elif "relatime" in mount.options:
+            what = f"reading {shown} moves them once a day at most, as it is mounted with relatime"
+            yield Finding("access times", "ok", what)
+        else:
+            yield Finding(
+                "access times",
+                "note",
+                f"each reading of {shown} moves them, as this user isn't the files' owner",
+                f"mount -o remount,relatime {shown}, or mount zipfs as the files' owner",
+            )
+
+
+def _moves(paths: Sequence[str]) -> bool:
+    """Whether the access time of one of the files at *paths* can't be left as it is."""
+    for path in paths:
+        try:
+            descriptor = os.open(path, READ_FILE)
+        except OSError:
+            continue  # no permission, or it is gone
+        try:
+            if not keep_atime(descriptor, READ_FILE):
+                return True
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def _state(status: os.stat_result) -> tuple[int, int, int, int]:

@@ -18,7 +18,7 @@ from typing import Final
 from zipfs.errors import UnansweredError
 from zipfs.mount.mountpoint import CONNECTIONS, KIND, MAX_BACKGROUND, absolute
 from zipfs.ops.doctor.findings import Finding
-from zipfs.system.mounts import Mount
+from zipfs.system.mounts import Mount, is_inside, lower_folders
 from zipfs.system.subprocesses import ask
 from zipfs.text import quoted
 
@@ -114,6 +114,26 @@ def _unmounted(path: str, shown: str, root: str | None) -> Finding:
 def _holds(path: str) -> bool:
     with os.scandir(path) as entries:
         return next(entries, None) is not None
+
+
+def check_overlays(path: str, mounted: Iterable[Mount]) -> Iterator[Finding]:
+    """Check whether an overlayfs has the mount point *path*, or a folder in it, as a lower layer.
+
+    It looks up a name in its lower layers once: that it isn't there is remembered until the
+    memory is needed, and what has become another file is ``ESTALE`` as long (seen, Linux 6.18).
+    """
+    for mount in mounted:
+        if mount.kind == "overlay" and any(is_inside(at, path) for at in lower_folders(mount)):
+            shown = quoted(mount.path)
+            yield Finding(
+                "overlayfs",
+                "warning",
+                f"{shown} has this mount as a lower layer: in it, an archive that was asked for"
+                " before it was there stays unknown, and one that has changed is a stale file"
+                " handle",
+                f"show it by mount --bind instead; until then mount -o remount {shown} makes the"
+                " overlay look again, once",
+            )
 
 
 def check_tuning(

@@ -83,6 +83,7 @@ def examine(subject: Subject) -> Iterator[Finding]:
         if located is not None:
             point, finding = located
             yield finding
+            yield from _safely("overlayfs", lambda: mount.check_overlays(located[0].path, mounted))
     there = point.mount if point else None
     yield from _safely("read-ahead", lambda: mount.check_tuning(there, settings.read_ahead))
     if root is not None or point is not None:
@@ -108,12 +109,16 @@ def _library(
     found = counted
     yield from _safely("library", lambda: library.check_content(root, found))
     yield from _safely(
-        "clock", lambda: library.check_dates(found, root, settings.settle, time.time())
+        "clock",
+        lambda: library.check_dates(
+            found, root, settings.settle, time.time(), fixed=settings.timestamps == "fixed"
+        ),
     )
     if not found.stuck:
         yield from _safely(
             "file states", lambda: library.check_states(root, found, settings.settle)
         )
+        yield from _safely("access times", lambda: library.check_access_times(root, mounted, found))
     if settings.watch != "poll":
         polled = bool(needs_polling(os.fsencode(root)))
         instances = 1 if settings.lists is None else 2

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from zipfs.errors import UnansweredError
 from zipfs.library.filestate import BLOCK
-from zipfs.system.paths import may_read
+from zipfs.system.paths import listing, may_read
 from zipfs.system.permissions import grants_us
 from zipfs.system.subprocesses import PATIENCE, ask_each
 
@@ -114,7 +114,7 @@ def _walk(
             yield asdict(found)
             report_at = min(until, time.monotonic() + _REPORT)
         try:
-            with os.scandir(os.path.join(root, path)) as entries:
+            with listing(os.path.join(root, path)) as entries:
                 for entry in entries:
                     child = os.path.join(path, entry.name)
                     if entry.is_symlink():

@@ -29,15 +29,13 @@ from zipfs.errors import ChangedError
 from zipfs.library.filestate import FileState
 from zipfs.system.page_cache import CacheWindows, fill
 from zipfs.system.paths import open_path
-from zipfs.system.syscalls import READ_FILE, uncache
+from zipfs.system.syscalls import GONE, MAYBE_GONE, READ_FILE, uncache
 
 SPAN: Final = 4 << 20
 """Bytes read at once: direct reads have no read-ahead, so they have to be large."""
 _ALIGNED: Final = 4096
 """Offsets, lengths and addresses of direct reads are multiples of this: a disk's largest sector."""
 
-_CHANGED: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.ESTALE, errno.EISDIR})
-"""Errors of open(2) if the file was replaced: by a link, a socket, another file on the server."""
 _DIRECT: Final[int] = getattr(os, "O_DIRECT", 0)
 
 
@@ -118,7 +116,7 @@ class DiskFile:
         except NotADirectoryError:  # a folder above it was replaced by a file
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
         except OSError as error:
-            if error.errno in _CHANGED:
+            if error.errno in GONE | MAYBE_GONE | {errno.EISDIR}:
                 raise ChangedError from None
             raise
 
