@@ -25,6 +25,17 @@ class Version:
         return len(self.data)
 
 
+State = tuple[bytes, int]
+"""All bytes of an archive, and its date in nanoseconds."""
+
+
+def state_of(game: Path) -> State:
+    """The archive of the files in *game*, as they are now."""
+    hidden = {str(path.relative_to(game)) for path in game.rglob(f"{expected.HIDDEN}*")}
+    mtime_ns = libraries.expected(game, leave_out=hidden).mtime_ns
+    return expected.Expected(game)[:], mtime_ns
+
+
 class Versions:
     """The versions that a game has had so far, by the ETag that *server* gives each.
 
@@ -40,8 +51,10 @@ class Versions:
 
     def add(self, game: Path) -> Version:
         """The version that the files in *game* make, as they are now."""
-        data = expected.Expected(game)[:]
-        mtime_ns = libraries.expected(game).mtime_ns
+        return self.add_state(state_of(game))
+
+    def add_state(self, state: State) -> Version:
+        data, mtime_ns = state
         name = f"{len(os.listdir(self._stored))}.stand-in"
         file = self._stored / name
         with file.open("xb") as stream:
@@ -53,6 +66,9 @@ class Versions:
         same = self._known.setdefault(version.etag, version)
         assert same.data == version.data, "two versions, and one ETag (DESIGN.md V1)"
         return same
+
+    def knows(self, etag: str) -> bool:
+        return etag in self._known
 
     def check(self, received: Received) -> None:
         """The invariant of these tests, and of zipfs.
