@@ -17,7 +17,7 @@ import shutil
 import stat
 import subprocess
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -72,11 +72,13 @@ while read -r module; do insmod "/modules/$module"; done </order
 count=0
 while [ ! -e /dev/vdb ] && [ "$count" -lt 100 ]; do sleep 0.1; count=$((count + 1)); done
 mount -t ext4 -o rw /dev/vda /new
+mkdir -p /new/lib/modules
 mount -t ext4 -o ro /dev/vdb /new/lib/modules
+cp /machine-init /new/sbin/machine-init
 for folder in dev proc sys; do mount --move "/$folder" "/new/$folder"; done
-exec switch_root /new /usr/local/sbin/machine-init
+exec switch_root /new /sbin/machine-init
 """
-_APPLETS: Final = ("sh", "mount", "insmod", "switch_root", "sleep", "mkdir")
+_APPLETS: Final = ("sh", "mount", "insmod", "switch_root", "sleep", "mkdir", "cp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,18 +114,14 @@ class Images:
         self._place.mkdir(parents=True, exist_ok=True)
         with locked(self._place / "images.lock"):
             made = self._place / "disk.made"
-            wanted = _fingerprint(
-                _PREPARE, *_PACKAGES, (REPOSITORY / ".ci/locks/run.txt").read_text(), INIT.read_text()
-            )
+            locks = (REPOSITORY / ".ci/locks/run.txt").read_text()
+            wanted = _fingerprint(_PREPARE, *_PACKAGES, locks)
             if made.exists() and made.read_text() == wanted:
                 return
             made.unlink(missing_ok=True)
             self._root.renew()
             self._root.clone()
             self._in_root(_PREPARE, *_PACKAGES)
-            target = self._root.copy / "usr/local/sbin/machine-init"
-            shutil.copy(INIT, target)
-            target.chmod(0o755)
             _make_disk(self.disk, self._root.copy, f"{_GIBIBYTES}G")
             made.write_text(wanted)
 
@@ -132,7 +130,7 @@ class Images:
         kernel = Kernel(name=name, folder=self._place / "kernels" / name)
         with locked(self._place / "images.lock"):
             made = kernel.folder / "made"
-            wanted = _fingerprint(_FETCH, _INIT, *_DRIVERS, *_AT_BOOT, *_APPLETS)
+            wanted = _fingerprint(_FETCH, _INIT, INIT.read_text(), *_DRIVERS, *_AT_BOOT, *_APPLETS)
             if not (made.exists() and made.read_text() == wanted):
                 shutil.rmtree(kernel.folder, ignore_errors=True)
                 kernel.folder.mkdir(parents=True)
@@ -193,9 +191,10 @@ class Images:
         order = "".join(f"{name.removeprefix('modules/')}\n" for name in modules)
         return gzip.compress(
             cpio(
-                {name: b"" for name in ("bin", "dev", "modules", "new", "proc", "sys")},
+                ("bin", "dev", "modules", "new", "proc", "sys"),
                 {
                     "init": _INIT.encode(),
+                    "machine-init": INIT.read_bytes(),
                     "order": order.encode(),
                     "bin/busybox": (self._root.copy / "bin/busybox").read_bytes(),
                     **modules,
@@ -213,6 +212,8 @@ class Images:
         shutil.copytree(REPOSITORY / "zipfs", source / "zipfs", ignore=ignored)
         (source / "tests").mkdir()
         (source / "tests/__init__.py").touch()
+        (source / "bench").mkdir()
+        shutil.copy(REPOSITORY / "bench/nginx.conf", source / "bench")
         shutil.copytree(REPOSITORY / "tests/vm", source / "tests/vm", ignore=ignored)
         # In the machine that would take half a minute. The files get other dates there.
         mode = "python3 -m compileall -q --invalidation-mode unchecked-hash /tmp/carried"
@@ -256,28 +257,18 @@ def _make_disk(disk: Path, folder: Path, size: str) -> None:
     )
 
 
-def cpio(
-    folders: dict[str, bytes], files: dict[str, bytes], links: dict[str, bytes]
-) -> bytes:
-    """An archive of cpio's format *newc* (the kernel's Documentation/driver-api/early-userspace)."""
+def cpio(folders: Sequence[str], files: Mapping[str, bytes], links: Mapping[str, bytes]) -> bytes:
+    """An archive of cpio's format *newc* (Linux, driver-api/early-userspace/buffer-format)."""
+    entries = [
+        *((name, stat.S_IFDIR | 0o755, b"") for name in folders),
+        *((name, stat.S_IFREG | 0o755, data) for name, data in files.items()),
+        *((name, stat.S_IFLNK | 0o777, target) for name, target in links.items()),
+        ("TRAILER!!!", 0, b""),
+    ]
     parts: list[bytes] = []
-    rows: Iterator[tuple[str, int, bytes]] = (
-        (name, mode, data)
-        for kind, mode in (
-            (folders, stat.S_IFDIR | 0o755),
-            (files, stat.S_IFREG | 0o755),
-            (links, stat.S_IFLNK | 0o777),
-        )
-        for name, data in kind.items()
-    )
-    for number, (name, mode, data) in enumerate([*rows, ("TRAILER!!!", 0, b"")]):
+    for number, (name, mode, data) in enumerate(entries):
         path = name.encode() + b"\0"
         numbers = (number, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(path), 0)
         header = b"070701" + b"".join(b"%08X" % value for value in numbers) + path
         parts += [header, bytes(-len(header) % 4), data, bytes(-len(data) % 4)]
     return b"".join(parts)
-
-
-def series(wanted: Sequence[str]) -> list[str]:
-    """The kernels *wanted*, or all. Raises :exc:`KeyError` for others."""
-    return [name for name in wanted if KERNELS[name]] or list(KERNELS)

@@ -1,0 +1,174 @@
+"""zipfs on a source, and nginx on its mount, with the configuration that the manual recommends."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any, Final
+from urllib.parse import quote
+
+from tests.vm.guest.processes import ProgramError, run, start, stop, wait
+from tests.vm.guest.sources import WORK
+from zipfs.errors import MountpointError
+from zipfs.mount.status_client import ask
+
+MOUNT: Final = Path("/srv/games")
+PORT: Final = 8080
+READ_TIMEOUT: Final = 10
+"""Seconds until a read fails if the source doesn't answer; three times less than by default."""
+SEALED: Final = 300.0
+"""Most seconds until a library is sealed."""
+_ZIPFS: Final = "/opt/zipfs/bin/zipfs"
+_CONFIGURATION: Final = Path(__file__).parents[3] / "bench/nginx.conf"
+
+
+class Daemon:
+    """zipfs with the index of the source *name*, which stays for the next."""
+
+    def __init__(self, library: Path, name: str, log: Path) -> None:
+        self._library = library
+        self._index = WORK / f"{name}.index"
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def forget(self) -> None:
+        """Begin without an index."""
+        for file in WORK.glob(f"{self._index.name}*"):
+            file.unlink()
+
+    def start(self) -> None:
+        MOUNT.mkdir(exist_ok=True)
+        self._process = start(
+            _ZIPFS, "mount", "--allow-other", "--index", self._index,
+            "--read-timeout", str(READ_TIMEOUT), self._library, MOUNT, log=self._log,
+        )  # fmt: skip
+
+    def status(self) -> dict[str, Any] | None:
+        try:
+            return ask(str(MOUNT))
+        except MountpointError:
+            return None
+
+    def wait_sealed(self, games: int) -> None:
+        """Raises :exc:`ProgramError` if that takes too long."""
+
+        def sealed() -> bool:
+            if self._process is not None and self._process.poll() is not None:
+                raise ProgramError(f"zipfs ended with {self._process.returncode}")
+            found = self.status()
+            return found is not None and (
+                found["pending"]["surveyed"]
+                and not found["pending"]["games"]
+                and found["archives"]["sealed"] >= games
+            )
+
+        if wait(sealed, SEALED, 1) is None:
+            raise ProgramError(f"not sealed after {SEALED:.0f} s: {self.status()}")
+
+    def stop(self) -> int | None:
+        """Its exit status; None if it had to be killed."""
+        if self._process is None:
+            return 0
+        status = stop(self._process)
+        self._process = None
+        if status is None:
+            with contextlib.suppress(ProgramError):
+                run("umount", "-l", MOUNT)
+        return status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What nginx says of an archive: its status, and its validator."""
+
+    status: int
+    etag: str | None
+
+
+class Server:
+    """nginx on the mount."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        prefix = WORK / "nginx"
+        shutil.rmtree(prefix, ignore_errors=True)
+        prefix.mkdir()
+        text = Template(_CONFIGURATION.read_text()).substitute(
+            user="user root;", prefix=prefix, root=MOUNT, port=PORT
+        )
+        (prefix / "nginx.conf").write_text(text)
+        command = ("nginx", "-p", prefix, "-c", prefix / "nginx.conf", "-e", "stderr")
+        self._process = start(*command, log=self._log)
+        if wait(lambda: self.offered("").status > 0, 60) is None:
+            raise ProgramError("nginx doesn't answer")
+
+    def offered(self, path: str, limit: float = 60) -> Offer:
+        """What a HEAD of *path* brings; the status 0 if there is no answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=limit)
+        try:
+            connection.request("HEAD", f"/{quote(path)}")
+            answer = connection.getresponse()
+            return Offer(status=answer.status, etag=answer.headers.get("ETag"))
+        except (OSError, http.client.HTTPException):
+            return Offer(status=0, etag=None)
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            stop(self._process)
+            self._process = None
+
+
+class Download:
+    """curl, as slow as *rate* says (curl's notation); its bytes go to a file."""
+
+    def __init__(self, path: str, name: str, rate: str = "") -> None:
+        self.file = WORK / f"{name}.download"
+        self.file.unlink(missing_ok=True)
+        slow = ("--limit-rate", rate) if rate else ()
+        url = f"http://127.0.0.1:{PORT}/{quote(path)}"
+        self._process = start(
+            "curl", "--silent", "--fail", "--output", self.file, *slow, url, log=WORK / "curl.log"
+        )
+
+    @property
+    def received(self) -> int:
+        return self.file.stat().st_size if self.file.exists() else 0
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def finish(self, limit: float) -> tuple[bytes, bool]:
+        """Its bytes, and whether it is complete as far as curl knows."""
+        try:
+            status: int | None = self._process.wait(limit)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = None
+        data = self.file.read_bytes() if self.file.exists() else b""
+        self.file.unlink(missing_ok=True)
+        return data, status == 0
+
+
+@contextlib.contextmanager
+def running(daemon: Daemon, server: Server, games: int) -> Iterator[None]:
+    """All sealed and served; ended after the block, come what may."""
+    daemon.start()
+    try:
+        daemon.wait_sealed(games)
+        server.start()
+        yield
+    finally:
+        server.stop()
+        daemon.stop()
