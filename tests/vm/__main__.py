@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -92,6 +93,7 @@ def main(given: Sequence[str] | None = None) -> int:
     chosen = _arguments(given)
     if os.geteuid() != 0:
         sys.exit("only root can make the images: bootstrap and loop mounts")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the machine, too
     place = chosen.place.absolute()
     images = Images(place)
     images.prepare()

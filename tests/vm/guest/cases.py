@@ -23,7 +23,7 @@ _RATE: Final = "1m"
 _BEFORE: Final = 3 << 20
 """Bytes that a client has when a game is changed."""
 _DOWNLOADED: Final = 180.0
-"""Most seconds for the downloads; they take 12 by their rate."""
+"""Most seconds for the downloads; they take eight by their rate."""
 _HUNG: Final = 60.0
 """Most seconds for a probe while the server doesn't answer."""
 _BACK: Final = 120.0

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.vm.judging import Members, sha256
+from tests.vm.judging import Members, digest
 
 PLATFORM: Final = "roms/psx"
 DISC: Final = "disc1.bin"
-CUE: Final = "game.cue"
-SIZE: Final = 12 << 20
+SMALL: Final = ("game.cue", "readme.txt")
+"""Without its disc a game is still an archive: two files."""
+SIZE: Final = 8 << 20
 """Of a disc: much more than what is on its way to a client."""
 _BLOCK: Final = 1 << 20
 _DATE: Final = 1_600_000_000
@@ -46,7 +47,8 @@ def make(server: Path, folder: str, seed: int) -> None:
     shutil.rmtree(game, ignore_errors=True)
     game.mkdir(parents=True)
     write(game / DISC, content(SIZE, seed))
-    write(game / CUE, content(1000, seed + 1))
+    for name in SMALL:
+        write(game / name, content(1000, seed + 1))
     for place in (game, game.parent, game.parent.parent):
         os.utime(place, (_DATE, _DATE))
 
@@ -54,7 +56,7 @@ def make(server: Path, folder: str, seed: int) -> None:
 def truth(server: Path, folder: str) -> Members:
     """What an archive of the game has to have now, read at the server."""
     game = server / PLATFORM / folder
-    return {file.name: sha256(file.read_bytes()) for file in sorted(game.iterdir())}
+    return {file.name: digest(file.read_bytes()) for file in sorted(game.iterdir())}
 
 
 def _in_place(disc: Path, data: bytes) -> None:
