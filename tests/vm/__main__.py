@@ -104,7 +104,7 @@ def main(given: Sequence[str] | None = None) -> int:
             share = place / "share" / kernel
             rows = _Run(images, kernel, share, chosen.patience).run(_choose(chosen.source))
         print(f"\nkernel {kernel}, {(time.monotonic() - began) / 60:.0f} min\n")
-        print(results.page(rows))
+        print(results.page({kernel: rows}, [*SOURCES, *EXPORTED]))
         for line in results.failures(rows):
             print(f"- {line}")
         sys.stdout.flush()

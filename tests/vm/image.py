@@ -116,7 +116,8 @@ class Images:
             made = self._place / "disk.made"
             locks = (REPOSITORY / ".ci/locks/run.txt").read_text()
             wanted = _fingerprint(_PREPARE, *_PACKAGES, locks)
-            if made.exists() and made.read_text() == wanted:
+            kept = made.exists() and made.read_text() == wanted
+            if kept and self._root.copy.is_dir():
                 return
             made.unlink(missing_ok=True)
             self._root.renew()

@@ -7,11 +7,12 @@ that a run left out keep theirs.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tests.vm.judging import CUT, WRONG, worst
+from tests.vm.judging import CUT, NEW, WRONG, worst
 
 RESULTS: Final = Path(__file__).parent / "results.json"
 CHANGES: Final = ("in place", "dated back", "replaced", "renamed", "truncated", "deleted")
@@ -22,7 +23,7 @@ Published = Mapping[str, Mapping[str, Row]]
 
 _MEBIBYTE: Final = 1 << 20
 _NOTHING: Final = "-"
-"""Where there is no server, or the run ended before."""
+"""Where there is no server to stop."""
 
 
 def load(file: Path = RESULTS) -> dict[str, dict[str, dict[str, Any]]]:
@@ -63,9 +64,7 @@ def _change(row: Row) -> str:
     return f"{shown}, {seconds(row['offered'])}"
 
 
-def _remount(row: Row | None) -> str:
-    if row is None:
-        return _NOTHING
+def _remount(row: Row) -> str:
     hashed, of = row["hashed"], row["of"]
     if not hashed:
         return "no"
@@ -78,6 +77,10 @@ def _probe(row: Row) -> str:
     if row["seconds"] is None:
         return "no answer"
     return f"{row['said']}, {seconds(row['seconds'])}"
+
+
+def _read(verdict: str) -> str:
+    return "right" if verdict == NEW else verdict.replace(WRONG, f"**{WRONG}**")
 
 
 def _back(row: Row) -> str:
@@ -93,73 +96,86 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 # ---------------------------------------------------------------- tables
 
-
-def changes(rows: Mapping[str, Row]) -> str:
-    """Source x change."""
-    return _table(
-        ["source", *CHANGES],
-        (
-            [name, *(_change(row["changes"][change]) for change in CHANGES)]
-            for name, row in rows.items()
-            if "changes" in row
-        ),
-    )
+_TIME: Final = re.compile(r"<?[0-9]+ s")
 
 
-def servers(rows: Mapping[str, Row]) -> str:
-    """Source x what a remount costs, and what is seen of a server that doesn't answer."""
-    return _table(
-        ["source", "mounted again: hashed?", "hangs: listing", "hangs: reading", "back: reading"],
-        (
-            [
-                name,
-                _remount(row.get("remount")),
-                *(
-                    [_probe(row["hang"]["list"]), _probe(row["hang"]["read"]), _back(row["back"])]
-                    if "hang" in row and "back" in row
-                    else [_NOTHING] * 3
-                ),
-            ]
-            for name, row in rows.items()
-            if "changes" in row
-        ),
-    )
+def _cells_of_changes(row: Row) -> list[str] | None:
+    if "changes" not in row:
+        return None
+    return [_change(row["changes"][change]) for change in CHANGES]
 
 
-_SEEN: Final = {"new": "right"}
+def _cells_of_servers(row: Row) -> list[str] | None:
+    if "remount" not in row:
+        return None
+    hung = "hang" in row and "back" in row
+    return [
+        _remount(row["remount"]),
+        _probe(row["hang"]["list"]) if hung else _NOTHING,
+        _probe(row["hang"]["read"]) if hung else _NOTHING,
+        _back(row["back"]) if hung else _NOTHING,
+    ]
 
 
-def exports(rows: Mapping[str, Row]) -> str:
-    """Export x what its client reads."""
-    return _table(
-        ["export", "all archives", "read on after `drop_caches`", "a change is read"],
-        (
-            [
-                name.removeprefix("export-"),
-                _SEEN.get(row["right"], row["right"]),
-                _SEEN.get(row["forgotten"], row["forgotten"]),
-                f"**{WRONG}**"
-                if WRONG in row["changed"]["seen"]
-                else seconds(row["changed"]["seconds"]),
-            ]
-            for name, row in rows.items()
-            if "right" in row
-        ),
-    )
+def _cells_of_exports(row: Row) -> list[str] | None:
+    if "right" not in row:
+        return None
+    changed = row["changed"]
+    return [
+        _read(row["right"]),
+        _read(row["forgotten"]),
+        f"**{WRONG}**" if WRONG in changed["seen"] else seconds(changed["seconds"]),
+    ]
 
 
-def ordered(rows: Mapping[str, Row], order: Sequence[str]) -> dict[str, Row]:
-    """*rows* in the order of *order*; others aren't known any more."""
-    return {name: rows[name] for name in order if name in rows}
+_TABLES: Final[Sequence[tuple[tuple[str, ...], Callable[[Row], list[str] | None]]]] = (
+    (("source", *CHANGES), _cells_of_changes),
+    (
+        ("source", "mounted again: hashed", "hangs: a listing", "hangs: a read", "back: a read"),
+        _cells_of_servers,
+    ),
+    (("export", "all archives", "read on after `drop_caches`", "a change"), _cells_of_exports),
+)
+
+
+def _version(kernel: str) -> list[int]:
+    return [int(part) for part in kernel.split(".")]
+
+
+def _lines(
+    published: Published, order: Sequence[str], cells: Callable[[Row], list[str] | None]
+) -> Iterator[list[str]]:
+    """A line for each source; more where kernels differ in more than seconds."""
+    for name in order:
+        groups: dict[str, tuple[list[str], list[str]]] = {}
+        for kernel in sorted(published, key=_version):
+            if (found := cells(published[kernel].get(name, {}))) is not None:
+                kernels, line = groups.setdefault(_TIME.sub("", repr(found)), ([], []))
+                kernels.append(kernel)
+                line[:] = found  # the times are the newest kernel's
+        for kernels, line in groups.values():
+            everywhere = len(kernels) == len(published)
+            yield [name if everywhere else f"{name} ({', '.join(kernels)})", *line]
+
+
+def page(published: Published, order: Sequence[str]) -> str:
+    """All tables, with the sources in the order of *order*."""
+    parts = []
+    for head, cells in _TABLES:
+        # A table without lines isn't worth its head.
+        if lines := list(_lines(published, order, cells)):
+            parts.append(_table(head, lines))
+    return "\n\n".join(parts)
+
+
+def kernels(published: Published) -> list[str]:
+    """The kernels' full names, as uname(1) has them."""
+    return [
+        next((row["kernel"] for row in published[name].values() if "kernel" in row), name)
+        for name in sorted(published, key=_version)
+    ]
 
 
 def failures(rows: Mapping[str, Row]) -> list[str]:
     """The sources that couldn't be tried, and why."""
     return [f"{name}: {row['error']}" for name, row in rows.items() if "error" in row]
-
-
-def page(rows: Mapping[str, Row]) -> str:
-    """All tables of one kernel."""
-    parts = [changes(rows), servers(rows), exports(rows)]
-    # A table without rows isn't worth its head.
-    return "\n\n".join(part for part in parts if part.count("\n") > 1)

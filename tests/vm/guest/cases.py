@@ -34,7 +34,7 @@ def examine(source: Source, log: Path, patience: float, say: Say) -> Row:
     daemon = Daemon(source.client, source.name, log)
     server = Server(log)
     daemon.forget()
-    source.begin()
+    source.begin(say)
     for change in CHANGES.values():
         library.make(source.server, change.folder, change.seed)
     _begin_afresh(source)

@@ -50,7 +50,7 @@ def examine(name: str, log: Path, say: Callable[[str], None]) -> dict[str, Any]:
     client.mkdir(parents=True, exist_ok=True)
     daemon = Daemon(source.client, name, log)
     daemon.forget()
-    source.begin()
+    source.begin(say)
     for change in CHANGES.values():
         library.make(source.server, change.folder, change.seed)
     row: dict[str, Any] = {}

@@ -44,7 +44,7 @@ class Source:
         self.client = MOUNTS / self.name
         self.server = EXPORTS / self.name if self.own_server else self.client
 
-    def begin(self) -> None:
+    def begin(self, say: Callable[[str], None]) -> None:
         """An empty source, mounted."""
         for folder in (EXPORTS, WORK, self.client):
             folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,9 @@ class Source:
             shutil.rmtree(self.server, ignore_errors=True)
             self.server.mkdir()
         self.serve()
+        say("served")
         self.mount(self)
+        say("mounted")
 
     def unmount(self) -> None:
         """Raises :exc:`ProgramError` if it is still busy after a while."""
