@@ -171,7 +171,7 @@ def test_cells() -> None:
     assert line == (
         "| a | cut, 4 s | **WRONG**, never | **WRONG**, 4 s | old, <1 s | cut, never | new, 4 s |"
     )
-    assert results.wrong(rows.values())
+    assert results.failed(rows["a"])
 
 
 def test_servers() -> None:
@@ -188,6 +188,7 @@ def test_servers() -> None:
         hang={"list": {"seconds": None, "said": "no answer"}, "read": hung["hang"]["read"]},
         back={"seconds": None, "then": "cut"},
     )
+    assert [results.failed(one) for one in (row(), hung, never)] == [False, False, True]
     assert lines({"6.1": {"a": row(), "b": hung, "c": never}}, table=1) == [
         "| a | no | - | - | - |",
         "| b | 6 of 72 MiB | right, <1 s | Input/output error, 10 s | right, 2 s |",
@@ -204,12 +205,12 @@ def test_exports() -> None:
         }
     }
     assert lines({"6.1": rows}) == ["| export-nfs3 | right | Stale file handle | 7 s |"]
-    assert not results.wrong(rows.values())
+    assert not results.failed(rows["export-nfs3"])
 
 
 def test_a_source_that_could_not_be_tried() -> None:
     rows = {"a": row(), "b": {"error": "ProgramError: mount: unknown filesystem type"}}
-    assert results.wrong(rows.values())
+    assert results.failed(rows["b"])
     assert results.failures(rows) == ["b: ProgramError: mount: unknown filesystem type"]
     assert "| b |" not in results.page({"6.1": rows}, ["a", "b"])
 

@@ -4,7 +4,8 @@
     python -m tests.vm --kernel 6.1 --source cifs         # one of them
     python -m tests.vm --publish                          # … and put it into the manual
 
-The exit status is 1 if a download ended complete with wrong bytes, or a source couldn't be tried.
+The exit status is 1 if a download ended complete with wrong bytes, a program got no answer while
+a server didn't answer, nothing could be read when it was back, or a source couldn't be tried.
 Images are kept in ``--place``, so that only the first run makes them. Root is needed to make them.
 """
 
@@ -97,7 +98,7 @@ def main(given: Sequence[str] | None = None) -> int:
     place = chosen.place.absolute()
     images = Images(place)
     images.prepare()
-    status = 0
+    status = False
     for kernel in chosen.kernel or KERNELS:
         began = time.monotonic()
         with locked(place / "machine.lock"):
@@ -110,8 +111,8 @@ def main(given: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         if chosen.publish or chosen.into:
             results.publish(kernel, rows, chosen.into or results.RESULTS)
-        status |= results.wrong(rows.values())
-    return status
+        status |= any(map(results.failed, rows.values()))
+    return int(status)
 
 
 if __name__ == "__main__":

@@ -40,9 +40,15 @@ def publish(kernel: str, rows: Mapping[str, Row], file: Path = RESULTS) -> None:
     file.write_text(f"{json.dumps(known, indent=1, sort_keys=True)}\n")
 
 
-def wrong(rows: Iterable[Row]) -> bool:
-    """Whether any download of *rows* was complete and wrong, or a row couldn't be made."""
-    return any(WRONG in json.dumps(row) or "error" in row for row in rows)
+def failed(row: Row) -> bool:
+    """Whether *row* breaks a promise: wrong bytes, no answer, nothing after the server is back."""
+    hung = row.get("hang", {})
+    return (
+        "error" in row
+        or WRONG in json.dumps(row)
+        or any(hung[probe]["seconds"] is None for probe in ("list", "read") if probe in hung)
+        or row.get("back", {}).get("seconds", 0) is None
+    )
 
 
 # ---------------------------------------------------------------- cells
