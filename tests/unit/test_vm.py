@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.vm import image, judging, machine, results
-from tests.vm.__main__ import main
+from tests.vm.__main__ import choose, main
 from tests.vm.guest import library
 from tests.vm.guest.exports import EXPORTED
 from tests.vm.guest.sources import SOURCES
@@ -255,6 +255,12 @@ def test_command(tmp_path: Path) -> None:
     assert any("readonly=on" in one for one in drives)
     assert "-nodefaults" in command
     assert not any("netdev" in one for one in command)
+
+
+def test_choose() -> None:
+    assert choose(["nfs4"], "6.1") == ["nfs4.2", "nfs4.2-noatime", "export-nfs4.2"]
+    assert choose(None, "6.12") == [*SOURCES, *EXPORTED]
+    assert "ntfs3" not in choose(None, "5.10")
 
 
 def test_unknown_kernel(capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,21 +45,31 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--patience", type=float, default=150, help="seconds until a change counts as unnoticed"
     )
+    parser.add_argument(
+        "--package", type=Path, default=REPOSITORY / "zipfs", help="another zipfs than this one"
+    )
     parser.add_argument("--publish", action="store_true", help="into tests/vm/results.json")
     parser.add_argument("--into", type=Path, help="another file to publish into")
     return parser.parse_args(given)
 
 
-def _choose(wanted: Sequence[str] | None) -> list[str]:
-    known = [*SOURCES, *EXPORTED]
-    return [name for name in known if not wanted or any(part in name for part in wanted)]
+def choose(wanted: Sequence[str] | None, kernel: str) -> list[str]:
+    """The sources and exports with one of *wanted* in their name, or all, that *kernel* has."""
+    version = results.version(kernel)
+    known = [name for name, one in SOURCES.items() if results.version(one.since) <= version]
+    return [
+        name for name in [*known, *EXPORTED] if not wanted or any(part in name for part in wanted)
+    ]
 
 
 class _Run:
     """The sources *wanted* on one kernel; boots as often as it takes."""
 
-    def __init__(self, images: Images, kernel: str, share: Path, patience: float) -> None:
+    def __init__(
+        self, images: Images, kernel: str, share: Path, package: Path, patience: float
+    ) -> None:
         self._images = images
+        self._package = package
         self._kernel = images.kernel(kernel)
         self._share = share
         self._patience = patience
@@ -68,7 +78,7 @@ class _Run:
         shutil.rmtree(self._share, ignore_errors=True)
         for folder in ("results", "logs"):
             (self._share / folder).mkdir(parents=True)
-        self._images.carry(self._share)
+        self._images.carry(self._package, self._share)
         boots: dict[str, int] = {}
         while left := [name for name in wanted if not self._file(name).exists()]:
             boots[left[0]] = boots.get(left[0], 0) + 1
@@ -103,7 +113,8 @@ def main(given: Sequence[str] | None = None) -> int:
         began = time.monotonic()
         with locked(place / "machine.lock"):
             share = place / "share" / kernel
-            rows = _Run(images, kernel, share, chosen.patience).run(_choose(chosen.source))
+            run = _Run(images, kernel, share, chosen.package, chosen.patience)
+            rows = run.run(choose(chosen.source, kernel))
         print(f"\nkernel {kernel}, {(time.monotonic() - began) / 60:.0f} min\n")
         print(results.page({kernel: rows}, [*SOURCES, *EXPORTED]))
         for line in results.failures(rows):

@@ -205,12 +205,12 @@ class Images:
             1,
         )
 
-    def carry(self, share: Path) -> None:
-        """Put zipfs as it is in the working tree, and what tests it, into *share*."""
+    def carry(self, package: Path, share: Path) -> None:
+        """Put zipfs as it is in the folder *package*, and what tests it, into *share*."""
         source = self._root.copy / "tmp/carried"
         shutil.rmtree(source, ignore_errors=True)
         ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(REPOSITORY / "zipfs", source / "zipfs", ignore=ignored)
+        shutil.copytree(package, source / "zipfs", ignore=ignored)
         (source / "tests").mkdir()
         (source / "tests/__init__.py").touch()
         (source / "bench").mkdir()

@@ -144,7 +144,8 @@ _TABLES: Final[Sequence[tuple[tuple[str, ...], Callable[[Row], list[str] | None]
 )
 
 
-def _version(kernel: str) -> list[int]:
+def version(kernel: str) -> list[int]:
+    """To compare kernels by."""
     return [int(part) for part in kernel.split(".")]
 
 
@@ -154,7 +155,7 @@ def _lines(
     """A line for each source; more where kernels differ in more than seconds."""
     for name in order:
         groups: dict[str, tuple[list[str], list[str]]] = {}
-        for kernel in sorted(published, key=_version):
+        for kernel in sorted(published, key=version):
             if (found := cells(published[kernel].get(name, {}))) is not None:
                 kernels, line = groups.setdefault(_TIME.sub("", repr(found)), ([], []))
                 kernels.append(kernel)
@@ -178,7 +179,7 @@ def kernels(published: Published) -> list[str]:
     """The kernels' full names, as uname(1) has them."""
     return [
         next((row["kernel"] for row in published[name].values() if "kernel" in row), name)
-        for name in sorted(published, key=_version)
+        for name in sorted(published, key=version)
     ]
 
 

@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.vm.guest import cases, exports
-from tests.vm.guest.daemon import MOUNT
+from tests.vm.guest.daemon import FORK, MOUNT
 from tests.vm.guest.processes import ProgramError, named, run, send, wait
 from tests.vm.guest.sources import MOUNTS, SOURCES
 
@@ -32,7 +31,7 @@ def _say(text: str) -> None:
     print(f"[{up:7.1f}] {text}", flush=True)  # noqa: T201 - the machine's console
 
 
-def _try(name: str, share: Path, patience: float) -> int:
+def _try(name: str, share: Path, patience: float) -> None:
     """Try the source *name*; what is seen is in ``results/``."""
     log = share / "logs" / f"{name}.log"
     began = time.monotonic()
@@ -51,7 +50,6 @@ def _try(name: str, share: Path, patience: float) -> int:
         row = {"error": f"{type(error).__name__}: {error}"[:400]}
     row["seconds"] = round(time.monotonic() - began)
     write(share, name, row)
-    return 0
 
 
 def write(share: Path, name: str, row: dict[str, Any]) -> None:
@@ -79,10 +77,13 @@ def _clean() -> bool:
     return True
 
 
+def _be_apart(name: str, share: Path, patience: float) -> None:
+    os.setsid()
+    _try(name, share, patience)
+
+
 def main() -> int:
     share = Path(sys.argv[1])
-    if len(sys.argv) > 3:
-        return _try(sys.argv[2], share, float(sys.argv[3]))
     plan = json.loads((share / "plan.json").read_text())
     _say(f"kernel {platform.release()}")
     # Little is on its way to a client, as over a real network.
@@ -90,12 +91,12 @@ def main() -> int:
         Path(f"/proc/sys/net/ipv4/{name}").write_text("4096 65536 262144")
     for name in plan["sources"]:
         _say(name)
-        command = (sys.executable, "-m", "tests.vm.guest", share, name, plan["patience"])
-        process = subprocess.Popen([str(part) for part in command], start_new_session=True)
-        try:
-            process.wait(plan["limit"])
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+        process = FORK.Process(target=_be_apart, args=(name, share, plan["patience"]))
+        process.start()
+        process.join(plan["limit"])
+        if process.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid or 0, signal.SIGKILL)
             write(share, name, {"error": f"not done after {plan['limit']} s"})
             _say(f"{name}: not done in time")
             return 1

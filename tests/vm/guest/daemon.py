@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import importlib
+import multiprocessing
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from string import Template
 from typing import Any, Final
 from urllib.parse import quote
 
-from tests.vm.guest.processes import ProgramError, run, start, stop, wait
+from tests.vm.guest.processes import LIMIT, ProgramError, run, start, stop, wait
 from tests.vm.guest.sources import WORK
+from zipfs.cli.cli import main
 from zipfs.errors import MountpointError
 from zipfs.mount.status_client import ask
 
@@ -24,7 +30,9 @@ READ_TIMEOUT: Final = 10
 """Seconds until a read fails if the source doesn't answer; three times less than by default."""
 SEALED: Final = 300.0
 """Most seconds until a library is sealed."""
-_ZIPFS: Final = "/opt/zipfs/bin/zipfs"
+importlib.import_module("zipfs.mount.daemon")  # which `zipfs mount` loads when it is called
+FORK: Final = multiprocessing.get_context("fork")
+"""A new interpreter takes half a minute until it has read its modules; a fork has them."""
 _CONFIGURATION: Final = Path(__file__).parents[3] / "bench/nginx.conf"
 
 
@@ -35,7 +43,7 @@ class Daemon:
         self._library = library
         self._index = WORK / f"{name}.index"
         self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ForkProcess | None = None
 
     def forget(self) -> None:
         """Begin without an index."""
@@ -44,10 +52,12 @@ class Daemon:
 
     def start(self) -> None:
         MOUNT.mkdir(exist_ok=True)
-        self._process = start(
-            _ZIPFS, "mount", "--allow-other", "--index", self._index,
-            "--read-timeout", str(READ_TIMEOUT), self._library, MOUNT, log=self._log,
+        command = (
+            "zipfs", "mount", "--allow-other", "--index", self._index,
+            "--read-timeout", READ_TIMEOUT, self._library, MOUNT,
         )  # fmt: skip
+        self._process = FORK.Process(target=_run, args=(self._log, [str(c) for c in command]))
+        self._process.start()
 
     def status(self) -> dict[str, Any] | None:
         try:
@@ -59,8 +69,8 @@ class Daemon:
         """Raises :exc:`ProgramError` if that takes too long."""
 
         def sealed() -> bool:
-            if self._process is not None and self._process.poll() is not None:
-                raise ProgramError(f"zipfs ended with {self._process.returncode}")
+            if self._process is not None and not self._process.is_alive():
+                raise ProgramError(f"zipfs ended with {self._process.exitcode}")
             found = self.status()
             return found is not None and (
                 found["pending"]["surveyed"]
@@ -75,12 +85,26 @@ class Daemon:
         """Its exit status; None if it had to be killed."""
         if self._process is None:
             return 0
-        status = stop(self._process)
-        self._process = None
-        if status is None:
+        process, self._process = self._process, None
+        process.terminate()
+        process.join(LIMIT)
+        if process.is_alive():
+            process.kill()
+            process.join(LIMIT)
             with contextlib.suppress(ProgramError):
                 run("umount", "-l", MOUNT)
-        return status
+            return None
+        return process.exitcode
+
+
+def _run(log: Path, command: list[str]) -> None:
+    """Be the program *command*."""
+    with log.open("ab") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    sys.argv = command
+    Path("/proc/self/comm").write_text("zipfs")
+    main()
 
 
 @dataclass(frozen=True, kw_only=True)
