@@ -7,6 +7,7 @@ mounted can't be unmounted, the machine is switched off: the host boots it again
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import platform
@@ -86,6 +87,7 @@ def main() -> int:
     share = Path(sys.argv[1])
     plan = json.loads((share / "plan.json").read_text())
     _say(f"kernel {platform.release()}")
+    importlib.import_module("zipfs.mount.daemon")  # now, and not again in each fork
     # Little is on its way to a client, as over a real network.
     for name in ("tcp_wmem", "tcp_rmem"):
         Path(f"/proc/sys/net/ipv4/{name}").write_text("4096 65536 262144")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,17 +13,17 @@ from tests.vm import judging
 from tests.vm.guest import library
 from tests.vm.guest.daemon import MOUNT, Daemon, Download, Offer, Server, running
 from tests.vm.guest.library import CHANGES, SIZE, Change
-from tests.vm.guest.processes import drop_caches, run, wait
+from tests.vm.guest.processes import ProgramError, drop_caches, run, wait
 from tests.vm.guest.sources import Source
 
 Row = dict[str, Any]
 Say = Callable[[str], None]
 
-_RATE: Final = "1m"
-_BEFORE: Final = 3 << 20
+_RATE: Final = "512k"
+_BEFORE: Final = 1 << 20
 """Bytes that a client has when a game is changed."""
 _DOWNLOADED: Final = 180.0
-"""Most seconds for the downloads; they take eight by their rate."""
+"""Most seconds for the downloads; they take 16 by their rate."""
 _HUNG: Final = 60.0
 """Most seconds for a probe while the server doesn't answer."""
 _BACK: Final = 120.0
@@ -83,13 +83,15 @@ def _change_all(source: Source, server: Server, patience: float, say: Say) -> di
     downloads = {
         name: Download(c.archive, name.replace(" ", "-"), _RATE) for name, c in CHANGES.items()
     }
+    _pause(downloads)
+    say("paused")
     changed: dict[str, float] = {}
     for name, change in CHANGES.items():
-        new = library.content(SIZE, change.seed + 5)
-        wait(lambda d=downloads[name]: d.received >= _BEFORE or not d.is_running, _DOWNLOADED, 0.1)  # type: ignore[misc]
-        change.apply(change.at(source.server), new)
+        change.apply(change.at(source.server), library.content(SIZE, change.seed + 5))
         changed[name] = time.monotonic()
     drop_caches()
+    for download in downloads.values():
+        download.go_on()
     say("changed")
     after = {name: library.truth(source.server, c.folder) for name, c in CHANGES.items()}
     rows = _watch(server, offers, changed, downloads, patience)
@@ -103,6 +105,20 @@ def _change_all(source: Source, server: Server, patience: float, say: Say) -> di
         rows[name].update(during=verdicts[0], then=verdicts[1], received=len(data))
         say(f"{name}: {rows[name]}")
     return rows
+
+
+def _pause(downloads: Mapping[str, Download]) -> None:
+    """Wait until each has its first bytes, and stop it there."""
+    left = list(downloads.values())
+
+    def paused() -> bool:
+        for download in [one for one in left if one.received >= _BEFORE]:
+            download.pause()
+            left.remove(download)
+        return not left
+
+    if wait(paused, _DOWNLOADED, 0.05) is None:
+        raise ProgramError(f"{len(left)} downloads don't begin")
 
 
 def _watch(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import importlib
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,7 +30,6 @@ READ_TIMEOUT: Final = 10
 """Seconds until a read fails if the source doesn't answer; three times less than by default."""
 SEALED: Final = 300.0
 """Most seconds until a library is sealed."""
-importlib.import_module("zipfs.mount.daemon")  # which `zipfs mount` loads when it is called
 FORK: Final = multiprocessing.get_context("fork")
 """A new interpreter takes half a minute until it has read its modules; a fork has them."""
 _CONFIGURATION: Final = Path(__file__).parents[3] / "bench/nginx.conf"
@@ -172,6 +171,13 @@ class Download:
     @property
     def is_running(self) -> bool:
         return self._process.poll() is None
+
+    def pause(self) -> None:
+        """Receive no more: what is on its way fills the buffers, and the server waits."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
 
     def finish(self, limit: float) -> tuple[bytes, bool]:
         """Its bytes, and whether it is complete as far as curl knows."""
