@@ -169,7 +169,7 @@ def test_cells() -> None:
     }
     [line] = lines({"6.1": rows})
     assert line == (
-        "| a | cut, 4 s | **WRONG**, never | **WRONG**, 4 s | old, <1 s | cut, never | new, 4 s |"
+        "| a | cut, 4 s | **WRONG**, never | cut, never | **WRONG**, 4 s | old, <1 s | new, 4 s |"
     )
     assert results.failed(rows["a"])
 

@@ -7,11 +7,11 @@ import http.client
 import multiprocessing
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from string import Template
@@ -152,43 +152,44 @@ class Server:
             self._process = None
 
 
+def download(path: str, limit: float) -> tuple[bytes, bool]:
+    """The bytes of *path* that curl gets, and whether it takes them for all."""
+    file = WORK / "download"
+    file.unlink(missing_ok=True)
+    url = f"http://127.0.0.1:{PORT}/{quote(path)}"
+    try:
+        run("curl", "--silent", "--fail", "--output", file, url, limit=limit)
+        complete = True
+    except ProgramError:
+        complete = False
+    return file.read_bytes() if file.exists() else b"", complete
+
+
 class Download:
-    """curl, as slow as *rate* says (curl's notation); its bytes go to a file."""
+    """A client that takes the first bytes of *path* and then waits; the server waits for it."""
 
-    def __init__(self, path: str, name: str, rate: str = "") -> None:
-        self.file = WORK / f"{name}.download"
-        self.file.unlink(missing_ok=True)
-        slow = ("--limit-rate", rate) if rate else ()
-        url = f"http://127.0.0.1:{PORT}/{quote(path)}"
-        self._process = start(
-            "curl", "--silent", "--fail", "--output", self.file, *slow, url, log=WORK / "curl.log"
-        )
-
-    @property
-    def received(self) -> int:
-        return self.file.stat().st_size if self.file.exists() else 0
-
-    @property
-    def is_running(self) -> bool:
-        return self._process.poll() is None
-
-    def pause(self) -> None:
-        """Receive no more: what is on its way fills the buffers, and the server waits."""
-        self._process.send_signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
-
-    def finish(self, limit: float) -> tuple[bytes, bool]:
-        """Its bytes, and whether it is complete as far as curl knows."""
+    def __init__(self, path: str, first: int, limit: float) -> None:
+        """Raises :exc:`ProgramError` unless they come."""
+        self._connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=limit)
         try:
-            status: int | None = self._process.wait(limit)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            status = None
-        data = self.file.read_bytes() if self.file.exists() else b""
-        self.file.unlink(missing_ok=True)
-        return data, status == 0
+            self._connection.request("GET", f"/{quote(path)}")
+            self._answer = self._connection.getresponse()
+            self._first = self._answer.read(first)
+        except (OSError, http.client.HTTPException) as error:
+            raise ProgramError(f"{path}: {error}") from None
+        if self._answer.status != HTTPStatus.OK or len(self._first) < first:
+            raise ProgramError(f"{path}: status {self._answer.status}, {len(self._first)} bytes")
+
+    def finish(self) -> tuple[bytes, bool]:
+        """All bytes, the rest as fast as they come, and whether they are as many as announced."""
+        try:
+            return self._first + self._answer.read(), True
+        except http.client.IncompleteRead as error:
+            return self._first + error.partial, False
+        except OSError:
+            return self._first, False
+        finally:
+            self._connection.close()
 
 
 @contextlib.contextmanager

@@ -111,9 +111,9 @@ CHANGES: Final[Mapping[str, Change]] = {
         {
             "in place": _in_place,
             "dated back": _put_back,
+            "truncated": _truncated,
             "replaced": _replaced,
             "renamed": _renamed,
-            "truncated": _truncated,
             "deleted": _deleted,
         }.items(),
         1,
