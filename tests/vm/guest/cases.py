@@ -89,7 +89,7 @@ def _change_all(source: Source, server: Server, patience: float, say: Say) -> di
         changed[name] = time.monotonic()
     drop_caches()
     say("changed")
-    # One by one, so that the first are done in less than the seconds for which attributes are cached.
+    # One by one: the first are done before attributes that were cached are asked for again.
     ended = {name: one.finish() for name, one in downloads.items()}
     say("downloaded")
     after = {name: library.truth(source.server, c.folder) for name, c in CHANGES.items()}
