@@ -147,7 +147,10 @@ def _file_systems() -> str:
 
 def _sources() -> str:
     published = results.load()
-    seen = wrapped(f"Linux {', '.join(results.kernels(published))}:")
+    seen = wrapped(
+        f"Seen on Linux {', '.join(results.kernels(published))}; `never`: the new version wasn't"
+        f" offered within {results.patience(published):.0f} seconds."
+    )
     return f"{seen}\n\n{results.page(published, [*SOURCES, *EXPORTED])}"
 
 

@@ -141,7 +141,7 @@ def test_kernels_that_differ() -> None:
         "6.1": {"a": same, "b": same, "c": same},
         "6.12": {"a": slower, "b": slower},
     }
-    assert [one.split(" | ")[:2] for one in lines(published)] == [
+    assert [one.split(" | ")[:3:2] for one in lines(published)] == [
         ["| a", "cut, 9 s"],
         ["| b (5.10)", "old, 4 s"],
         ["| b (6.1, 6.12)", "cut, 9 s"],
@@ -152,6 +152,12 @@ def test_kernels_that_differ() -> None:
 def test_names_of_kernels() -> None:
     found = results.kernels({"6.12": {"a": {"error": "x"}}, "5.10": {"a": row(kernel="5.10.0-1")}})
     assert found == ["5.10.0-1", "6.12"]
+
+
+def test_patience() -> None:
+    rows = {"a": row(patience=150), "b": row(patience=60), "c": {"error": "x"}}
+    assert results.patience({"6.1": rows}) == 60
+    assert results.patience({}) == 0
 
 
 def test_cells() -> None:
@@ -169,7 +175,8 @@ def test_cells() -> None:
     }
     [line] = lines({"6.1": rows})
     assert line == (
-        "| a | cut, 4 s | **WRONG**, never | cut, never | **WRONG**, 4 s | old, <1 s | new, 4 s |"
+        "| a | state | cut, 4 s | **WRONG**, never | cut, never | **WRONG**, 4 s | old, <1 s"
+        " | new, 4 s |"
     )
     assert results.failed(rows["a"])
 

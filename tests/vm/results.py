@@ -108,7 +108,8 @@ _TIME: Final = re.compile(r"<?[0-9]+ s")
 def _cells_of_changes(row: Row) -> list[str] | None:
     if "changes" not in row:
         return None
-    return [_change(row["changes"][change]) for change in CHANGES]
+    cells = (_change(row["changes"][change]) for change in CHANGES)
+    return [row.get("vouches") or "state", *cells]
 
 
 def _cells_of_servers(row: Row) -> list[str] | None:
@@ -135,7 +136,7 @@ def _cells_of_exports(row: Row) -> list[str] | None:
 
 
 _TABLES: Final[Sequence[tuple[tuple[str, ...], Callable[[Row], list[str] | None]]]] = (
-    (("source", *CHANGES), _cells_of_changes),
+    (("source", "vouches", *CHANGES), _cells_of_changes),
     (
         ("source", "mounted again: hashed", "hangs: a listing", "hangs: a read", "back: a read"),
         _cells_of_servers,
@@ -181,6 +182,19 @@ def kernels(published: Published) -> list[str]:
         next((row["kernel"] for row in published[name].values() if "kernel" in row), name)
         for name in sorted(published, key=version)
     ]
+
+
+def patience(published: Published) -> float:
+    """Seconds for which a new version was waited for, at least."""
+    return min(
+        (
+            row["patience"]
+            for rows in published.values()
+            for row in rows.values()
+            if "patience" in row
+        ),
+        default=0,
+    )
 
 
 def failures(rows: Mapping[str, Row]) -> list[str]:

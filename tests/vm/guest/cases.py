@@ -40,10 +40,10 @@ def examine(source: Source, log: Path, patience: float, say: Say) -> Row:
         library.make(source.server, change.folder, change.seed)
     _begin_afresh(source)
     say("the library is there")
-    row: Row = {}
+    row: Row = {"patience": patience}
     with running(daemon, server, len(CHANGES)):
         say("sealed")
-        row["proving"] = _proving(daemon)
+        row["vouches"] = _vouching(source, daemon)
         row["changes"] = _change_all(source, server, patience, say)
     _begin_afresh(source)
     say("mounted again")
@@ -63,11 +63,10 @@ def _begin_afresh(source: Source) -> None:
     source.mount(source)
 
 
-def _proving(daemon: Daemon) -> str | None:
-    """What vouches for the bytes, as far as the status says so."""
-    status = daemon.status() or {}
-    found = status.get("sources")
-    return str(found)[:300] if found else None
+def _vouching(source: Source, daemon: Daemon) -> str | None:
+    """What vouches for the bytes of *source*, by the status: its state or its content."""
+    found = (daemon.status() or {}).get("sources", [])
+    return next((one["vouches"] for one in found if one["path"] == str(source.client)), None)
 
 
 # ---------------------------------------------------------------- changes
