@@ -39,7 +39,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.vm", description=__doc__.split("\n")[0])
     parser.add_argument("--kernel", action="append", choices=list(KERNELS), help="(all)")
     parser.add_argument(
-        "--source", action="append", help="only those with this in their name (all)"
+        "--source", action="append", help="the one of this name, or all with this in it (all)"
     )
     parser.add_argument("--place", type=Path, default=REPOSITORY / ".vm", help="for the images")
     parser.add_argument(
@@ -54,12 +54,15 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
 
 
 def choose(wanted: Sequence[str] | None, kernel: str) -> list[str]:
-    """The sources and exports with one of *wanted* in their name, or all, that *kernel* has."""
+    """The sources and exports that *kernel* has: all, or those *wanted* by name or a part of it."""
     version = results.version(kernel)
-    known = [name for name, one in SOURCES.items() if results.version(one.since) <= version]
-    return [
-        name for name in [*known, *EXPORTED] if not wanted or any(part in name for part in wanted)
-    ]
+    disks = [name for name, one in SOURCES.items() if results.version(one.since) <= version]
+    known = [*disks, *EXPORTED]
+    if not wanted:
+        return known
+    exact = set(known).intersection(wanted)
+    parts = set(wanted) - exact
+    return [name for name in known if name in exact or any(part in name for part in parts)]
 
 
 class _Run:
