@@ -7,6 +7,7 @@
 #   PREFIX=/usr/local DESTDIR=   for `make install` and `make uninstall`
 #   SOAK_MINUTES=60           for `make soak`; SOAK_SEED=… repeats a failed run
 #   ROOTS='debian13' ROOTS_TARGETS='test'   for `make roots`; ROOTS_ARGS='--keep' and others
+#   VM_KERNELS='6.1' VM_SOURCES='cifs'   for `make vm`; VM_ARGS='--publish' and others
 #   ENDURE_MINUTES=60         for `make endure`; ENDURE_ARGS='--publish' and others, --help lists them
 
 BIN := .venv/bin
@@ -15,12 +16,15 @@ export PYTHON LIBRARY PORT SOAK_MINUTES SOAK_SEED ENDURE_MINUTES
 ROOTS := debian12 debian13 ubuntu2404
 ROOTS_TARGETS := test desktop
 
+VM_KERNELS := 5.10 6.1 6.12
+VM_SOURCES :=
+
 # The variables of the GNU Coding Standards.
 PREFIX := /usr/local
 DESTDIR :=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system lint check test readers desktop roots lowest audit soak endure demo \
+.PHONY: help venv system lint check test readers desktop roots vm lowest audit soak endure demo \
 	bench bench-scale manual fmt clean install uninstall upgrade
 
 help: ## this list
@@ -66,6 +70,11 @@ roots: ## what CI runs, in fresh roots of Debian and Ubuntu (ROOTS=debian13 ROOT
 	@.ci/system-packages roots
 	@.ci/venv
 	@for root in $(ROOTS); do $(BIN)/python -m tests.roots $(ROOTS_ARGS) $$root $(ROOTS_TARGETS) || exit; done
+
+vm: ## libraries on NFS, SMB, sticks and others, in virtual machines; hours (VM_KERNELS= VM_SOURCES= VM_ARGS=)
+	@.ci/system-packages vm
+	@.ci/venv
+	@$(BIN)/python -m tests.vm $(VM_KERNELS:%=--kernel %) $(VM_SOURCES:%=--source %) $(VM_ARGS)
 
 lowest: ## tests with the oldest versions that pyproject.toml allows (needs Python 3.11)
 	@.ci/system-packages test

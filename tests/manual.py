@@ -23,6 +23,9 @@ import click
 
 import zipfs
 from tests import manpages
+from tests.vm import results
+from tests.vm.guest.exports import EXPORTED
+from tests.vm.guest.sources import SOURCES
 from zipfs.cli import exposition
 from zipfs.cli.cli import cli
 from zipfs.cli.command_help import pages
@@ -142,6 +145,15 @@ def _file_systems() -> str:
     )
 
 
+def _sources() -> str:
+    published = results.load()
+    seen = wrapped(
+        f"Seen on Linux {', '.join(results.kernels(published))}; `never`: the new version wasn't"
+        f" offered within {results.patience(published):.0f} seconds."
+    )
+    return f"{seen}\n\n{results.page(published, [*SOURCES, *EXPORTED])}"
+
+
 def _statuses() -> str:
     rows = (f"| {code} | {text} |" for code, text in EXIT_CODES.items())
     return "\n".join(["| status | meaning |", "|---|---|", *rows])
@@ -226,6 +238,7 @@ PARTS_OF_IT: Final[dict[str, Callable[[], str]]] = {
     "verify": lambda: _options("verify", but=archive_options()),
     "exit-statuses": _statuses,
     "filesystems": _file_systems,
+    "sources": _sources,
     "no-events": lambda: wrapped(
         names(sorted(kind for row in rows() if not row.events for kind in row.kinds))
     ),

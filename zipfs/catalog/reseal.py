@@ -182,7 +182,7 @@ class Resealer:
         if isinstance(error, GoneError):
             # It stays what it was; when its place is back, everything is examined.
             if (game := self._games.get(path)) and game.reseal:
-                game.reseal.examine_in(RETRY)
+                game.reseal.examine_in(game.reseal.examining.after_failure())
             return
         if not isinstance(error, OSError):
             log.error("unexpected error while looking at %s", shown(path), exc_info=error)
