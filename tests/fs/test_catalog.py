@@ -335,6 +335,20 @@ async def test_doubt(library: Path, running: Tree, looks: Looks) -> None:
     assert (await running.sealed("roms/game.zip")).attributes.inode != node.attributes.inode
 
 
+async def test_changes_told_of_while_it_ends(library: Path, tree: Tree) -> None:
+    game = make_game(library, "roms/game", {"1": b"1", "2": b"2"})
+    (library / "roms/out").symlink_to("/etc")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tree.catalog.run)
+        node = await tree.sealed("roms/game.zip")
+        await until(lambda: tree.catalog.skipped.is_known(b"roms/out"))
+        nursery.cancel_scope.cancel()
+    (game / "1").write_bytes(b"other")
+    make_game(library, "roms/new", {"1": b"1", "2": b"2"})
+    tree.catalog.changed([b"roms/game/1", b"roms/out", b"roms/new"])
+    tree.catalog.failed(node, ChangedError())
+
+
 async def test_disproved(
     library: Path, running: Tree, reads: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,6 +101,10 @@ class Resealer:
                 nursery.start_soon(self._reseal, *game)
             self._early.clear()
             nursery.start_soon(self.hasher.run)
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None  # changes may still be told of while it ends
 
     async def save(self) -> None:
         """Save the checksums that aren't saved yet."""

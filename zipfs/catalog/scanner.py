@@ -70,38 +70,45 @@ class Scanner:
 
     async def run(self) -> None:
         """Scan, for ever."""
-        async with trio.open_nursery() as self._nursery:
-            retries = Retries()
-            while True:
-                started = time.monotonic()
-                asked, self._asked = self._asked, False
-                is_whole = failed = True
-                try:
-                    failed = await self._scan()
-                    await self._games.dates.compare(self._games.by_archive)
-                except GoneError:
-                    # All is what it was; when the place is back, a scan begins at once.
-                    is_whole = False
-                    self._asked |= asked
-                except OSError as error:
-                    self._once.warning("can't look through the library: %s", error.strerror)
-                except Exception:
-                    # H4: nothing unexpected ends the mount.
-                    log.exception("unexpected error while looking through the library")
-                if is_whole:
-                    self._games.scanned(asked=asked)
-                # A scan takes a share of the disk, so it may use a twentieth of the time.
-                took = time.monotonic() - started
-                if not (is_whole or self._presence.gone):  # a place came or went meanwhile
-                    self._now.set()
-                pause = max(POLL if self.polling else RESCAN, min(20 * took, RESCAN))
-                if failed and is_whole:
-                    pause = min(pause, retries.after_failure())
-                elif is_whole:
-                    retries.over()
-                with trio.move_on_after(pause):
-                    await self._now.wait()
-                self._now = trio.Event()
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                await self._scan_for_ever()
+            finally:
+                self._nursery = None  # changes may still be told of while it ends
+
+    async def _scan_for_ever(self) -> None:
+        retries = Retries()
+        while True:
+            started = time.monotonic()
+            asked, self._asked = self._asked, False
+            is_whole = failed = True
+            try:
+                failed = await self._scan()
+                await self._games.dates.compare(self._games.by_archive)
+            except GoneError:
+                # All is what it was; when the place is back, a scan begins at once.
+                is_whole = False
+                self._asked |= asked
+            except OSError as error:
+                self._once.warning("can't look through the library: %s", error.strerror)
+            except Exception:
+                # H4: nothing unexpected ends the mount.
+                log.exception("unexpected error while looking through the library")
+            if is_whole:
+                self._games.scanned(asked=asked)
+            # A scan takes a share of the disk, so it may use a twentieth of the time.
+            took = time.monotonic() - started
+            if not (is_whole or self._presence.gone):  # a place came or went meanwhile
+                self._now.set()
+            pause = max(POLL if self.polling else RESCAN, min(20 * took, RESCAN))
+            if failed and is_whole:
+                pause = min(pause, retries.after_failure())
+            elif is_whole:
+                retries.over()
+            with trio.move_on_after(pause):
+                await self._now.wait()
+            self._now = trio.Event()
 
     async def _scan(self) -> bool:
         """Returns whether a folder couldn't be listed that may be listed in a moment.

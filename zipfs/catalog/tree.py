@@ -14,7 +14,7 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import Final
 
@@ -35,7 +35,7 @@ from zipfs.errors import StaleError
 from zipfs.index.hash_queue import Hasher
 from zipfs.library.filestate import FileState
 from zipfs.library.proven import DisprovedError
-from zipfs.library.rules.general import folders_of
+from zipfs.library.rules.general import folders_of, prefixes
 from zipfs.library.rules.romm import Rules
 from zipfs.library.scan import Entry, LeftOut, Place
 from zipfs.logs import Once
@@ -315,7 +315,7 @@ class Catalog:
             self._listings.moved(path)
             self._listings.drop(path)
             self._scanner.changed(path)
-            if game := next(filter(policy.is_game, _prefixes(path)), None):
+            if game := next(filter(policy.is_game, prefixes(path)), None):
                 games.update((game, *self._library.variants_of(game)))
             elif policy.may_hold_games(path):
                 self._scanner.rescan()  # a folder of games came, went, or has another name
@@ -384,16 +384,7 @@ class Catalog:
 
     def _is_in_game(self, folder: Folder) -> bool:
         """Whether *folder* is in a game, whose examination says what is skipped in it."""
-        return any(map(self._sealer.policy.is_game, _prefixes(folder.path)))
-
-
-def _prefixes(path: bytes) -> Iterator[bytes]:
-    """The folders above *path*, from the outermost, and *path* itself."""
-    at = path.find(b"/")
-    while at != -1:
-        yield path[:at]
-        at = path.find(b"/", at + 1)
-    yield path
+        return any(map(self._sealer.policy.is_game, prefixes(folder.path)))
 
 
 def _is_in(folder: Folder, game: Game) -> bool:

@@ -10,7 +10,7 @@ Pure: it decides by names and paths only. Paths are bytes, relative to the libra
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, Protocol
@@ -263,3 +263,12 @@ def folders_of(name: bytes) -> list[bytes]:
     if match := _ALTERNATIVE.fullmatch(name):
         folders.append(match[1])
     return folders
+
+
+def prefixes(path: bytes) -> Iterator[bytes]:
+    """The folders above *path*, from the outermost, and *path* itself."""
+    at = path.find(b"/")
+    while at != -1:
+        yield path[:at]
+        at = path.find(b"/", at + 1)
+    yield path
