@@ -20,7 +20,8 @@ from typing import Final, TypeVar
 
 import trio
 
-from zipfs.library.presence import ANOTHER, Presence, place_name
+from zipfs.library.place import place_name
+from zipfs.library.presence import ANOTHER, Presence
 from zipfs.system.lanes import Threads
 from zipfs.system.mounts import MountEvents
 

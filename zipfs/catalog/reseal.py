@@ -54,7 +54,14 @@ from zipfs.index.unsaved import Unsaved
 from zipfs.library.proven import DisprovedError
 from zipfs.library.scan import LeftOut, Place, SourceFile
 from zipfs.logs import Once
-from zipfs.sealing.outcomes import Absent, Examination, Sealed, Unhashed, Unsettled
+from zipfs.sealing.outcomes import (
+    Absent,
+    Examination,
+    Impossible,
+    Sealed,
+    Unhashed,
+    Unsettled,
+)
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.lanes import Threads
 from zipfs.system.syscalls import MAYBE_GONE
@@ -129,17 +136,20 @@ class Resealer:
             before = game.examination
             if game.is_fresh() and not (whole and self._lacks_version(game)):
                 return Look(path, place)
-        # A list names files anywhere in the library.
+        presence = self._presence
+        since = presence.generation
+        # A list names files anywhere in the library, and only a wrong one may miss some.
         is_list = self._sealer.library.list_of(path) is not None
         source = b"" if is_list else place.source
-        with self._presence.asking(source, inside=True) as asking:
+        with presence.asking(source, inside=not is_list):
             examination, version = self._sealer.examine(
                 path, place.source, before, origins=place.origins, whole=whole
             )
             outcome = examination.outcome
             if before is None or before.fingerprint != examination.fingerprint:
-                failed = isinstance(outcome, Absent) and outcome.reason
-                asking.confirm(thoroughly=bool(failed))
+                inside = not is_list or isinstance(outcome, Absent | Impossible)
+                failed = isinstance(outcome, Absent) and bool(outcome.reason)
+                presence.confirm(source, since, inside=inside, thoroughly=failed)
         last = None
         if isinstance(outcome, Sealed) and not (game and game.outcome == outcome):
             last = self._games.dates.last(outcome.path)
@@ -292,19 +302,20 @@ class Resealer:
             finally:
                 state.request = None
                 self.hasher.withdraw(request)
-            if request.failures and not await self._is_gone():
+            if request.failures and not await self._is_gone(request.failures[0][0]):
                 self._take_failures(game, state, request.failures)
         await self.save()
 
-    async def _is_gone(self) -> bool:
-        """Whether files can't be read because the library, or a part of it, isn't there."""
+    async def _is_gone(self, file: SourceFile) -> bool:
+        """Whether *file* can't be read because the disk that it is on isn't there."""
         presence = self._presence
         try:
             await self._threads.run(
-                functools.partial(presence.confirm, inside=True, thoroughly=True),
-                b"",
+                functools.partial(presence.confirm, thoroughly=True),
+                file.source,
                 presence.generation,
-                lane="presence",
+                lane=lane_of(file.source),
+                item=file.source,
             )
         except TimeoutError:
             return False

@@ -36,60 +36,33 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 from zipfs.errors import GoneError
-from zipfs.library.rules.general import is_litter
-from zipfs.system.filesystems import holds_files, keeps_inodes
-from zipfs.system.mounts import Mount, mounts, mounts_below
-from zipfs.system.paths import is_within, lstat, open_path
-from zipfs.system.syscalls import ENTER_FOLDER, LISTS_DESCRIPTORS, READ_FOLDER, Identity, identity
-from zipfs.text import shown
+from zipfs.library.place import (
+    NO_LINE,
+    Gone,
+    KnownPlace,
+    Seen,
+    has_content,
+    holding,
+    is_in,
+    line_of,
+    look,
+    reason_of,
+    see,
+    stays,
+)
+from zipfs.system.filesystems import keeps_inodes
+from zipfs.system.mounts import mounts, mounts_below
+from zipfs.system.paths import is_within
+from zipfs.system.syscalls import Identity
 
 ANOTHER: Final = "another folder is there now"
 EMPTY: Final = "the folder there is empty, and another one than before"
 STILL_EMPTY: Final = "it is empty, and the index knows files of it"
-
-
-class Gone(NamedTuple):
-    """A place that isn't there."""
-
-    source: bytes
-    reason: str
-    since: float
-    """Unix time."""
-
-
-class Seen(NamedTuple):
-    """A place as it was seen at a moment when it can be in order."""
-
-    identity: Identity
-    status: os.stat_result
-
-
-_Line = tuple[int, str, str]
-_NO_LINE: Final[_Line] = (0, "", "")
-
-
-def _line(mount: Mount) -> _Line:
-    return mount.number, mount.device, mount.kind
-
-
-class _Place:
-    __slots__ = ("gone", "line", "moved", "path", "seen", "source")
-
-    def __init__(self, source: bytes, path: bytes) -> None:
-        self.source = source
-        self.path = path
-        self.seen: Seen | None = None
-        """None until it is looked at."""
-        self.gone: Gone | None = None
-        self.line = _NO_LINE
-        """What the table of mounts has of it."""
-        self.moved: bytes | None = None
-        """Where its mount may be now, as a folder above has another name."""
 
 
 class Presence:
@@ -98,9 +71,9 @@ class Presence:
     def __init__(self, root: bytes) -> None:
         self._root = root
         self._lock = threading.Lock()
-        top = _Place(b"", root)
-        top.seen = _see(root)
-        self._places: dict[bytes, _Place] = {b"": top}  # replaced as a whole
+        top = KnownPlace(b"", root)
+        top.seen = see(root)
+        self._places: dict[bytes, KnownPlace] = {b"": top}  # replaced as a whole
         self._gone: dict[bytes, Gone] = {}  # likewise
         self._kinds: dict[bytes, str] = {}
         self.generation = 0
@@ -129,13 +102,13 @@ class Presence:
         """The place that is gone, and *source* is or is in; None if there is none."""
         if not self._gone:
             return None
-        return next((gone for gone in self._gone.values() if _is_in(source, gone.source)), None)
+        return next((gone for gone in self._gone.values() if is_in(source, gone.source)), None)
 
     def check(self, source: bytes, *, inside: bool = False) -> None:
         """Raise :exc:`GoneError` if *source* is in a place that is gone, or *inside* holds one."""
         if self._gone:
             for gone in self._gone.values():
-                if _is_in(source, gone.source) or (inside and _is_in(gone.source, source)):
+                if is_in(source, gone.source) or (inside and is_in(gone.source, source)):
                     raise _gone_error(gone.reason)
 
     def missing_in(self, folder: bytes) -> list[bytes]:
@@ -166,17 +139,17 @@ class Presence:
         """
         for place in list(self._places.values()):
             if place.seen is None or not (
-                _is_in(source, place.source) or (inside and _is_in(place.source, source))
+                is_in(source, place.source) or (inside and is_in(place.source, source))
             ):
                 continue
             try:
-                now = _look(place.path, listed=thoroughly)
+                now = look(place.path, listed=thoroughly)
             except TimeoutError:
                 raise
             except OSError as error:
                 if self._is_denied(place, error):
                     continue
-                raise self._lose(place, _reason(error)) from None
+                raise self._lose(place, reason_of(error)) from None
             if not self._is_same(place, now):
                 raise self._lose(place, ANOTHER)
         self.check(source, inside=inside)
@@ -194,17 +167,17 @@ class Presence:
 
     def has_content(self) -> bool:
         """Whether the root holds more than systems leave behind; raises :exc:`OSError`."""
-        return _has_content(self._root)
+        return has_content(self._root)
 
     def identities(self) -> list[Identity | None]:
         """What all places are now, to compare; None for those that can't be looked at.
 
         In a worker thread. Raises :exc:`OSError` for the root.
         """
-        found: list[Identity | None] = [_look(self._root)]
+        found: list[Identity | None] = [look(self._root)]
         for place in list(self._places.values()):
             try:
-                found.append(_look(place.path))
+                found.append(look(place.path))
             except OSError:
                 found.append(None)
         return found
@@ -214,8 +187,11 @@ class Presence:
     def expect(self) -> None:
         """The library held files once: it is gone if it is empty."""
         place = self._places[b""]
-        if not _has_content(place.path):
-            self._lose(place, STILL_EMPTY)
+        try:
+            if not has_content(place.path):
+                self._lose(place, STILL_EMPTY)
+        except OSError as error:
+            self._lose(place, reason_of(error))
 
     def read_mounts(self) -> list[bytes]:
         """Read the table of mounts; returns the places that have to be looked at for it.
@@ -224,25 +200,25 @@ class Presence:
         """
         root = os.fsdecode(self._root)
         table = list(mounts())
-        lines = {_line(mount): os.fsencode(mount.path) for mount in table}
+        lines = {line_of(mount): os.fsencode(mount.path) for mount in table}
         below = mounts_below(root, table)
         mounted = {os.fsencode(mount.path): mount for mount in below}
         places = dict(self._places)
         for path, mount in mounted.items():
             source = path[len(self._root.rstrip(b"/")) + 1 :]
-            if is_within(path, self._root) and source not in places and _stays(mount):
-                places[source] = _Place(source, path)
+            if is_within(path, self._root) and source not in places and stays(mount):
+                places[source] = KnownPlace(source, path)
         doubtful = []
         for source, place in list(places.items()):
-            holding = mounted.get(place.path) or _holding(place.path, below)
-            self._kinds[source] = holding.kind if holding else ""
-            is_automatic = holding is not None and holding.kind == "autofs"
+            on = mounted.get(place.path) or holding(place.path, below)
+            self._kinds[source] = on.kind if on else ""
+            is_automatic = on is not None and on.kind == "autofs"
             if source and place.path not in mounted:
                 if is_automatic:
                     del places[source]
                     continue
                 place.moved = lines.get(place.line, place.moved)
-            line = _line(holding) if holding else _NO_LINE
+            line = line_of(on) if on else NO_LINE
             if line != place.line:
                 place.line = line
                 if not is_automatic:
@@ -261,21 +237,23 @@ class Presence:
         if place is None:
             return None
         try:
-            seen = _see(place.path)
+            seen = see(place.path)
             is_same = place.seen is not None and self._is_same(place, seen.identity)
             trusted = is_same and not place.gone
-            if not trusted and place.seen is not None and not _has_content(place.path):
+            if not trusted and place.seen is not None and not has_content(place.path):
                 self._lose(place, EMPTY)
                 return None
         except TimeoutError:
             raise
         except OSError as error:
-            if self._is_denied(place, error) and place.seen:
+            if place.seen is None:  # such as a mount that only its user may enter
+                return None
+            if self._is_denied(place, error):
                 return place.seen
             if self._has_moved(place):
                 self._drop(source)
             else:
-                self._lose(place, _reason(error))
+                self._lose(place, reason_of(error))
             return None
         if not is_same and place.seen is not None:
             self._lose(place, ANOTHER)
@@ -292,7 +270,7 @@ class Presence:
         *is_old* if it was mounted all the time, and answers knew of it.
         """
         place = self._places.get(source)
-        if place is None or _look(place.path) != seen.identity:
+        if place is None or look(place.path) != seen.identity:
             return False
         with self._lock:
             place.seen = seen
@@ -302,7 +280,7 @@ class Presence:
                 self.generation += 1
         return True
 
-    def _lose(self, place: _Place, reason: str) -> GoneError:
+    def _lose(self, place: KnownPlace, reason: str) -> GoneError:
         with self._lock:
             was = place.gone
             if was is None or was.reason == ANOTHER != reason:  # it is known better now
@@ -319,7 +297,7 @@ class Presence:
             self._gone = {key: gone for key, gone in self._gone.items() if key != source}
             self.generation += 1
 
-    def _is_same(self, place: _Place, now: Identity) -> bool:
+    def _is_same(self, place: KnownPlace, now: Identity) -> bool:
         seen = place.seen
         if seen is None or seen.identity == now:
             return seen is not None
@@ -327,24 +305,24 @@ class Presence:
             now._replace(inode=0)
         )
 
-    def _has_moved(self, place: _Place) -> bool:
+    def _has_moved(self, place: KnownPlace) -> bool:
         """Whether a place that can't be looked at is still there, at another path."""
         if place.moved is None or place.seen is None:
             return False
         try:
-            return _look(place.moved) == place.seen.identity
+            return look(place.moved) == place.seen.identity
         except OSError:
             return False
 
     def _has_inodes(self, source: bytes) -> bool:
         return keeps_inodes(self._kinds.get(source, ""))
 
-    def _is_denied(self, place: _Place, error: OSError) -> bool:
+    def _is_denied(self, place: KnownPlace, error: OSError) -> bool:
         """Whether the folder that it was is there, but not for us: that is told as it is."""
         if not isinstance(error, PermissionError):
             return False
         try:
-            return self._is_same(place, _look(place.path))
+            return self._is_same(place, look(place.path))
         except OSError:
             return False
 
@@ -379,65 +357,6 @@ class Asking:
     ) -> None:
         if isinstance(error, OSError) and not isinstance(error, TimeoutError | GoneError):
             self.confirm(thoroughly=not isinstance(error, FileNotFoundError | NotADirectoryError))
-
-
-def place_name(source: bytes) -> str:
-    """The place at *source*, for people."""
-    return f"the disk on {shown(source)}" if source else "the library"
-
-
-def _look(path: bytes, *, listed: bool = False) -> Identity:
-    """What the folder at *path* is now; *listed* to see whether it can be."""
-    if not ENTER_FOLDER:  # not Linux
-        status = os.stat(path)
-        return Identity(status.st_dev, status.st_ino, 0)
-    # Both flags mount what autofs has there.
-    descriptor = open_path(path, READ_FOLDER if listed else ENTER_FOLDER)
-    try:
-        if listed:
-            next(_names(descriptor), None)
-        return identity(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _see(path: bytes) -> Seen:
-    return Seen(_look(path), lstat(path))
-
-
-def _has_content(path: bytes) -> bool:
-    if not LISTS_DESCRIPTORS:
-        return not all(map(is_litter, os.listdir(path)))
-    descriptor = open_path(path, READ_FOLDER)
-    try:
-        return not all(map(is_litter, _names(descriptor)))
-    finally:
-        os.close(descriptor)
-
-
-def _names(descriptor: int) -> Iterator[bytes]:
-    with os.scandir(descriptor) as entries:
-        for entry in entries:
-            yield os.fsencode(entry.name)
-
-
-def _stays(mount: Mount) -> bool:
-    """Whether *mount* holds files, and isn't made and unmade by each access."""
-    return holds_files(mount.kind) and mount.kind != "autofs"
-
-
-def _holding(path: bytes, below: Sequence[Mount]) -> Mount | None:
-    """The mount of *below* that *path* is on."""
-    held = [mount for mount in below if is_within(path, os.fsencode(mount.path))]
-    return max(held, key=lambda mount: len(mount.path), default=None)
-
-
-def _is_in(source: bytes, folder: bytes) -> bool:
-    return not folder or is_within(source, folder)
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or os.strerror(error.errno or errno.EIO)
 
 
 def _gone_error(reason: str) -> GoneError:

@@ -29,7 +29,7 @@ from zipfs import logs
 from zipfs.catalog.tree import Catalog
 from zipfs.config import Settings
 from zipfs.errors import ConfigError, FuseError, ZipfsError
-from zipfs.library.presence import place_name
+from zipfs.library.place import place_name
 from zipfs.library.view import LibraryView
 from zipfs.mount import mountpoint as mp
 from zipfs.mount import pyfuse3_loop, status_server
