@@ -73,7 +73,6 @@ class Scanner:
                 asked, self._asked = self._asked, False
                 try:
                     await self._scan()
-                    await self._games.dates.compare(self._games.by_archive)
                 except OSError as error:
                     self._once.warning("can't look through the library: %s", error.strerror)
                 except Exception:
@@ -113,6 +112,8 @@ class Scanner:
                 await self._relist(path)
             elif path not in seen:
                 self._skipped.drop((by, path))
+        if not silent:  # what doesn't answer hasn't gone
+            await self._games.dates.compare(self._games.by_archive)
 
     async def _examine(self, games: Sequence[tuple[bytes, Place]]) -> None:
         """Examine *games*, of one folder.
