@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,9 @@ from tests.fs.lab import FakeTime, until
 from tests.support.libraries import make_file, make_game
 from tests.support.lists import text_of, write_list
 from zipfs.catalog import dates as dates_module
+from zipfs.catalog import scanner as scanner_module
 from zipfs.catalog.nodes import Attributes
+from zipfs.catalog.scanner import Found, Skips
 from zipfs.catalog.tree import Catalog
 from zipfs.index.index import Index
 from zipfs.index.tables import NONE, Published
@@ -225,6 +227,34 @@ async def test_what_went_meanwhile_went_now(library: Path, lives: Lives, index: 
     (library / "roms/.away").rename(library / GAME)
     life = await lives.begin()
     assert (await life.archive()).ctime_ns > gone.since_ns > before.ctime_ns
+
+
+async def test_what_does_not_answer_has_not_gone(
+    library: Path, lives: Lives, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is compared after the first scan in which all answers."""
+    rewrite(library, A)
+    before = await (await lives.begin()).archive()
+    await lives.end()
+    scans = 0
+    survey = scanner_module.survey
+
+    async def silent(*arguments: object) -> AsyncGenerator[Found | Skips, None]:
+        nonlocal scans
+        scans += 1
+        if scans == 1:
+            yield Found([], [os.fsencode(GAME)])
+            return
+        async for step in survey(*arguments):  # type: ignore[arg-type]  # passed on as they came
+            yield step
+
+    monkeypatch.setattr(scanner_module, "survey", silent)
+    life = await lives.begin()
+    await life.scanned()
+    life.tree.catalog.rescan()
+    await until(lambda: life.tree.catalog._dates._is_compared)
+    assert scans == 2
+    assert await life.archive() == before
 
 
 async def test_the_index_is_lost(library: Path, lives: Lives, now: FakeTime) -> None:

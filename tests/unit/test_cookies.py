@@ -44,7 +44,9 @@ def test_each_name_is_told_once_however_they_collide(
 ) -> None:
     """*room* entries an answer, each answer from a new listing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dir_cache, "_hash", lambda name: 3 + sum(name) % hashes)
+        patch.setattr(
+            dir_cache, "_hashed", lambda names: [(3 + sum(name) % hashes, name) for name in names]
+        )
         told: list[bytes] = []
         cookie = 0
         while True:

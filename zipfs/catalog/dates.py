@@ -13,7 +13,7 @@ What copies or serves what is new goes by other dates: GNU tar's incremental bac
 Both are in the index, saved in batches: a crash loses the last moments, and losing the index
 costs the truth of the dates, nothing else. A restart is no change. So what is published for the
 first time since the start is compared with what the index has of its path; and after the first
-scan, what the index has and the mount hasn't is withdrawn.
+scan in which all disks answer, what the index has and the mount hasn't is withdrawn.
 """
 
 from __future__ import annotations

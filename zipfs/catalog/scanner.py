@@ -85,7 +85,6 @@ class Scanner:
             is_whole = failed = True
             try:
                 failed = await self._scan()
-                await self._games.dates.compare(self._games.by_archive)
             except GoneError:
                 # All is what it was; when the place is back, a scan begins at once.
                 is_whole = False
@@ -149,6 +148,8 @@ class Scanner:
                 await self._relist(path)
             elif path not in seen:
                 self._skipped.drop((by, path))
+        if not silent:  # what doesn't answer hasn't gone
+            await self._games.dates.compare(self._games.by_archive)
         return failed
 
     def _detect(self) -> None:

@@ -220,11 +220,12 @@ class Operations(pyfuse3.Operations):
             # Cached: most listings are read more than once, and this is a third of the cost.
             entries = [self._entry(node.attributes) for _, node in listing]
             self._entries[listing] = entries
+        cookies = listing.cookies
         for number in range(listing.behind(start_id), len(listing)):
             name, node = listing[number]
             if not (listing.is_true or self._catalog.is_there(node)):
                 continue
-            if not pyfuse3.readdir_reply(token, name, entries[number], listing.cookies[number]):
+            if not pyfuse3.readdir_reply(token, name, entries[number], cookies[number]):
                 return
             self._remember(node)
 
