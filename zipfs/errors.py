@@ -131,7 +131,8 @@ EXIT_CODES: dict[int, str] = {
     ProblemsFoundError.exit_code: "`doctor` found a problem; its remedy is printed with it",
     DamageError.exit_code: "`verify` found files that are damaged, or can't be read",
     StillServingError.exit_code: (
-        "`unmount` has unmounted, and the daemon serves on: another mount namespace has a copy"
+        "`unmount` has unmounted, and the daemon hasn't ended: another mount namespace has a copy,"
+        " or a disk doesn't answer"
     ),
     INTERRUPTED: "interrupted by Ctrl-C; the results so far are saved",
 }

@@ -26,6 +26,8 @@ from zipfs.system import mounts
 
 _PATIENCE: Final = 30
 """Seconds to wait for the end of a daemon whose mount is gone: it saves what it has hashed."""
+_FEW: Final = 3
+"""Most processes that are named."""
 _CONFIG = click.option(
     "--config", metavar="FILE", help="TOML file that names the mount point, as that of `mount`."
 )
@@ -105,12 +107,15 @@ def _await_end(daemon: int | None, mount: mounts.Mount) -> None:
     if daemon is None and not found:
         return
     here = sorted({copy.path for copy in found if copy.ours})
-    others = dict.fromkeys(f"{copy.name} (process {copy.pid})" for copy in found if not copy.ours)
+    others = [f"{copy.name} (process {copy.pid})" for copy in found if not copy.ours]
+    others = list(dict.fromkeys(others))  # it may be mounted there twice
     if here:
         why = f"it is mounted on {here[0]}, too; unmount it there: zipfs unmount {here[0]}"
     elif others:
+        more = f" and {len(others) - _FEW} more" if len(others) > _FEW else ""
         why = (
-            f"there is a copy of the mount in the namespace of {', '.join(others)}; end that first"
+            f"there is a copy of the mount in the namespace of {', '.join(others[:_FEW])}{more};"
+            " end that first"
         )
     elif not complete:
         why = (
