@@ -250,7 +250,9 @@ def _listens(pid: int, port: int) -> bool:
     """Whether this very process has a socket that listens on *port* and takes connections."""
     listening = {
         fields[9]
-        for fields in map(str.split, Path("/proc/net/tcp").read_text().splitlines()[1:])
+        for table in map(Path, ("/proc/net/tcp", "/proc/net/tcp6"))
+        if table.exists()  # not without IPv6; with it, some servers bind to ::ffff:127.0.0.1
+        for fields in map(str.split, table.read_text().splitlines()[1:])
         if fields[3] == "0A" and int(fields[1].partition(":")[2], 16) == port
     }
     try:

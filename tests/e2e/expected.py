@@ -41,13 +41,21 @@ class Data:
     size: int
 
 
+HIDDEN: Final = ".fuse_hidden"
+"""How libfuse begins the name of a deleted file that is still open, which is no member."""
+
+
 class Expected:
     """The archive of the game in *folder*, as it is now."""
 
     def __init__(self, folder: Path) -> None:
         # "The ZIP": by base name, then by path, bytewise.
         paths = sorted(
-            (path for path in folder.rglob("*") if path.is_file()),
+            (
+                path
+                for path in folder.rglob("*")
+                if path.is_file() and not path.name.startswith(HIDDEN)
+            ),
             key=lambda path: (
                 os.fsencode(path.name),
                 os.fsencode(path.relative_to(folder)),

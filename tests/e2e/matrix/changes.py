@@ -6,6 +6,7 @@ has read the beginning of ``a``.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import zipfile
@@ -22,8 +23,16 @@ SIZE: Final = 9 << 20
 """Of ``a`` and of ``b``: much more than what is on its way to a client that doesn't read."""
 
 
-def make(library: Path, name: str) -> Path:
-    return make_game(library, name, {"a": content(SIZE, 1), "b": content(SIZE, 2), "c": b"c"})
+def make(library: Path, name: str, size: int = SIZE) -> Path:
+    return make_game(library, name, {"a": _content(size, 1), "b": _content(size, 2), "c": b"c"})
+
+
+_content = functools.cache(content)
+
+
+def _size(game: Path) -> int:
+    """Of ``a`` and of ``b``, which is the same in all versions that have both."""
+    return (game / "a").stat().st_size
 
 
 class After(Enum):
@@ -46,7 +55,7 @@ class Change:
 
 def _replaced(game: Path, spare: Path) -> None:
     # Nothing but the content tells the two apart.
-    make_file(spare / "b", content(SIZE, 3))
+    make_file(spare / "b", _content(_size(game), 3))
     os.rename(spare / "b", game / "b")
 
 
@@ -58,7 +67,7 @@ def _swapped_members(game: Path, spare: Path) -> None:
 
 def _rewritten(game: Path, _: Path) -> None:
     with (game / "b").open("r+b") as stream:
-        stream.write(content(SIZE, 3))
+        stream.write(_content(_size(game), 3))
 
 
 def _rewritten_dated(game: Path, spare: Path) -> None:
@@ -76,21 +85,21 @@ def _rewritten_twice(game: Path, spare: Path) -> None:
     # One after the other, as fast as can be: often within a tick of the file system's clock.
     with (game / "b").open("r+b", buffering=0) as stream:
         for seed in range(20):
-            stream.seek(SIZE // 2)
+            stream.seek(_size(game) // 2)
             stream.write(content(1000, seed))
 
 
 def _one_byte(game: Path, _: Path) -> None:
     with (game / "b").open("r+b") as stream:
-        stream.seek(SIZE - 1)
+        stream.seek(_size(game) - 1)
         last = stream.read(1)
-        stream.seek(SIZE - 1)
+        stream.seek(_size(game) - 1)
         stream.write(bytes([last[0] ^ 1]))
     os.utime(game / "b", (MTIME, MTIME))
 
 
 def _truncated(game: Path, _: Path) -> None:
-    os.truncate(game / "b", SIZE // 2)
+    os.truncate(game / "b", _size(game) // 2)
     os.utime(game / "b", (MTIME, MTIME))
 
 
@@ -112,20 +121,26 @@ def _added(game: Path, _: Path) -> None:
     make_file(game / "added", b"added")
 
 
+def _make_other(game: Path, spare: Path) -> None:
+    size = _size(game)
+    make_game(spare, "other", {"a": _content(size, 3), "b": _content(size, 4), "c": b"c"})
+
+
 def _swapped_folder(game: Path, spare: Path) -> None:
-    make_game(spare, "other", {"a": content(SIZE, 3), "b": content(SIZE, 4), "c": b"c"})
+    _make_other(game, spare)
     os.rename(game, spare / "away")
     os.rename(spare / "other", game)
 
 
 def _swapped_link(game: Path, spare: Path) -> None:
-    make_game(spare, "other", {"a": content(SIZE, 3), "b": content(SIZE, 4), "c": b"c"})
+    _make_other(game, spare)
     os.rename(game, spare / "away")
-    # Inside the library, where links are followed, and not at a place for games.
+    # Inside the library, where links are followed, and not at a place for games. Relative, since
+    # a share has another path at its server.
     shelf = game.parent.parent.parent / "shelf"
     shelf.mkdir(exist_ok=True)
     os.rename(spare / "other", shelf / game.name)
-    game.symlink_to(shelf / game.name)
+    game.symlink_to(os.path.relpath(shelf / game.name, game.parent))
 
 
 def _removed(game: Path, _: Path) -> None:
@@ -134,7 +149,7 @@ def _removed(game: Path, _: Path) -> None:
 
 def _older_copied(game: Path, spare: Path) -> None:
     # The newest date of the game stays what it was.
-    make_file(spare / "older", content(SIZE, 3), mtime=900_000_000)
+    make_file(spare / "older", _content(_size(game), 3), mtime=900_000_000)
     run("cp", "-p", spare / "older", game / "b")
 
 
@@ -143,7 +158,7 @@ def _unzipped(game: Path, spare: Path) -> None:
         for seed, name in enumerate("ab"):
             entry = zipfile.ZipInfo(name, (1996, 6, 23, 12, 0, 0))
             entry.external_attr = 0o644 << 16  # Apache, started by root, is somebody else
-            archive.writestr(entry, content(SIZE, 3 + seed))
+            archive.writestr(entry, _content(_size(game), 3 + seed))
     run("unzip", "-oq", spare / "old", "-d", game)
 
 

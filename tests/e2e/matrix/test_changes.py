@@ -7,25 +7,25 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import pytest
 
+from tests.e2e.conftest import Seen
 from tests.e2e.curl import QUIET
 from tests.e2e.matrix.changes import CHANGES, SIZE, After, Change, make
 from tests.e2e.matrix.client import Download
-from tests.e2e.matrix.conftest import Seen
-from tests.e2e.matrix.stand import Stand, wait_announced, wait_answer, wait_for, wait_gone
-from tests.e2e.matrix.versions import Line, Version
+from tests.e2e.matrix.stand import (
+    BEGINNING,
+    Stand,
+    check_resuming,
+    wait_announced,
+    wait_answer,
+    wait_for,
+    wait_gone,
+)
+from tests.e2e.matrix.versions import Line
 from tests.e2e.programs import run
 from tests.support.libraries import MTIME, content, make_file
-from tests.support.waiting import poll
-
-BEGINNING: Final = 1_000_000
-
-IF_MATCH: Final = {"nginx": 412, "caddy": 412, "apache": 412, "lighttpd": 206}
-"""What ``If-Match`` with another version's ETag gives. lighttpd doesn't know it: its answer is of
-the new version, and says so in its ETag."""
 
 
 @pytest.fixture
@@ -84,25 +84,7 @@ def test_while_a_download_runs(
         file.write_bytes(received.response.body)
         run("unzip", "-tq", file)
     assert (new is old) == (change.after is After.SAME)
-    _check_resuming(line, server_name, old, new)
-
-
-def _check_resuming(line: Line, server_name: str, old: Version, new: Version | None) -> None:
-    """A client has the beginning of *old*, and asks for the rest when *new* is there."""
-    wanted = f"Range: bytes={BEGINNING}-"
-    if new is None:
-        assert line.get(wanted, f"If-Range: {old.etag}").status == 404
-        return
-    # nginx has a process for each core, and each of them may hold the old version for 2 s more:
-    # there the answer is of that one, and checked like all others.
-    kept = 206 if new is old else 200
-    for validator in (old.etag, old.modified):
-        wait_answer(line, new, kept, wanted, f"If-Range: {validator}")
-    refused = IF_MATCH[server_name]
-    if new is not old and refused == 412:
-        poll("412", lambda: line.get(wanted, f"If-Match: {old.etag}").status == 412)
-    else:
-        wait_answer(line, new, 206, wanted, f"If-Match: {old.etag}")
+    check_resuming(line, server_name, old, new)
 
 
 @pytest.mark.parametrize("in_place", [False, True], ids=["by rename", "in place"])

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from bench.web import Server
+from tests.e2e.conftest import Seen
 from tests.e2e.curl import QUIET
 from tests.e2e.matrix.changes import SIZE, make
 from tests.e2e.matrix.client import Download
-from tests.e2e.matrix.conftest import Seen
 from tests.e2e.matrix.stand import line_to, wait_announced, wait_for
 from tests.e2e.programs import ARIA2C, WGET, run, running
 from tests.support.libraries import content, make_file, make_game, sha256

@@ -11,9 +11,9 @@ from typing import Final
 import pytest
 
 from bench.web import Server
+from tests.e2e.conftest import Seen
 from tests.e2e.downloads import declare_partial
 from tests.e2e.matrix.changes import CHANGES, make
-from tests.e2e.matrix.conftest import Seen
 from tests.e2e.matrix.relay import Relay, relay
 from tests.e2e.matrix.stand import line_to, wait_announced, wait_answer
 from tests.e2e.matrix.versions import Line, Version

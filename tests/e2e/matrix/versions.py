@@ -38,10 +38,12 @@ class Versions:
         self._stored = stored
         self._known: dict[str, Version] = {}
 
-    def add(self, game: Path) -> Version:
-        """The version that the files in *game* make, as they are now."""
-        data = expected.Expected(game)[:]
-        mtime_ns = libraries.expected(game).mtime_ns
+    def add(self, game: Path, data: bytes | None = None) -> Version:
+        """The version that the files in *game* make, as they are now; *data*: if known already."""
+        if data is None:
+            data = expected.Expected(game)[:]
+        hidden = {str(path.relative_to(game)) for path in game.rglob(f"{expected.HIDDEN}*")}
+        mtime_ns = libraries.expected(game, leave_out=hidden).mtime_ns
         name = f"{len(os.listdir(self._stored))}.stand-in"
         file = self._stored / name
         with file.open("xb") as stream:
@@ -53,6 +55,9 @@ class Versions:
         same = self._known.setdefault(version.etag, version)
         assert same.data == version.data, "two versions, and one ETag (DESIGN.md V1)"
         return same
+
+    def knows(self, etag: str) -> bool:
+        return etag in self._known
 
     def check(self, received: Received) -> None:
         """The invariant of these tests, and of zipfs.
