@@ -25,6 +25,17 @@ class Version:
         return len(self.data)
 
 
+State = tuple[bytes, int]
+"""All bytes of an archive, and its date in nanoseconds."""
+
+
+def state_of(game: Path) -> State:
+    """The archive of the files in *game*, as they are now."""
+    hidden = {str(path.relative_to(game)) for path in game.rglob(f"{expected.HIDDEN}*")}
+    mtime_ns = libraries.expected(game, leave_out=hidden).mtime_ns
+    return expected.Expected(game)[:], mtime_ns
+
+
 class Versions:
     """The versions that a game has had so far, by the ETag that *server* gives each.
 
@@ -38,12 +49,12 @@ class Versions:
         self._stored = stored
         self._known: dict[str, Version] = {}
 
-    def add(self, game: Path, data: bytes | None = None) -> Version:
-        """The version that the files in *game* make, as they are now; *data*: if known already."""
-        if data is None:
-            data = expected.Expected(game)[:]
-        hidden = {str(path.relative_to(game)) for path in game.rglob(f"{expected.HIDDEN}*")}
-        mtime_ns = libraries.expected(game, leave_out=hidden).mtime_ns
+    def add(self, game: Path) -> Version:
+        """The version that the files in *game* make, as they are now."""
+        return self.add_state(state_of(game))
+
+    def add_state(self, state: State) -> Version:
+        data, mtime_ns = state
         name = f"{len(os.listdir(self._stored))}.stand-in"
         file = self._stored / name
         with file.open("xb") as stream:

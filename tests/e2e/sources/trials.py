@@ -16,17 +16,20 @@ from typing import Any, Final, Literal
 
 import pytest
 
-from tests.e2e.expected import HIDDEN, Expected
+from tests.e2e.expected import HIDDEN
 from tests.e2e.matrix.changes import CHANGES, After, Change, make
 from tests.e2e.matrix.client import Download, Received, fetch, head
 from tests.e2e.matrix.stand import BEGINNING, check_resuming, standing, wait_announced
-from tests.e2e.matrix.versions import Line, Version
-from tests.support.mounting import temporary_folder
+from tests.e2e.matrix.versions import Line, Version, state_of
+from tests.support.mounting import Mounted, temporary_folder
 from tests.support.sources import Source, evict, source
 from tests.support.waiting import poll
 
 SIZE: Final = 4 << 20
 """Of the members ``a`` and ``b``: several blocks, and more than what is on its way to a client."""
+
+_PAUSE: Final = 0.2
+"""Seconds from asking for all archives to asking for them again, which takes its time, too."""
 
 Step = Literal["at once", "later", "offered", "resumed"]
 """What is looked at: a download that goes on at once after the change, one that goes on when the
@@ -73,21 +76,23 @@ class Trial:
             if received.whole:
                 self.completed.add(step)
 
-    def is_over(self) -> bool:
-        """Whether the state after the change is served, or something wrong was."""
+    def is_over(self, in_use: Collection[str]) -> bool:
+        """Whether the state after the change is served, or something wrong was.
+
+        *in_use* are the files of the library that zipfs has open.
+        """
         with self.step("offered"):
             announced = head(self.line.url)
             if self.new is None:
                 return announced.status == 404
             if announced.status != 200:
                 return False
-            # What of the old version is in the kernel's memory, the download that goes on later
-            # would get from there. So nothing is read of it; but where no size and no date tells
-            # of the change, only a reader can come upon it.
-            old = self.new is not self.old and announced.headers["etag"] == self.old.etag
-            if old and not self.hidden:
-                return False
-            if old:
+            if self.new is not self.old and announced.headers["etag"] == self.old.etag:
+                # What of the old version is in the kernel's memory, the download that goes on
+                # later would get from there. So nothing is read of it; but where no size and no
+                # date tells of the change, only a reader can come upon it, who opens the file.
+                if not self.hidden or any(Path(path).parent == self.members for path in in_use):
+                    return False
                 self.evict()
             answer = fetch(self.line.url)
             self._check(answer)
@@ -160,7 +165,7 @@ def trials(plan: Plan) -> Iterator[dict[tuple[str, str], Trial]]:
             stand.mounted.expect_log("reading .* ended in an error")
             made = {}
             for name, game in games.items():
-                data = Expected(library / game)[:]
+                state = state_of(library / game)
                 for server in plan.servers:
                     line = stand.line(server, game)
                     made[name, server] = Trial(
@@ -170,11 +175,11 @@ def trials(plan: Plan) -> Iterator[dict[tuple[str, str], Trial]]:
                         members=shared.library / "library" / game,
                         archive=stand.mounted.archive(game),
                         line=line,
-                        old=line.versions.add(library / game, data),
+                        old=line.versions.add_state(state),
                     )
             for trial in made.values():
                 wait_announced(trial.line, trial.old)
-            _carry_out(shared, made)
+            _carry_out(shared, stand.mounted, made)
         yield made
 
 
@@ -182,7 +187,7 @@ def _plain(name: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in name)
 
 
-def _carry_out(shared: Source, made: dict[tuple[str, str], Trial]) -> None:
+def _carry_out(shared: Source, mounted: Mounted, made: dict[tuple[str, str], Trial]) -> None:
     with contextlib.ExitStack() as downloads:
         begun = [
             [(trial, downloads.enter_context(Download(trial.line.url))) for trial in made.values()]
@@ -200,13 +205,13 @@ def _carry_out(shared: Source, made: dict[tuple[str, str], Trial]) -> None:
             trial.finish(download, "at once")
         for game, change in games.items():
             if change.after is not After.NONE:
-                data = Expected(game)[:]
+                state = state_of(game)
                 for trial in made.values():
                     if trial.game == game:
-                        trial.new = trial.line.versions.add(game, data)
+                        trial.new = trial.line.versions.add_state(state)
                         trial.hidden = _seen_of(game) == before[game]
         shared.forget()
-        _wait(made.values())
+        _wait(made.values(), mounted)
         for trial, download in begun[1]:
             trial.finish(download, "later")
     for trial in made.values():
@@ -223,12 +228,15 @@ def _seen_of(game: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def _wait(made: Collection[Trial]) -> None:
+def _wait(made: Collection[Trial], mounted: Mounted) -> None:
     """Until each game is served as it is now."""
     waiting = list(made)
 
     def none_left() -> bool:
-        waiting[:] = [trial for trial in waiting if not trial.is_over()]
+        in_use = set(mounted.library_descriptors().values())
+        waiting[:] = [trial for trial in waiting if not trial.is_over(in_use)]
+        if waiting:
+            time.sleep(_PAUSE)
         return not waiting
 
     try:
