@@ -24,8 +24,10 @@ SIZE: Final = 9 << 20
 """Of ``a`` and of ``b``: much more than what is on its way to a client that doesn't read."""
 
 
-def make(library: Path, name: str, size: int = SIZE) -> Path:
-    return make_game(library, name, {"a": _content(size, 1), "b": _content(size, 2), "c": b"c"})
+def make(library: Path, name: str, size: int = SIZE, seed: str = "") -> Path:
+    """The game *name*; one with another *seed* has other bytes in ``a`` and ``b``."""
+    files = {"a": content(size, f"{seed}1"), "b": content(size, f"{seed}2"), "c": b"c"}
+    return make_game(library, name, files)
 
 
 _content = functools.cache(content)

@@ -77,6 +77,9 @@ class Download:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._answer.close()
         self._socket.close()
 

@@ -48,6 +48,8 @@ class Versions:
         self._server = server
         self._stored = stored
         self._known: dict[str, Version] = {}
+        self.stand_in = ""
+        """URL of the latest stored file."""
 
     def add(self, game: Path) -> Version:
         """The version that the files in *game* make, as they are now."""
@@ -60,7 +62,8 @@ class Versions:
         with file.open("xb") as stream:
             stream.truncate(len(data))
         os.utime(file, ns=(mtime_ns, mtime_ns))
-        headers = head(self._server.url_of(f"{self._stored.name}/{name}")).headers
+        self.stand_in = self._server.url_of(f"{self._stored.name}/{name}")
+        headers = head(self.stand_in).headers
         assert headers["content-length"] == str(len(data))
         version = Version(data, headers["etag"], headers["last-modified"])
         same = self._known.setdefault(version.etag, version)
