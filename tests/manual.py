@@ -139,6 +139,7 @@ def _options(*commands: str, but: Iterable[str] = ()) -> str:
 def _file_systems() -> str:
     return items(
         f"{names(row.kinds)} ({row.level}): {row.note}."
+        + (f" Proven by content: {row.stale}." if row.stale else "")
         + (f" Remedy: {row.remedy}." if row.remedy else "")
         for row in rows()
         if row.level != "problem"  # views of the kernel, where no library is

@@ -37,7 +37,7 @@ from zipfs.text import counted, printable, quoted, size
         ("cifs", "rw", "ok", "for a second"),
         ("smb3", "rw,actimeo=60", "note", "for 60 seconds"),
         ("vfat", "rw,uid=0", "warning", "local time"),
-        ("exfat", "rw", "warning", "hashed again"),
+        ("exfat", "rw", "warning", "put back"),
         ("fuse.sshfs", "rw", "note", "twenty seconds"),
         ("fuse.rclone", "ro", "note", "five minutes"),
         ("fuse.mergerfs", "rw", "note", "every ten seconds"),
@@ -111,7 +111,7 @@ def table(tmp_path: Path) -> str:
 def test_mounts_and_their_options(table: str) -> None:
     found = {mount.path: mount for mount in mounts(table)}
     assert found["/srv/a b"] == Mount(
-        "0:40", "/srv/a b", "nfs4", frozenset({"rw", "vers=4.2", "actimeo=1"})
+        "0:40", "/srv/a b", "nfs4", frozenset({"rw", "vers=4.2", "actimeo=1"}), 30
     )
     assert "allow_other" in found["/srv/games"].options
     assert "nosuid" in found["/srv/games"].options

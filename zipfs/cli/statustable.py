@@ -52,6 +52,10 @@ def _lines(
     yield "mounted on", document["mountpoint"]
     watching = {"events": "changes are found by events", "poll": "changes are found by polling"}
     yield "by", f"selection {options['selection']}; {watching[options['watching']]}"
+    proven = [source for source in document.get("sources", ()) if source["vouches"] == "content"]
+    if proven:
+        where = ", ".join(f"{source['path']} ({source['kind']})" for source in proven)
+        yield "proven", f"each MiB is compared with its checksum on {where}"
     size = text.size(archives["bytes"])
     yield (
         "archives",

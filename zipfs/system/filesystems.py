@@ -70,7 +70,7 @@ def _nfs(row: FileSystem, options: Collection[str]) -> FileSystem:
     longest = max(_seconds(options, name, 60) for name in ("acregmax=", "acdirmax="))
     if longest and "noac" not in options and "noatime" in options and _is_nfs4(options):
         row = row._replace(
-            stale="with noatime, nothing asks for dates after a READ of NFSv4, which carries none"
+            stale="with noatime nothing asks for dates after a READ, which carries none"
         )
     return _cached_for(row, 1 if "noac" in options else longest, "up to ")
 
@@ -167,7 +167,7 @@ _TABLE: Final = (
         f"keeps dates to two seconds and {_BLIND} until it is read",
         _COPY,
         granularity=2.0,
-        stale=f"it {_BLIND}",
+        stale="all its dates can be put back",
         inodes_last=False,
         own_ctime=False,
         refine=_fat,
@@ -178,7 +178,7 @@ _TABLE: Final = (
         f"{_BLIND} until it is read",
         _COPY,
         granularity=0.01,
-        stale=f"it {_BLIND}",
+        stale="all its dates can be put back",
         inodes_last=False,
         own_ctime=False,
     ),

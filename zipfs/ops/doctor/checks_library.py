@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from zipfs.errors import UnansweredError
+from zipfs.library.vouching import Prove, decide
 from zipfs.ops.doctor.findings import Finding
 from zipfs.ops.doctor.headcount import Headcount
 from zipfs.ops.doctor.remedies import chmod_remedy
@@ -83,7 +84,7 @@ def _remedy_of(error: OSError, shown: str) -> str:
 
 
 def check_file_systems(
-    root: str, mounted: Iterable[Mount], settle: float
+    root: str, mounted: Iterable[Mount], settle: float, prove: Prove = "auto"
 ) -> tuple[list[Finding], list[str]]:
     """Check the file systems of the library at *root*; returns findings, and mounts to skip."""
     findings: list[Finding] = []
@@ -127,7 +128,11 @@ def check_file_systems(
             dead.append(place)  # nothing in it is a game
             if place != root:
                 level, remedy = "warning", f"name a library that {shown} isn't in"
+        vouching = decide(on, prove)
+        by = "content" if vouching.by_content else "state"
         what = f"{shown} {on.note}"
+        if level != "problem":
+            what += f"; vouched for by the {by} of files: {vouching.why}"
         if wanted := settle_wanted(on.granularity, settle):
             level = "warning"
             what += f"; the settle time of {settle:g} s is no longer than the steps of its dates"

@@ -96,7 +96,8 @@ def _library(
     root: str, settings: Settings, mounted: Sequence[Mount]
 ) -> Generator[Finding, None, Headcount]:
     seen, failed = _tried(
-        "file systems", lambda: library.check_file_systems(root, mounted, settings.settle)
+        "file systems",
+        lambda: library.check_file_systems(root, mounted, settings.settle, settings.prove),
     )
     found_on, dead = seen or (failed, [])
     yield from found_on
@@ -141,7 +142,8 @@ def _lists(folder: str, settings: Settings, mounted: Sequence[Mount]) -> Iterato
         return
     root = place.root or folder
     seen, failed = _tried(
-        "file systems", lambda: library.check_file_systems(root, mounted, settings.settle)
+        "file systems",
+        lambda: library.check_file_systems(root, mounted, settings.settle, settings.prove),
     )
     yield from seen[0] if seen else failed
 
