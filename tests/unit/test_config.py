@@ -31,6 +31,7 @@ settle = 5
 read-ahead = 0
 watch = "poll"
 trust = "mtime"
+prove = "always"
 portable-names = true
 timestamps = "fixed"
 execute-bits = true
@@ -87,6 +88,7 @@ def test_defaults() -> None:
         "read_ahead": 1024,
         "watch": "auto",
         "trust": "state",
+        "prove": "auto",
         "read_timeout": 30.0,
         "hash_rate": 0.0,
         "uid": None,
@@ -143,6 +145,7 @@ def test_file_says_all(file: Path) -> None:
         "read_ahead": 0,
         "watch": "poll",
         "trust": "mtime",
+        "prove": "always",
         "read_timeout": 5.0,
         "hash_rate": 20.0,
         "uid": 0,

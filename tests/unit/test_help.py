@@ -73,7 +73,9 @@ def test_search() -> None:
 
 
 def test_a_comment_in_a_block_is_no_heading() -> None:
-    assert {hit.heading for hit in search("No archive there:")} == {"nginx in front"}
+    found = {hit.heading for hit in search("No archive there:")}
+    assert "nginx in front" in found
+    assert not any(heading.startswith("No archive") for heading in found)
 
 
 @pytest.mark.parametrize("words", ["", " ", "xyzzy nginx"])
