@@ -187,7 +187,7 @@ async def test_the_structure_comes_before_the_first_answer(
     def detect() -> None:
         seen.append("gone" if presence.is_gone else "there")
 
-    keeper = Keeper(presence, Threads(4), detect, lambda: seen.append("changed"))
+    keeper = Keeper(presence, Threads(4), detect, lambda: seen.append("changed"), lambda: None)
     nursery.start_soon(keeper.run)
     exchange(library)
     keeper.doubt()

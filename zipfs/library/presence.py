@@ -55,7 +55,7 @@ from zipfs.library.place import (
     see,
     stays,
 )
-from zipfs.system.filesystems import keeps_inodes
+from zipfs.system.filesystems import file_system
 from zipfs.system.mounts import mounts, mounts_below
 from zipfs.system.paths import is_within
 from zipfs.system.syscalls import Identity
@@ -75,7 +75,7 @@ class Presence:
         top.seen = see(root)
         self._places: dict[bytes, KnownPlace] = {b"": top}  # replaced as a whole
         self._gone: dict[bytes, Gone] = {}  # likewise
-        self._kinds: dict[bytes, str] = {}
+        self._inodes_last: dict[bytes, bool] = {}
         self.generation = 0
         """Changes with whatever makes an answer that was begun before worthless."""
         self.lost: Callable[[], object] = lambda: None
@@ -211,7 +211,8 @@ class Presence:
         doubtful = []
         for source, place in list(places.items()):
             on = mounted.get(place.path) or holding(place.path, below)
-            self._kinds[source] = on.kind if on else ""
+            if on:
+                self._inodes_last[source] = file_system(on.kind, on.options).inodes_last
             is_automatic = on is not None and on.kind == "autofs"
             if source and place.path not in mounted:
                 if is_automatic:
@@ -315,7 +316,7 @@ class Presence:
             return False
 
     def _has_inodes(self, source: bytes) -> bool:
-        return keeps_inodes(self._kinds.get(source, ""))
+        return self._inodes_last.get(source, True)
 
     def _is_denied(self, place: KnownPlace, error: OSError) -> bool:
         """Whether the folder that it was is there, but not for us: that is told as it is."""

@@ -230,17 +230,6 @@ def needs_polling(library: bytes) -> list[str]:
     return sorted({mount.kind for mount in below if not file_system(mount.kind).events})
 
 
-_FLEETING: Final = frozenset(
-    ("9p", "afs", "ceph", "cifs", "exfat", "fuse", "fuseblk", "glusterfs", "msdos", "ncpfs",
-     "prl_fs", "smb3", "smbfs", "vboxsf", "vfat", "virtiofs")
-)  # fmt: skip
-
-
-def keeps_inodes(kind: str) -> bool:
-    """Whether a file on a file system of *kind* has the same inode as long as it is mounted."""
-    return kind.partition(".")[0] not in _FLEETING
-
-
 def holds_files(kind: str) -> bool:
     """Whether *kind* is a file system for files, and no view of the kernel."""
     return file_system(kind).level != "problem"
