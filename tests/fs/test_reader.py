@@ -20,7 +20,7 @@ from tests.fs.conftest import sealed
 from tests.fs.lab import open_below, source_file, until
 from tests.support.libraries import Expected, content, expected, make_file, make_game
 from tests.support.waiting import SECONDS
-from zipfs.catalog.nodes import File, mirrored
+from zipfs.catalog.nodes import File, file_node
 from zipfs.errors import ChangedError
 from zipfs.library import files as reading
 from zipfs.library.filestate import BLOCK
@@ -54,7 +54,7 @@ def version_of(sealer: Sealer, game: bytes = GAME) -> Version:
 def file_of(library: Path, path: bytes) -> File:
     entry = Library(str(library)).entry(path)
     assert entry is not None
-    node = mirrored(path, entry)  # type: ignore[arg-type]
+    node = file_node(path, entry)  # type: ignore[arg-type]
     assert isinstance(node, File)
     return node
 
