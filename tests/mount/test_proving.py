@@ -89,6 +89,31 @@ def test_other_bytes_in_the_same_state(
     assert archive.stat().st_ino != before.st_ino
 
 
+def test_files_that_changed_together(library: Path, faulty: Source, mount: Mounts) -> None:
+    """One that fails its proof casts doubt on the others: a part of a change never was."""
+    shown, faults = faulty
+    names = ("1.bin", "2.bin")
+    make_game(library, GAME, {name: content(SIZE, name) for name in names})
+    old = expected(library / GAME)
+    versions = [old.read(0, old.size)]
+    mounted = mount(shown)
+    mounted.expect_log("reading roms/psx/A.zip ended in an error: .* has other bytes")
+    archive = mounted.wait_archive(GAME)
+    for name in names:
+        faults.freeze(f"{GAME}/{name}")
+    for name, other in (names, names[::-1]):
+        rewrite(library / GAME / name, content(SIZE, other))
+    now = expected(library / GAME)
+    versions.append(now.read(0, now.size))
+
+    def there() -> bool:
+        data = read(archive)
+        assert data is None or data in versions
+        return data == versions[1]
+
+    poll("the new version", there)
+
+
 def test_a_read_that_was_wrong_once_changes_nothing(
     library: Path, faulty: Source, whole: Expected, mount: Mounts
 ) -> None:

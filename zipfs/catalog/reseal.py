@@ -61,6 +61,7 @@ from zipfs.sealing.outcomes import (
     Sealed,
     Unhashed,
     Unsettled,
+    Version,
 )
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.lanes import Threads
@@ -213,14 +214,23 @@ class Resealer:
         self._games.invalidate(game)
         self._start(game).examine_in(seconds)
 
-    def distrust(self, game: Game, error: DisprovedError) -> None:
-        """Have the file of *game* hashed that hasn't the bytes it should have in its state."""
-        if self._nursery:
-            self._nursery.start_soon(self._distrust, game, error)
+    def distrust(self, game: Game, error: DisprovedError, version: Version | None) -> None:
+        """Have *game* hashed again, a file of which hasn't the bytes it should have in its state.
 
-    async def _distrust(self, game: Game, error: DisprovedError) -> None:
+        All its files whose state vouches for nothing, as far as *version* tells: of what changed
+        together, a version with a part would be one that never was.
+        """
+        doubted = {error.source.source: error.digest}
+        if version:
+            files = zip(version.files, version.digests, strict=True)
+            doubted |= {file.source: digest for file, digest in files if file.by_content}
+        if self._nursery:
+            self._nursery.start_soon(self._distrust, game, doubted)
+
+    async def _distrust(self, game: Game, doubted: dict[bytes, bytes]) -> None:
         try:
-            await self._unsaved.forget(error.source.source, error.digest)
+            for source, digest in doubted.items():
+                await self._unsaved.forget(source, digest)
         except Exception:
             # H4: nothing unexpected ends the mount.
             log.exception("unexpected error while forgetting checksums")

@@ -276,7 +276,8 @@ class Catalog:
         """Examine the game of *node* now: opening or reading it ended in *error*."""
         if isinstance(node, Archive) and (game := self._games.get(node.game)):
             if isinstance(error, DisprovedError):
-                self._resealer.distrust(game, error)
+                version = self._games.versions.get(node.attributes.inode)
+                self._resealer.distrust(game, error, version)
             else:
                 self._resealer.invalidate(game, 0)
 
