@@ -189,7 +189,9 @@ def _disk(kind: str, make: str, *, mount: str = "") -> Callable[[Source], None]:
 
 
 def _sshfs(source: Source) -> None:
-    run("sshfs", "-o", "allow_other", f"root@127.0.0.1:{source.server}", source.client)
+    # A cipher that the emulated processor has instructions for.
+    options = "allow_other,Ciphers=aes128-gcm@openssh.com"
+    run("sshfs", "-o", options, f"root@127.0.0.1:{source.server}", source.client)
 
 
 def _rclone(source: Source) -> None:
