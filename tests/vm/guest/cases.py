@@ -162,8 +162,11 @@ class _Probe:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return {"seconds": None, "said": "no answer"}
-        last = said.decode(errors="replace").strip().splitlines()
-        text = "right" if self._process.returncode == 0 else last[0].rpartition(": ")[2]
+        if self._process.returncode == 0:
+            text = "right"
+        else:  # the reason is behind the last colon: "dd: …: Input/output error"
+            lines = said.decode(errors="replace").strip().splitlines() or ["failed"]
+            text = lines[0].rpartition(": ")[2]
         return {"seconds": round(time.monotonic() - self._began, 1), "said": text}
 
 

@@ -38,7 +38,7 @@ class Source:
     stopped: tuple[str, ...] = ()
     """The programs that serve it, if they can be stopped."""
     since: str = "0"
-    """The first kernel that has it."""
+    """The first kernel that has it, as Debian configures them."""
     server: Path = field(init=False)
     client: Path = field(init=False)
 
@@ -189,7 +189,9 @@ def _disk(kind: str, make: str, *, mount: str = "") -> Callable[[Source], None]:
 
 
 def _sshfs(source: Source) -> None:
-    run("sshfs", "-o", "allow_other", f"root@127.0.0.1:{source.server}", source.client)
+    # A cipher that the emulated processor has instructions for.
+    options = "allow_other,Ciphers=aes128-gcm@openssh.com"
+    run("sshfs", "-o", options, f"root@127.0.0.1:{source.server}", source.client)
 
 
 def _rclone(source: Source) -> None:
@@ -226,7 +228,7 @@ SOURCES: Final[Mapping[str, Source]] = {
         Source(name="ext4", mount=_ext4),
         Source(name="btrfs", mount=_disk("btrfs", "mkfs.btrfs -q")),
         Source(name="xfs", mount=_disk("xfs", "mkfs.xfs -q")),
-        Source(name="ntfs3", mount=_disk("ntfs3", "mkntfs -Q -F"), since="5.15"),
+        Source(name="ntfs3", mount=_disk("ntfs3", "mkntfs -Q -F"), since="6.12"),
         Source(
             name="ntfs-3g",
             mount=_disk("ntfs-3g", "mkntfs -Q -F", mount="ntfs-3g"),
