@@ -325,6 +325,10 @@ class Store:
         return found, rows[-1][0] if len(rows) == _BATCH else None
 
     def folders(self) -> dict[bytes, int]:
+        # This is what a mount reads first. Damage to any table is to be found now: later, a new
+        # file would take away what has been sealed by the old one.
+        for table in _TABLES[SCHEMA_VERSION]:
+            self._db.execute(f"SELECT count(*) FROM {table.decode()}").fetchone()  # noqa: S608 - constants
         return {
             path: changed_ns
             for path, changed_ns, seal in self._db.execute("SELECT * FROM folders")
