@@ -471,8 +471,10 @@ def test_a_dead_file_system(library: Path, mount: Mounts, place: Path) -> None:
         mirror = Mirror(mounted, place)
         daemon.kill()
         daemon.wait()
-        mirror.fails()
+        mirror.update()  # the kernel has cached attributes of it, for a second
+        mirror.check()
         all_fails(mounted)
+        mirror.fails()
         mounted.wait_log("the library is gone: Transport endpoint is not connected")
         subprocess.run(["umount", "-l", source], check=True)
         daemon = subprocess.Popen(command)
