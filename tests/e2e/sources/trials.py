@@ -156,18 +156,18 @@ class Plan:
 
 
 def cases(*plans: Plan) -> Callable[[TestFunction], TestFunction]:
-    """Parametrise a test by all that *plans* try."""
-    return pytest.mark.parametrize(
-        ("carried_out", "change", "server"),
-        [
-            pytest.param(plan, change, server, id=f"{plan}-{change}-{server}")
-            for plan in plans
-            for change in plan.changes
-            for server in plan.servers
-        ],
-        indirect=["carried_out"],
-        scope="module",
-    )
+    """Parametrise a test by all that *plans* try, which is the same for each source."""
+    first = plans[0]
+
+    def decorate(test: TestFunction) -> TestFunction:
+        test = pytest.mark.parametrize("server", first.servers)(test)
+        test = pytest.mark.parametrize("change", first.changes)(test)
+        by_source = pytest.mark.parametrize(
+            "carried_out", plans, ids=str, indirect=True, scope="module"
+        )
+        return by_source(test)
+
+    return decorate
 
 
 @contextlib.contextmanager
