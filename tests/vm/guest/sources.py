@@ -137,8 +137,10 @@ def serve_ssh() -> None:
 
 
 def serve_webdav() -> None:
+    """A server that sees its folder as it is: by default it remembers listings, as the client."""
     if not named("rclone"):
-        start("rclone", "serve", "webdav", EXPORTS, "--addr", _WEBDAV, log=_LOGS)
+        command = ("rclone", "serve", "webdav", EXPORTS, "--addr", _WEBDAV)
+        start(*command, "--dir-cache-time", "0s", log=_LOGS)
 
 
 # ---------------------------------------------------------------- clients
