@@ -247,6 +247,7 @@ SOURCES: Final[Mapping[str, Source]] = {
         _served("cifs-cache=none", serve_smb, _smb("cache=none"), "smbd"),
         _served("cifs-noserverino", serve_smb, _smb("noserverino"), "smbd"),
         _served("sshfs", serve_ssh, _sshfs, "sftp-server"),
+        # Its client is called the same, and stops with it: to zipfs that is the same.
         _served("rclone", serve_webdav, _rclone, "rclone"),
     )
 }  # fmt: skip
