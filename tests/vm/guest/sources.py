@@ -137,8 +137,10 @@ def serve_ssh() -> None:
 
 
 def serve_webdav() -> None:
+    """A server that sees its folder as it is: by default it remembers listings, as the client."""
     if not named("rclone"):
-        start("rclone", "serve", "webdav", EXPORTS, "--addr", _WEBDAV, log=_LOGS)
+        command = ("rclone", "serve", "webdav", EXPORTS, "--addr", _WEBDAV)
+        start(*command, "--dir-cache-time", "0s", log=_LOGS)
 
 
 # ---------------------------------------------------------------- clients
@@ -245,6 +247,7 @@ SOURCES: Final[Mapping[str, Source]] = {
         _served("cifs-cache=none", serve_smb, _smb("cache=none"), "smbd"),
         _served("cifs-noserverino", serve_smb, _smb("noserverino"), "smbd"),
         _served("sshfs", serve_ssh, _sshfs, "sftp-server"),
+        # Its client is called the same, and stops with it: to zipfs that is the same.
         _served("rclone", serve_webdav, _rclone, "rclone"),
     )
 }  # fmt: skip
