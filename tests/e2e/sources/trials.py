@@ -53,6 +53,7 @@ class Trial:
     """At the server of the source."""
     members: Path
     """The same, as zipfs sees it."""
+    library: Path
     archive: Path
     inode: int = 0
     """Of the archive as it was."""
@@ -86,7 +87,7 @@ class Trial:
     def is_over(self, in_use: Collection[str]) -> bool:
         """Whether the state after the change is served, or something wrong was.
 
-        *in_use* are the files of the library that zipfs has open.
+        *in_use* are the files of the source that zipfs has open.
         """
         # Where no size and no date tells of the change, only a reader can come upon it, and only
         # one who opens the file: as long as anybody has it open, the old bytes are there. nginx
@@ -117,7 +118,11 @@ class Trial:
             old = self.archive.stat().st_ino == self.inode
         except OSError:
             old = False
-        return old and any(Path(path).parent == self.members for path in files)
+        # A folder that was moved away has another path.
+        return old and any(
+            Path(path).parent == self.members or not Path(path).is_relative_to(self.library)
+            for path in files
+        )
 
     def evict(self) -> None:
         """Have the kernel forget what it has read of the archive, and of its members."""
@@ -195,6 +200,7 @@ def trials(plan: Plan) -> Iterator[dict[tuple[str, str], Trial]]:
                         server=server,
                         game=library / game,
                         members=shared.library / "library" / game,
+                        library=shared.library / "library",
                         archive=stand.mounted.archive(game),
                         line=line,
                         old=line.versions.add_state(state),
@@ -265,9 +271,10 @@ def _seen_of(game: Path) -> dict[str, tuple[int, int]]:
 def _wait(made: Collection[Trial], mounted: Mounted) -> None:
     """Until each game is served as it is now."""
     waiting = list(made)
+    root = f"{mounted.library.parent}/"
 
     def none_left() -> bool:
-        in_use = set(mounted.library_descriptors().values())
+        in_use = [path for path in mounted.descriptors().values() if path.startswith(root)]
         if any(trial.hidden and not trial.is_in_use(in_use) for trial in waiting):
             evict(mounted.archive(_FILLER))
             mounted.archive(_FILLER).read_bytes()
