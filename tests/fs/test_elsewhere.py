@@ -70,7 +70,9 @@ def test_an_archive_is_opened(platform: str, library: Path, place: Path) -> None
         file.write(FILES["a.bin"][:5])
     assert digest == hashlib.sha256(wanted.read(0, wanted.size)).hexdigest()
     assert printed[1] == printed[3] == "['away', 'there']"
-    assert printed[4:] == [str(game / "a.bin"), "[]"]
+    # Where dates show no change, content does; and that is the same.
+    changed = [] if platform == "windows" else [str(game / "a.bin")]
+    assert printed[4:] == [*changed, "[]"]
 
 
 COMMAND = "from zipfs.cli.cli import main; main()"

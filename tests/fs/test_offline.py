@@ -60,10 +60,10 @@ def test_an_interrupted_run_is_carried_on(
 ) -> None:
     make_game(library, "roms/game", {"small": b"1", "medium": b"22", "large": b"333"})
 
-    def interrupted(path: bytes, *rest: object) -> object:
+    def interrupted(path: bytes, *rest: object, **others: object) -> object:
         if path.endswith(b"/large"):
             raise KeyboardInterrupt
-        return hash_file(path, *rest)  # type: ignore[arg-type]
+        return hash_file(path, *rest, **others)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(offline, "hash_file", interrupted)
@@ -94,10 +94,10 @@ def test_a_game_that_never_holds_still(
     game = make_game(library, "roms/game", {"1": b"1", "2": b"2"})
     make_game(library, "roms/still", {"1": b"11", "2": b"22"})
 
-    def changing(path: bytes, *rest: object) -> object:
+    def changing(path: bytes, *rest: object, **others: object) -> object:
         if path.endswith(b"game/1"):
             make_file(game / "1", os.urandom(1), mtime=int.from_bytes(os.urandom(3)))
-        return hash_file(path, *rest)  # type: ignore[arg-type]
+        return hash_file(path, *rest, **others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(offline, "hash_file", changing)
     summary = seal_all(sealer, games(sealer))
@@ -123,10 +123,10 @@ def test_problems_are_told_once(
 ) -> None:
     make_game(library, "roms/game", {"1": b"1", "2": b"2", "bad": b"3"})
 
-    def bad(path: bytes, *rest: object) -> object:
+    def bad(path: bytes, *rest: object, **others: object) -> object:
         if path.endswith(b"/bad"):
             raise error()
-        return hash_file(path, *rest)  # type: ignore[arg-type]
+        return hash_file(path, *rest, **others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(offline, "hash_file", bad)
     summary = seal_all(sealer, games(sealer))

@@ -82,7 +82,7 @@ def test_a_record_of_another_state_is_none(library: Path, sealer: Sealer) -> Non
     seal(sealer)
     one = source_file(library, "roms/game/1")
     _, checksums = sealer.index.files([b"roms/game/1"])[b"roms/game/1"]
-    for field in ("inode", "size", "mtime_ns", "ctime_ns"):
+    for field in ("size", "mtime_ns", "ctime_ns"):
         state = one.state._replace(**{field: getattr(one.state, field) + 1})
         sealer.index.put_files({one.source: (state, checksums)})
         found = outcome(sealer)
@@ -90,6 +90,21 @@ def test_a_record_of_another_state_is_none(library: Path, sealer: Sealer) -> Non
         assert found.missing == (source_file(library, "roms/game/1"),)
     os.utime(game / "1", ns=(0, 5))
     assert isinstance(outcome(sealer), Unhashed)
+
+
+def test_another_inode_alone_is_hashed_again_later(library: Path, sealer: Sealer) -> None:
+    """What keeps its ctime over that can't be a rename: the inode didn't last."""
+    make_game(library, "roms/game", {"1": b"1", "2": b"2"})
+    before = seal(sealer)
+    one = source_file(library, "roms/game/1")
+    _, checksums = sealer.index.files([b"roms/game/1"])[b"roms/game/1"]
+    other = one.state._replace(inode=one.state.inode + 1)
+    sealer.index.put_files({one.source: (other, checksums)})
+    examination, version = sealed(sealer, b"roms/game")
+    assert examination.outcome == before
+    assert examination.unsure == (one,)
+    assert version is not None
+    assert [file.by_content for file in version.files] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ def test_an_unreadable_file_is_told_once(
 ) -> None:
     """Although each of its archives calls it otherwise."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("zipfs.sealing.offline.hash_file", fail)

@@ -38,7 +38,7 @@ from zipfs.library.filestate import Checksums, FileState
 from zipfs.system.process import lower_process, lower_session
 from zipfs.system.rates import Pace
 
-_MESSAGES: Final = 2
+_MESSAGES: Final = 1
 """The version of the messages: zipfs can be upgraded while a daemon runs."""
 COMMAND: Final = (
     "import sys; sys.path[:] = sys.argv[1:];"
@@ -56,7 +56,8 @@ _LENGTH: Final = struct.Struct("=I")
 
 
 class Job(NamedTuple):
-    """Hash *limit* bytes of *files*, each a number, an absolute path, a state, and *afresh*.
+    """Hash *limit* bytes of *files*, each a number, an absolute path, a state, and *afresh*,
+    which daemons of 0.1 leave out.
 
     *rate* is in bytes per second; 0: no limit. While files are read there is an answer at least
     every *interval* seconds.
@@ -188,10 +189,10 @@ class _Server:
         started = self._answered_at = time.monotonic()
         left = job.limit
         last = job.files[-1][0]
-        for number, path, state, afresh in job.files:
+        for number, path, state, *afresh in job.files:
             self._current = number
             before = self._hashers[number].offset if number in self._hashers else 0
-            answer = self._answer(number, path, FileState(*state), left, afresh=afresh)
+            answer = self._answer(number, path, FileState(*state), left, afresh=any(afresh))
             left -= (answer.offset if isinstance(answer, At) else state[1]) - before
             if left <= 0 or time.monotonic() - started > _LONG or number == last:
                 self._send(answer, End())
