@@ -30,6 +30,7 @@ from tests.support.libraries import Expected, content, expected, expected_archiv
 from tests.support.mounting import Mounted, Mounts, run_zipfs
 from tests.support.users import needs_root
 from tests.support.waiting import SECONDS, poll
+from zipfs.library.filestate import BLOCK
 
 PATIENCE: Final = 1.0
 """Seconds: --read-timeout in these tests."""
@@ -177,8 +178,10 @@ def test_short_read(
     descriptor = os.open(mounted.archive(A), os.O_RDONLY | os.O_DIRECT)
     try:
         begin = wanted[A].layout.data_offset(1)
-        assert os.pread(descriptor, at, begin) == wanted[A].read(begin, at)
-        for offset, length in ((begin, at + 1), (begin + at, 1), (begin + at - 1, 2)):
+        # A block of which a part is missing can't be proven.
+        proven = at // BLOCK * BLOCK
+        assert os.pread(descriptor, proven, begin) == wanted[A].read(begin, proven)
+        for offset, length in ((begin, proven + 1), (begin + at, 1), (begin + at - 1, 1)):
             with pytest.raises(OSError, match="Input/output error"):
                 os.pread(descriptor, length, offset)
     finally:
