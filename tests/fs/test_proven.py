@@ -10,6 +10,7 @@ import pytest
 import xxhash
 
 from tests.support.libraries import content
+from zipfs.library import proven as proven_module
 from zipfs.library.filestate import BLOCK
 from zipfs.library.proven import ProvenBlocks
 
@@ -94,6 +95,24 @@ def test_no_more_is_kept_than_allowed() -> None:
     assert proven.add(DIGEST, SIZE, 0, block_of(proven, 0))
     kept = [proven.copy(DIGEST, start, 0, view) for start in (0, BLOCK, 2 * BLOCK)]
     assert kept == [True, True, False]
+
+
+def test_what_is_kept_is_read_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(proven_module.time, "monotonic", lambda: clock[0])
+    proven = ProvenBlocks(checksums)
+    view = memoryview(bytearray(1))
+    assert proven.add(DIGEST, SIZE, 0, block_of(proven, 0))
+    clock[0] += proven_module.LIFETIME - 1
+    assert proven.copy(DIGEST, 0, 0, view)  # to be read doesn't make it younger
+    clock[0] += 1
+    assert not proven.copy(DIGEST, 0, 0, view)
+    assert proven.add(DIGEST, SIZE, 0, block_of(proven, 0))
+    assert proven.copy(DIGEST, 0, 0, view)
+    clock[0] += 1
+    assert proven.add(DIGEST, SIZE, 0, block_of(proven, 0))
+    clock[0] += proven_module.LIFETIME - 1
+    assert proven.copy(DIGEST, 0, 0, view)
 
 
 def test_many_threads_get_no_bytes_of_another_block() -> None:

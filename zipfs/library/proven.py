@@ -5,14 +5,18 @@ XXH3-128 of the whole file and its place in it. So what is remembered can't beco
 happens to the file, and many reads of one block cost one read of the source. A sequential reader
 needs it for the next piece: the kernel's requests are pieces of the archive, in which the blocks
 of a member begin anywhere.
+
+It is kept for :data:`LIFETIME` all the same. Where a change moves no date, only a read of what
+changed tells of it; an old archive would be served from memory, rightly but for ever.
 """
 
 from __future__ import annotations
 
+import time
 from _thread import allocate_lock  # as in zipfs.system.syscalls
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import xxhash
 
@@ -25,6 +29,8 @@ Blocks = Callable[[bytes], bytes | None]
 
 MEMORY: Final = 64 << 20
 """Bytes of proven blocks that are kept; a download needs two blocks at a time."""
+LIFETIME: Final = 30.0
+"""Seconds after which a block is read again."""
 _FILES: Final = 64
 """Number of files whose checksums of blocks are kept; those of 50 GB have 400 KB."""
 _SPARE: Final = 4
@@ -40,6 +46,12 @@ class DisprovedError(ChangedError):
         self.digest = digest
 
 
+class _Block(NamedTuple):
+    data: memoryview
+    until: float
+    """When it has to be read again; time.monotonic."""
+
+
 class ProvenBlocks:
     """Up to *memory* bytes of proven blocks, the least recently used dropped first. Thread-safe.
 
@@ -51,7 +63,7 @@ class ProvenBlocks:
         self._limit = memory
         self._memory = 0
         self._lock = allocate_lock()
-        self._kept: OrderedDict[tuple[bytes, int], memoryview] = OrderedDict()
+        self._kept: OrderedDict[tuple[bytes, int], _Block] = OrderedDict()
         self._spare: list[memoryview] = []
         self._checksums: OrderedDict[bytes, bytes] = OrderedDict()
 
@@ -62,8 +74,11 @@ class ProvenBlocks:
             block = self._kept.get((digest, start))
             if block is None:
                 return False
+            if time.monotonic() >= block.until:
+                self._drop((digest, start))
+                return False
             self._kept.move_to_end((digest, start))
-            view[:] = block[offset : offset + len(view)]
+            view[:] = block.data[offset : offset + len(view)]
             return True
 
     def buffer(self, length: int) -> memoryview:
@@ -84,15 +99,17 @@ class ProvenBlocks:
             return False
         with self._lock:
             if (digest, start) in self._kept:
-                self._free(block)
-            else:
-                self._kept[digest, start] = block
-                self._memory += len(block)
+                self._drop((digest, start))
+            self._kept[digest, start] = _Block(block, time.monotonic() + LIFETIME)
+            self._memory += len(block)
             while self._memory > self._limit and len(self._kept) > 1:
-                _, dropped = self._kept.popitem(last=False)
-                self._memory -= len(dropped)
-                self._free(dropped)
+                self._drop(next(iter(self._kept)))
         return True
+
+    def _drop(self, key: tuple[bytes, int]) -> None:
+        dropped = self._kept.pop(key).data
+        self._memory -= len(dropped)
+        self._free(dropped)
 
     def _free(self, block: memoryview) -> None:
         if len(block) == BLOCK and len(self._spare) < _SPARE:
