@@ -238,13 +238,18 @@ def test_what_others_had_cached_stays(uncached: Path) -> None:
 
 
 def test_a_window_that_others_had_cached_stays(uncached: Path) -> None:
-    read(uncached, WINDOW, 2 * WINDOW)
-    hash_file(os.fsencode(uncached), state_of(uncached))
-    pages = cached_pages(uncached)
     window = WINDOW // mmap.PAGESIZE
-    assert all(pages[window + 1 : 2 * window - 1])
-    assert sum(pages[: window - 32]) <= 4
-    assert sum(pages[2 * window + 32 :]) <= 4
+    # The kernel takes advice as it can: with others at work it has kept a window now and then.
+    for _ in range(5):
+        drop(uncached)
+        read(uncached, WINDOW, 2 * WINDOW)
+        hash_file(os.fsencode(uncached), state_of(uncached))
+        pages = cached_pages(uncached)
+        assert all(pages[window + 1 : 2 * window - 1])
+        others = sum(pages[: window - 32]), sum(pages[2 * window + 32 :])
+        if max(others) <= 4:
+            return
+    pytest.fail(f"pages of the other windows stay: {others}")
 
 
 def test_a_file_system_that_takes_no_advice(

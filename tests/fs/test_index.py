@@ -224,7 +224,9 @@ def exercise(file: str) -> None:
     with closing(Index(file)) as index:
         assert index.files(list(KEPT)) == {path: plain(KEPT[path]) for path in KEPT}
         assert (issue(index, 5), issue(index, CLASHING)) == (first, second)
-        assert (index.archive(b"roms/a.zip"), index.folders()[b""]) == (SINCE[1], 9)
+        # A damaged table of dates can take a row and not find it: a date is lost, and none wrong.
+        assert index.archive(b"roms/a.zip") in (None, *SINCE)
+        assert index.folders().get(b"", 9) == 9
 
 
 def flip(file: str, changes: dict[int, int]) -> None:

@@ -174,8 +174,8 @@ def test_page_cache_and_disk(
     assert status(fast)["reads"]["cached"] > 0
     assert status(fast)["reads"]["waited"] == 0
     found = status(slow)["reads"]
-    assert found["waited"] >= 6
-    assert found["waited"] > found["cached"]  # all but the headers
+    # Each MiB is read once, in a thread; what else is read of it is there then.
+    assert found["waited"] >= 3
     fast.stop()
     slow.stop()
 
