@@ -321,10 +321,22 @@ class Settings(BaseModel):
         return Ownership(self.uid, self.gid, self.umask)
 
     def absolute(self) -> Self:
-        """These settings with absolute paths, which hold in any working directory."""
+        """These settings with absolute paths, which hold in any working directory.
+
+        Raises :exc:`ConfigError` for a relative one if the working directory has been removed.
+        """
         given = {name: getattr(self, name) for name in _PATHS}
-        paths = {name: os.path.join(os.getcwd(), path) for name, path in given.items() if path}
-        return self.model_copy(update=paths)
+        relative = {name: path for name, path in given.items() if path and not os.path.isabs(path)}
+        try:
+            here = os.getcwd() if relative else ""
+        except OSError as error:
+            path = next(iter(relative.values()))
+            raise ConfigError(
+                f"can't find {path} in the working directory: {error.strerror}; give its whole path"
+            ) from None
+        return self.model_copy(
+            update={name: os.path.join(here, path) for name, path in relative.items()}
+        )
 
     @classmethod
     def load(cls, file: str | None, given: Mapping[str, Any]) -> Self:

@@ -252,8 +252,10 @@ def test_through_the_page_cache(library: Path, mount: Mounts) -> None:
     """As a web server reads: what is cached is the old version's, the rest is or is EIO."""
     changes = [*HARMLESS, *SPOILING, truncate]
     for change in changes:
-        files = {"a": content(LARGE, 1), "b": content(LARGE, 2)}
-        make_game(library, f"roms/psx/{change.__name__}", files)
+        # Of its own: what was proven of one game is kept by its content.
+        name = change.__name__
+        files = {"a": content(LARGE, f"{name} 1"), "b": content(LARGE, f"{name} 2")}
+        make_game(library, f"roms/psx/{name}", files)
     mounted = mount(library)
     mounted.expect_log("ended in an error: a file of it has changed")
     mounted.wait_sealed(len(changes))

@@ -451,3 +451,18 @@ def test_state_folder_is_the_users(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/home/somebody/state")
     assert state_folder(environment) == "/home/somebody/state/zipfs"
+
+
+def test_whole_paths_need_no_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As mount(8) may run: in a folder that isn't there any more."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    relative = Settings.load(None, {"library": "lib", "mountpoint": "/mnt"})
+    assert relative.absolute().library == str(tmp_path / "gone/lib")
+    (tmp_path / "gone").rmdir()
+    whole = Settings.load(None, {"library": "/lib", "mountpoint": "/mnt"})
+    assert whole.absolute() == whole
+    with pytest.raises(ConfigError, match=r"lib in the working directory: .*; give its whole path"):
+        relative.absolute()

@@ -288,7 +288,7 @@ class Operations(pyfuse3.Operations):
             if isinstance(error, OSError):
                 reason = error.strerror or repr(error)
             elif isinstance(error, DisprovedError):
-                reason = f"{shown(error.source.source)} has other bytes in the same state"
+                reason += f": {shown(error.source.source)} has other bytes in the same state"
             version = b"%d" % node.attributes.inode
             _once.warning("reading %s ended in an error: %s", shown(node.path), reason, of=version)
             self._catalog.failed(node, error)
