@@ -80,4 +80,5 @@ def test_files_removed_during_the_look(
     time.sleep(2 * SETTLE)
     after, _ = sealer.examine(GAME, GAME, during)
     assert isinstance(after.outcome, Sealed)
-    assert after.outcome.count == 2
+    assert after.outcome.count == 4  # the others, and the two folders, which are empty now
+    assert after.outcome.content != whole.outcome.content

@@ -311,6 +311,7 @@ def test_hanging_stat(
     library, faults = faulty
     mounted = mount(library, f"--read-timeout={PATIENCE}")
     mounted.expect_log(r"can't look (at|through) ")
+    mounted.expect_log(rf"opening {A}\.zip ended in an error: no answer in time")
     mounted.wait_sealed(4)
     threads = count_threads(mounted)
     faults.hang(hanging, "stat")

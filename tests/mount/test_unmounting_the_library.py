@@ -35,6 +35,7 @@ def test_nothing_of_ours_keeps_it_busy(
     """Not the files of the last reader, nor watches, nor hashing, nor the folder it began in."""
     monkeypatch.chdir(disk)  # the daemon's as well
     mounted = mount(disk)
+    mounted.expect_log("the library is gone")
     archive = mounted.wait_archive(GAME)
     monkeypatch.undo()
     with archive.open("rb") as file:
