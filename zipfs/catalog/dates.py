@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -37,6 +38,10 @@ _SAVE_SECONDS: Final = 0.2
 version, so that a crash doesn't hide one."""
 
 
+_MEMORY: Final = 10_000
+"""Number of archives that went, lists above all, whose dates are in memory."""
+
+
 class Dates:
     """Dates of archives and folders, by their path in the mount, saved to *index*.
 
@@ -49,8 +54,9 @@ class Dates:
         # A thread of its own: saving must not wait for the library's disk.
         self._in_thread = Threads(1).run
         self._folders: dict[bytes, int] = {}
-        self._withdrawn: dict[bytes, int] = {}
-        """Archives that went since the start, and when."""
+        self._withdrawn: OrderedDict[bytes, int] = OrderedDict()
+        """Archives that went, and when: the last :data:`_MEMORY`. The index has them, too, but
+        who examines may have asked it before."""
         self._is_loaded = False
         self._is_compared = False
         self._archives_unsaved: dict[bytes, Published] = {}
@@ -97,6 +103,7 @@ class Dates:
         """The version of *archive* that was there since *since_ns* isn't any more."""
         now = _later_than(since_ns)
         self._withdrawn[archive] = now
+        self._withdrawn.move_to_end(archive)
         self._note(archive, Published(NONE, now))
 
     def _note(self, archive: bytes, published: Published) -> None:
@@ -153,6 +160,8 @@ class Dates:
             await self._in_thread(self._index.put_dates, archives, folders)
             _drop(self._archives_unsaved, archives)
             _drop(self._folders_unsaved, folders)
+            while len(self._withdrawn) > _MEMORY:
+                self._withdrawn.popitem(last=False)
 
 
 def _later_than(before: int | None) -> int:

@@ -229,8 +229,7 @@ class Resealer:
 
     async def _distrust(self, game: Game, doubted: dict[bytes, bytes]) -> None:
         try:
-            for source, digest in doubted.items():
-                await self._unsaved.forget(source, digest)
+            await self._unsaved.forget(doubted)
         except Exception:
             # H4: nothing unexpected ends the mount.
             log.exception("unexpected error while forgetting checksums")

@@ -272,12 +272,11 @@ class Catalog:
                 raise StaleError
         return version
 
-    def failed(self, node: Node, error: Exception) -> None:
-        """Examine the game of *node* now: opening or reading it ended in *error*."""
+    def failed(self, node: Node, error: Exception, read: object = None) -> None:
+        """Examine the game of *node* now: opening or reading *read* of it ended in *error*."""
         if isinstance(node, Archive) and (game := self._games.get(node.game)):
             if isinstance(error, DisprovedError):
-                version = self._games.versions.get(node.attributes.inode)
-                self._resealer.distrust(game, error, version)
+                self._resealer.distrust(game, error, read if isinstance(read, Version) else None)
             else:
                 self._resealer.invalidate(game, 0)
 

@@ -150,13 +150,14 @@ class Index:
         with self._lock:
             self._writing(lambda store: store.put_files(records))
 
-    def forget_file(self, path: bytes, digest: bytes) -> None:
-        """Forget the checksums of *path* if they are those of the content with *digest*."""
+    def forget_files(self, digests: Mapping[bytes, bytes]) -> None:
+        """Forget the checksums of each path that are those of the content with its digest."""
         with self._lock:
-            self._writing(lambda store: store.forget_file(path, digest))
-            known = self._merged(lambda store: dict(store.files([path])))
-            if path in known and known[path][1].digest == digest:  # the file can't be written
-                self._writing(lambda store: store.put_files({path: _NOTHING}))
+            self._writing(lambda store: store.forget_files(digests))
+            known = self._merged(lambda store: dict(store.files(list(digests))))
+            left = {p: _NOTHING for p, (_, found) in known.items() if found.digest == digests[p]}
+            if left:  # the file can't be written
+                self._writing(lambda store: store.put_files(left))
 
     def has_files(self) -> bool:
         """Whether there is a record of any file."""

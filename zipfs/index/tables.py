@@ -279,9 +279,9 @@ class Store:
                 # A damaged B-tree can accept rows and not find them: they would be hashed for ever.
                 raise sqlite3.DatabaseError("what was just written isn't found")
 
-    def forget_file(self, path: bytes, digest: bytes) -> None:
-        """Delete the record of *path* if it is that of the content with *digest*."""
-        self._db.execute("DELETE FROM files WHERE path = ? AND digest = ?", (path, digest))
+    def forget_files(self, digests: Mapping[bytes, bytes]) -> None:
+        """Delete the record of each path that is that of the content with its digest."""
+        self._db.executemany("DELETE FROM files WHERE path = ? AND digest = ?", digests.items())
 
     def blocks(self, digest: bytes) -> bytes | None:
         for hashes, seal in self._db.execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Final
 
 import trio
@@ -40,13 +41,14 @@ class Unsaved:
         record = self._records.get(file.source)
         return record is not None and record[0] == file.state
 
-    async def forget(self, source: bytes, digest: bytes) -> None:
-        """Forget the checksums of *source*, saved or not, if their XXH3-128 is *digest*."""
+    async def forget(self, digests: Mapping[bytes, bytes]) -> None:
+        """Forget the checksums of each source, saved or not, if its XXH3-128 is the one given."""
         async with self._saving:
-            record = self._records.get(source)
-            if record and record[1].digest == digest:
-                del self._records[source]
-            await self._in_thread(self._index.forget_file, source, digest)
+            for source, digest in digests.items():
+                record = self._records.get(source)
+                if record and record[1].digest == digest:
+                    del self._records[source]
+            await self._in_thread(self._index.forget_files, digests)
 
     async def save(self) -> None:
         """Save all; simultaneous calls share one write."""

@@ -69,7 +69,7 @@ class Presence:
     """The places of the library at the absolute path *root*. Any thread may use it."""
 
     def __init__(self, root: bytes) -> None:
-        self._root = root
+        self.root: Final = root
         self._lock = threading.Lock()
         top = KnownPlace(b"", root)
         top.seen = see(root)
@@ -167,14 +167,14 @@ class Presence:
 
     def has_content(self) -> bool:
         """Whether the root holds more than systems leave behind; raises :exc:`OSError`."""
-        return has_content(self._root)
+        return has_content(self.root)
 
     def identities(self) -> list[Identity | None]:
         """What all places are now, to compare; None for those that can't be looked at.
 
         In a worker thread. Raises :exc:`OSError` for the root.
         """
-        found: list[Identity | None] = [look(self._root)]
+        found: list[Identity | None] = [look(self.root)]
         for place in list(self._places.values()):
             try:
                 found.append(look(place.path))
@@ -198,15 +198,15 @@ class Presence:
 
         Touches no disk. Raises :exc:`OSError` where there is no such table.
         """
-        root = os.fsdecode(self._root)
+        root = os.fsdecode(self.root)
         table = list(mounts())
         lines = {line_of(mount): os.fsencode(mount.path) for mount in table}
         below = mounts_below(root, table)
         mounted = {os.fsencode(mount.path): mount for mount in below}
         places = dict(self._places)
         for path, mount in mounted.items():
-            source = path[len(self._root.rstrip(b"/")) + 1 :]
-            if is_within(path, self._root) and source not in places and stays(mount):
+            source = path[len(self.root.rstrip(b"/")) + 1 :]
+            if is_within(path, self.root) and source not in places and stays(mount):
                 places[source] = KnownPlace(source, path)
         doubtful = []
         for source, place in list(places.items()):

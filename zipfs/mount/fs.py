@@ -276,13 +276,13 @@ class Operations(pyfuse3.Operations):
                 return found
             found = await found.finish()
         except Exception as error:  # noqa: BLE001 - as in _handler
-            raise self._read_failure(node, error) from None
+            raise self._read_failure(node, handle, error) from None
         metrics.bytes_read += len(found)
         metrics.waited.add(perf_counter_ns() - started)
         return found
 
-    def _read_failure(self, node: Node, error: Exception) -> pyfuse3.FUSEError:
-        """The answer to a read of *node* that raised *error*."""
+    def _read_failure(self, node: Node, handle: Handle, error: Exception) -> pyfuse3.FUSEError:
+        """The answer to a read of *node*, open as *handle*, that raised *error*."""
         if isinstance(error, ChangedError | OSError):
             reason = "a file of it has changed"
             if isinstance(error, OSError):
@@ -291,7 +291,7 @@ class Operations(pyfuse3.Operations):
                 reason += f": {shown(error.source.source)} has other bytes in the same state"
             version = b"%d" % node.attributes.inode
             _once.warning("reading %s ended in an error: %s", shown(node.path), reason, of=version)
-            self._catalog.failed(node, error)
+            self._catalog.failed(node, error, handle.content)
             error = pyfuse3.FUSEError(UNREADABLE)
         return _failure(self.metrics, "read", error)
 

@@ -45,7 +45,6 @@ class Status:
         operations: Operations,
     ) -> None:
         self._settings = settings
-        self._library = os.fsencode(os.path.realpath(settings.library))
         self._path = path
         self._index = index
         self._catalog = catalog
@@ -116,7 +115,7 @@ class Status:
                 "vouches": "content" if vouching.by_content else "state",
                 "why": vouching.why,
             }
-            for mount, vouching in report(self._library, self._settings.prove)
+            for mount, vouching in report(self._catalog.presence.root, self._settings.prove)
         ]
 
     def _gone(self) -> list[dict[str, Any]]:
