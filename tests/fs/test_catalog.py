@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -389,6 +390,21 @@ async def test_disproved(
     await until(lambda: running.was_looked_at("roms/game"))
     assert validators_of(await running.sealed("roms/game.zip")) == validators_of(found)
     assert reads["1"] == 3
+
+
+async def test_all_that_may_have_changed_together_is_hashed_again(
+    library: Path, running: Tree, reads: Counter[str]
+) -> None:
+    """Though others have taken the place of its version in the cache meanwhile."""
+    make_game(library, "roms/game", {"1": b"1", "2": b"2"})
+    node = await running.sealed("roms/game.zip")
+    version = await running.catalog.open(node)
+    files = tuple(replace(file, by_content=True) for file in version.files)
+    running.catalog._games.versions.drop(node.attributes.inode)
+    error = DisprovedError(version.files[0], version.digests[0])
+    running.catalog.failed(node, error, replace(version, files=files))
+    await until(lambda: reads["1"] == reads["2"] == 2)
+    assert validators_of(await running.sealed("roms/game.zip")) == validators_of(node)
 
 
 async def test_a_look_that_began_before_the_doubt_is_no_answer(

@@ -464,3 +464,47 @@ async def test_what_changes_while_it_is_saved_is_saved_after(
     assert withdrawn
     assert withdrawn.inode == NONE
     assert withdrawn.since_ns > saved.since_ns
+
+
+# -- Memory ------------------------------------------------------------------------------------
+
+
+async def test_what_went_is_remembered_in_bounds(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dates_module, "_MEMORY", 3)
+    dates = dates_module.Dates(index)
+    paths = [b"roms/%d.zip" % number for number in range(7)]
+    since = {path: dates.published(path, 5, None) for path in paths}
+    for path in paths:
+        dates.withdrawn(path, since[path])
+    # Only what is saved may be forgotten.
+    assert set(dates._withdrawn) == set(paths)
+    await dates.save()
+    assert list(dates._withdrawn) == paths[-3:]
+    for path in paths:
+        # The same content is new once more, whoever remembers that it went.
+        last = dates.last(path)
+        assert last is not None
+        assert last.inode == NONE
+        assert dates.published(path, 5, last) > last.since_ns > since[path]
+
+
+async def test_what_goes_while_it_is_saved_is_not_forgotten(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dates_module, "_MEMORY", 0)
+    dates = dates_module.Dates(index)
+    put_dates = index.put_dates
+
+    def put(archives: Mapping[bytes, Published], folders: Mapping[bytes, int]) -> None:
+        put_dates(archives, folders)
+        if b"roms/a.zip" in archives:
+            trio.from_thread.run_sync(dates.withdrawn, b"roms/b.zip", 7)
+
+    monkeypatch.setattr(index, "put_dates", put)
+    dates.withdrawn(b"roms/a.zip", 7)
+    await dates.save()
+    assert list(dates._withdrawn) == [b"roms/b.zip"]
+    await dates.save()
+    assert not dates._withdrawn

@@ -522,6 +522,39 @@ def test_dates_on_a_full_disk(file: str, monkeypatch: pytest.MonkeyPatch) -> Non
         assert (index.archive(b"a"), index.archive(b"b")) == (SINCE[1], SINCE[0])
 
 
+def test_only_checksums_of_the_content_in_doubt_are_forgotten(file: str) -> None:
+    known = {b"a": record(1), b"b": record(2), b"c": record(3)}
+    doubted = {b"a": record(1)[1].digest, b"b": record(9)[1].digest, b"d": record(3)[1].digest}
+    with closing(Index(file)) as index:
+        index.put_files(known)
+        index.forget_files(doubted)
+        assert set(index.files(list(known))) == {b"b", b"c"}
+    with closing(Index(file)) as index:
+        assert set(index.files(list(known))) == {b"b", b"c"}
+
+
+def test_checksums_in_doubt_on_a_full_disk(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in the file and can't be deleted isn't believed."""
+    known = {b"a": record(1), b"b": record(2)}
+    with closing(Index(file)) as index:
+        index.put_files(known)
+        index._use_memory(OSError(errno.ENOSPC, "no space left"))
+        index.put_files({b"c": record(3)})
+        index.forget_files({path: record(n)[1].digest for n, path in enumerate((b"a", b"b"), 1)})
+        index.forget_files({b"c": record(3)[1].digest})
+        for path in (b"a", b"b", b"c"):
+            assert index.files([path]).get(path) not in (record(1), record(2), record(3))
+        index.put_files({b"a": record(1)})
+        assert index.files([b"a"]) == {b"a": record(1)}
+        monkeypatch.setattr(index_module, "_RETRY_SAVING", 0)
+        index._retry_at = 0
+        index.put_files({})
+        assert index.is_saving
+    with closing(Index(file)) as index:
+        assert index.files([b"a"]) == {b"a": record(1)}
+        assert index.files([b"b"]).get(b"b") != record(2)
+
+
 # -- An index of version 1 ---------------------------------------------------------
 
 

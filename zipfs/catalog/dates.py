@@ -161,6 +161,8 @@ class Dates:
             _drop(self._archives_unsaved, archives)
             _drop(self._folders_unsaved, folders)
             while len(self._withdrawn) > _MEMORY:
+                if next(iter(self._withdrawn)) in self._archives_unsaved:
+                    break
                 self._withdrawn.popitem(last=False)
 
 
