@@ -367,12 +367,13 @@ def test_wrong_usage(arguments: list[str]) -> None:
 
 def read_screen(main: int, until: Callable[[str], object], seconds: float = 30) -> str:
     """What is written to the terminal *main* until that holds of it."""
-    shown = ""
+    data = b""
     deadline = time.monotonic() + seconds
-    while not until(shown):
+    # A character may come in two parts.
+    while not until(shown := data.decode(errors="ignore")):
         assert time.monotonic() < deadline, shown
         if select.select([main], [], [], 0.1)[0]:
-            shown += os.read(main, 65536).decode()
+            data += os.read(main, 65536)
     return shown
 
 
