@@ -14,7 +14,7 @@ from tests.e2e.expected import Expected
 from tests.e2e.site import SERVERS, Serve
 from tests.support.libraries import content, make_game
 from tests.support.mounting import Mounted, Mounts
-from tests.support.waiting import poll
+from tests.support.waiting import SECONDS, poll
 
 HUGE: Final = 20 << 30
 
@@ -40,6 +40,7 @@ def test_not_there_before_it_has_settled(
     assert curl.get(url).body == Expected(folder)[:]
 
 
+@pytest.mark.timeout(1200)
 def test_while_20_gib_are_hashed(library: Path, mount: Mounts, serve: Serve) -> None:
     make_game(library, "roms/x/Huge", {"disc.bin": HUGE, "disc.cue": b"FILE"})
     mounted = mount(library)
@@ -60,7 +61,7 @@ def test_while_20_gib_are_hashed(library: Path, mount: Mounts, serve: Serve) -> 
         poll("the huge file to be hashed on", lambda: _is_open(mounted, "disc.bin"))
         assert curl.get(late).body == Expected(folder)[:]
 
-    mounted.wait_archive("roms/x/Huge")
+    mounted.wait_archive("roms/x/Huge", timeout=2 * SECONDS)
     for server in servers:
         huge = server.url_of("roms/x/Huge.zip")
         assert int(curl.head(huge).headers["content-length"]) > HUGE

@@ -262,13 +262,13 @@ async def test_the_index_is_lost(library: Path, lives: Lives, now: FakeTime) -> 
     rewrite(library, A)
     before = await (await lives.begin()).archive()
     await lives.end()
-    lost = Index(":memory:")
-    sealer = Sealer(Library(str(library)), lost, globs=(b"roms/*",), settle=SETTLE)
-    lives.sealer = sealer
-    after = await (await lives.begin()).archive()
-    assert after.ctime_ns > before.ctime_ns
-    assert (after.inode, after.mtime_ns) == (before.inode, before.mtime_ns)
-    await lives.end()
+    with contextlib.closing(Index(":memory:")) as lost:
+        sealer = Sealer(Library(str(library)), lost, globs=(b"roms/*",), settle=SETTLE)
+        lives.sealer = sealer
+        after = await (await lives.begin()).archive()
+        assert after.ctime_ns > before.ctime_ns
+        assert (after.inode, after.mtime_ns) == (before.inode, before.mtime_ns)
+        await lives.end()
 
 
 async def test_access_that_changes_moves_ctime(library: Path, lives: Lives) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from pathlib import Path
@@ -82,7 +83,7 @@ def test_one_index_for_both(filled: Path, mount: Mounts, place: Path) -> None:
         zipfs.open_archive(filled / game, library=filled, index=index).close()
 
     def rows() -> list[object]:
-        with sqlite3.connect(index) as database:
+        with contextlib.closing(sqlite3.connect(index)) as database:
             return database.execute("SELECT path, seal FROM files ORDER BY path").fetchall()
 
     before = rows()

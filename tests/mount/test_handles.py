@@ -19,6 +19,7 @@ from typing import Final
 import pytest
 
 from bench.process import start, stop
+from tests.support.exports import core_options
 from tests.support.libraries import content, expected_archive, make_file, make_game
 from tests.support.mounting import Mounted, Mounts, environment
 from tests.support.users import needs_root
@@ -147,7 +148,7 @@ def export(mounted: Mounted, place: Path) -> Iterator[str]:
         f"""
         NFS_CORE_PARAM {{
             Protocols = 4; NFS_Port = {port}; Bind_addr = 127.0.0.1;
-            Enable_NLM = false; Enable_RQUOTA = false;
+            Enable_NLM = false; Enable_RQUOTA = false; {core_options("ganesha.nfsd")}
         }}
         NFSV4 {{ Graceless = true; RecoveryRoot = "{place / "recovery"}"; }}
         EXPORT {{

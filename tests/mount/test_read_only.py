@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.libraries import content, expected_archive, make_file, make_game, tree
-from tests.support.mounting import Mounts
+from tests.support.mounting import Mounts, remount
 from tests.support.waiting import SECONDS
 
 ARCHIVE, SINGLE, FOLDER = "roms/psx/Game.zip", "roms/gb/Game.gb", "roms/psx"
@@ -132,7 +132,7 @@ def test_remount_for_writing_helps_nobody(library: Path, mount: Mounts) -> None:
     before = tree(library)
     mounted = mount(library)
     archive = mounted.wait_archive("roms/psx/Game")
-    subprocess.run(["mount", "-i", "-o", "remount,rw", mounted.path], check=True)
+    remount(mounted.path, "rw")
     single, folder = mounted.path / SINGLE, mounted.path / FOLDER
     for name, call in CALLS.items():
         try:

@@ -72,5 +72,5 @@ def licence(distribution: metadata.Distribution) -> str:
         for text in told.get_all("Classifier") or []
         if text.startswith("License :: OSI Approved ::")
     ]
-    first_line = (told["License"] or "").strip().partition("\n")[0]
-    return told["License-Expression"] or " AND ".join(classifiers) or first_line
+    first_line = (told.get("License") or "").strip().partition("\n")[0]
+    return told.get("License-Expression") or " AND ".join(classifiers) or first_line

@@ -6,6 +6,7 @@ They run beside the machine's own ones: each with a port, a configuration and a 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -47,7 +48,7 @@ guest ok = yes
 _GANESHA: Final = """\
 NFS_CORE_PARAM {{
     Protocols = 4; NFS_Port = {port}; Bind_addr = {address};
-    Enable_UDP = false; Enable_NLM = false; Enable_RQUOTA = false;
+    Enable_UDP = false; Enable_NLM = false; Enable_RQUOTA = false; {more}
 }}
 NFSV4 {{ Graceless = true; RecoveryRoot = "{state}"; }}
 EXPORT {{
@@ -153,15 +154,32 @@ def _nfs_read(export: Export, path: str) -> bytes:
     return _run("nfs-cat", _nfs_url(export, path))
 
 
+def core_options(program: str | Path) -> str:
+    """What this version of Ganesha needs in order to run where a process can't flush others' I/O.
+
+    Since version 6 it wants the permission of prctl(2)'s PR_SET_IO_FLUSHER, or to be told.
+    """
+    told = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)
+    found = re.search(r"Release = V(\d+)", told.stdout + told.stderr)
+    return "allow_set_io_flusher_fail = true;" if found and int(found[1]) >= 6 else ""
+
+
 @contextmanager
 def ganesha(root: Path, place: Path) -> Iterator[Export]:
     """Show *root* by NFSv4. It takes root, for file handles."""
 
     def command(folder: Path, port: int) -> list[str | Path]:
         configuration = folder / "ganesha.conf"
-        text = _GANESHA.format(address=ADDRESS, port=port, state=folder, root=root, name=NAME)
-        configuration.write_text(text)
         program = find_program("ganesha.nfsd", package="nfs-ganesha")
+        text = _GANESHA.format(
+            address=ADDRESS,
+            port=port,
+            state=folder,
+            root=root,
+            name=NAME,
+            more=core_options(program),
+        )
+        configuration.write_text(text)
         log, pid = folder / "log", folder / "pid"
         return [program, "-F", "-f", configuration, "-L", log, "-p", pid]
 

@@ -81,6 +81,19 @@ def environment(changes: Mapping[str, str | None] | None = None) -> dict[str, st
     return ours
 
 
+def remount(path: Path, *options: str) -> None:
+    """Have the kernel forget what it has cached of the mount at *path*; *options* are new ones.
+
+    By mount(2): file systems of FUSE and overlays refuse the newer call that libmount prefers.
+    """
+    subprocess.run(
+        ["mount", "-i", "-o", ",".join(["remount", *options]), path],
+        env=dict(os.environ, LIBMOUNT_FORCE_MOUNT2="always"),
+        check=True,
+        capture_output=True,
+    )
+
+
 def run_zipfs(
     *arguments: str | bytes | Path,
     env: Mapping[str, str | None] | None = None,

@@ -25,7 +25,7 @@ from bench import BenchError
 from bench.mount import is_mounted, unmount_lazily
 from bench.process import find_program, start
 from bench.web import serving
-from tests.support.mounting import processes_with
+from tests.support.mounting import processes_with, remount
 from tests.support.waiting import SECONDS, poll
 
 _MARK: Final = "ZIPFS_TEST_SOURCE"
@@ -154,8 +154,7 @@ class Source:
 
     def drop_caches(self) -> None:
         """Have the kernel forget all names and inodes of it that nobody has in use."""
-        command = ["mount", "-i", "-o", "remount", self.library]
-        subprocess.run(command, check=True, capture_output=True)
+        remount(self.library)
         self.stir()
 
     def stir(self) -> None:

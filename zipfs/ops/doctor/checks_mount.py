@@ -131,8 +131,9 @@ def check_overlays(path: str, mounted: Iterable[Mount]) -> Iterator[Finding]:
                 f"{shown} has this mount as a lower layer: in it, an archive that was asked for"
                 " before it was there stays unknown, and one that has changed is a stale file"
                 " handle",
-                f"show it by mount --bind instead; until then mount -o remount {shown} makes the"
-                " overlay look again, once",
+                # By mount(2): an overlay refuses the newer call that libmount prefers since 2.39.
+                "show it by mount --bind instead; until then LIBMOUNT_FORCE_MOUNT2=always"
+                f" mount -o remount {shown} makes the overlay look again, once",
             )
 
 
