@@ -282,6 +282,7 @@ async def _watch_here(settings: Settings, library: LibraryView, catalog: Catalog
             functools.partial(changed, folder),
             functools.partial(ready, folder),
             deep=folder == library.root,
+            heard=None if folder == library.root else functools.partial(library.heard, folder),
         )
         silent.add(folder)
         catalog.polling = True
