@@ -1,7 +1,9 @@
 """The stand-in as a whole: the backend on gunicorn with the real hook, behind Debian's nginx.
 
-    with romm(library, place, settings={"ZIPFS_LISTS": …}) as running:
-        get(running.game("roms/psx/Game"), *running.login)
+    with standing(library, place) as stand:
+        get(stand.romm.game("roms/psx/Game"), *LOGIN)
+
+:func:`romm` is the same without a mount.
 
 The folders are those of RomM's image, below *place*: ``backend`` is what gunicorn is started in,
 ``cache`` is ``/romm/cache``, in which zipfs is mounted at ``cache/zipfs``.
@@ -24,6 +26,7 @@ from urllib.parse import quote
 
 from bench.process import find_program
 from bench.web import Server, serving
+from tests.support.mounting import Mounted, Mounts
 from tests.support.users import NOBODY
 
 HERE: Final = Path(__file__).parent
@@ -165,3 +168,52 @@ def romm(
 
         with serving("nginx", nginx, None, place) as front:
             yield Romm(library=library, backend=backend, nginx=front, requests=requests, go=go)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stand:
+    """RomM, and zipfs for it."""
+
+    romm: Romm
+    mounted: Mounted
+    lists: Path
+
+
+@contextlib.contextmanager
+def standing(
+    library: Path,
+    place: Path,
+    *,
+    options: tuple[str, ...] = (),
+    settings: Mapping[str, str] | None = None,
+    workers: int = 2,
+    cache: bool = True,
+    more: str = "",
+    mounts: Mounts | None = None,
+) -> Iterator[Stand]:
+    """RomM with zipfs until the block ends.
+
+    If *settings* don't say otherwise, RomM waits for an archive for as long as a loaded machine
+    may take. *options* are those of ``zipfs mount``; *mounts* are the test's own.
+    """
+    lists = place / "lists"
+    lists.mkdir()
+    mountpoint = place / "cache/zipfs"
+    mountpoint.mkdir(parents=True)
+    making = Mounts(place) if mounts is None else mounts
+    try:
+        mounted = making(
+            library, "--allow-other", "--lists", lists, *options, mountpoint=mountpoint
+        )
+        with romm(
+            library,
+            place,
+            settings={"ZIPFS_LISTS": str(lists), "ZIPFS_WAIT": "200", **(settings or {})},
+            workers=workers,
+            cache=cache,
+            more=more,
+        ) as running:
+            yield Stand(romm=running, mounted=mounted, lists=lists)
+    finally:
+        if mounts is None:
+            making.end()
