@@ -17,7 +17,6 @@ from tests.e2e.romm.stand import LOGIN, Stand
 from tests.support.libraries import content
 from tests.support.lists import expected_of
 
-
 # The server before RomM asks each time, and leaves what is one file to RomM, with its range.
 hooked = pytest.mark.parametrize("stand", ["hook"], indirect=True, scope="package")
 
@@ -149,10 +148,3 @@ def test_one_file(stand: Stand) -> None:
         assert (answer.status, answer.body) == (200, content(70_000, 10))
         assert answer.headers["content-type"] == "application/octet-stream"
         assert answer.headers["content-disposition"].startswith("attachment; filename*=UTF-8''Sing")
-
-
-def test_the_rest_of_the_api(stand: Stand) -> None:
-    assert get(f"{stand.romm.url}/api/heartbeat").headers["content-type"] == "application/json"
-    assert get(f"{stand.romm.url}/api/roms", *LOGIN).status == 404
-    posted = get(stand.romm.game(CUE), *LOGIN, "-X", "POST")
-    assert (posted.status, "x-zipfs" in posted.headers) == (405, False)
