@@ -12,7 +12,7 @@ from typing import Final
 
 FRONT: Final = Path(__file__).parents[1] / "zipfs/front"
 HOOK: Final = FRONT / "files/gunicorn.conf.py"
-MODULES: Final = ("settings", "threads", "archives", "headers", "asgi", "hook")
+MODULES: Final = ("settings", "calls", "archives", "headers", "asgi", "hook")
 """In the order in which they need each other."""
 HEAD: Final = '''"""Downloads of several files from zipfs, for RomM: gunicorn reads this file.
 

@@ -14,8 +14,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple
 
+from zipfs.front.calls import Breaker, Calls
 from zipfs.front.settings import Settings
-from zipfs.front.threads import Breaker, Threads
 
 HANGS = "disk or mount doesn't answer"
 NOT_YET = "no archive yet"
@@ -54,11 +54,17 @@ class Archives:
     FIRST_PAUSE = 0.01
     LONGEST_PAUSE = 0.25
     """Seconds between two looks; each is longer than the one before."""
+    LEAST = 1.0
+    """Seconds that a call has in any case: a loaded machine isn't one that hangs."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.breaker = Breaker((settings.lists, settings.shown))
-        self._threads = Threads()
+        self._threads = Calls()
+
+    def limit(self, end: float) -> float:
+        """Seconds that a call may take, if nobody wants to wait beyond *end* (monotonic)."""
+        return max(end - time.monotonic(), self.LEAST)
 
     def write(self, name: str, text: bytes) -> Future[str]:
         """See to it that the list is there."""

@@ -90,7 +90,8 @@ class FromZipfs:
         """What another request has been answered, or is about to be; None: ask."""
         handed = self._recent.get(key)
         if handed is not None and not self._archives.breaker.is_open():
-            if not await self._call(self._archives.look(handed.name), self.settings.wait):
+            limit = self._archives.limit(time.monotonic() + self.settings.wait)
+            if not await self._call(self._archives.look(handed.name), limit):
                 return handed
             self._recent.drop(key)
         flight = self._flights.get(key)
@@ -125,13 +126,14 @@ class FromZipfs:
         """Have an archive of the list *text*; empty, or the reason why there is none."""
         if self._archives.breaker.is_open():
             return HANGS
-        wait = self.settings.wait
-        reason = await self._call(self._archives.write(name, text), wait)
-        end, pause = time.monotonic() + wait, Archives.FIRST_PAUSE
+        wait, pause = self.settings.wait, Archives.FIRST_PAUSE
+        limit = self._archives.limit(time.monotonic() + wait)
+        reason = await self._call(self._archives.write(name, text), limit)
+        end = time.monotonic() + wait
         while not reason:
             # The application may block the loop for as long as the limit is: one look is left.
             is_last = time.monotonic() >= end
-            reason = await self._call(self._archives.look(name), max(end - time.monotonic(), 1))
+            reason = await self._call(self._archives.look(name), self._archives.limit(end))
             if not reason or is_last or reason == HANGS:
                 break
             reason = ""

@@ -76,6 +76,7 @@ def later(handed: Handed) -> Headers:
     """Those of a 503."""
     return [
         (b"retry-after", b"5"),
+        (b"content-type", b"text/plain"),
         (b"content-length", b"0"),
         (b"x-zipfs", handed.reason.encode()),
     ]

@@ -56,7 +56,8 @@ class FromZipfs:
         key = key_of(path, environ.get("QUERY_STRING", "").encode("latin-1"), _headers(environ))
         handed = self._recent.get(key) if self.settings.reuse else None
         if handed is not None and not self._archives.breaker.is_open():
-            if not self._call(self._archives.look(handed.name), self.settings.wait):
+            limit = self._archives.limit(time.monotonic() + self.settings.wait)
+            if not self._call(self._archives.look(handed.name), limit):
                 return self._answer(handed, environ, start_response)
             self._recent.drop(key)
 
@@ -87,12 +88,13 @@ class FromZipfs:
         """Have an archive of the list *text*; empty, or the reason why there is none."""
         if self._archives.breaker.is_open():
             return HANGS
-        wait = self.settings.wait
-        reason = self._call(self._archives.write(name, text), wait)
-        end, pause = time.monotonic() + wait, Archives.FIRST_PAUSE
+        wait, pause = self.settings.wait, Archives.FIRST_PAUSE
+        limit = self._archives.limit(time.monotonic() + wait)
+        reason = self._call(self._archives.write(name, text), limit)
+        end = time.monotonic() + wait
         while not reason:
             is_last = time.monotonic() >= end
-            reason = self._call(self._archives.look(name), max(end - time.monotonic(), 1))
+            reason = self._call(self._archives.look(name), self._archives.limit(end))
             if not reason or is_last or reason == HANGS:
                 break
             reason = ""

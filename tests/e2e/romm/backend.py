@@ -29,7 +29,8 @@ from urllib.parse import quote
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 LIBRARY = os.environ["ROMM_LIBRARY"]
 REQUESTS = os.environ["ROMM_REQUESTS"]
@@ -194,6 +195,15 @@ async def large(_: Request) -> Response:
     return StreamingResponse(pieces(), media_type="application/octet-stream")
 
 
+async def echo(socket: WebSocket) -> None:
+    await socket.accept()
+    while True:
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        await socket.send_text(f"{message['text']} to you, too")
+
+
 class Strict:
     """What happens to each request before a route has it: seen, refused, or given a cookie."""
 
@@ -243,6 +253,7 @@ app = Strict(
             Route("/api/upload", upload, methods=["POST"]),
             Route("/api/events", events),
             Route("/api/large", large),
+            WebSocketRoute("/ws/echo", echo),
         ]
     )
 )

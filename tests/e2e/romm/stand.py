@@ -12,9 +12,11 @@ The folders are those of RomM's image, below *place*: ``backend`` is what gunico
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import grp
 import os
 import pwd
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -26,14 +28,39 @@ from urllib.parse import quote
 
 from bench.process import find_program
 from bench.web import Server, serving
+from tests.support import documents
 from tests.support.mounting import Mounted, Mounts
 from tests.support.users import NOBODY
 
 HERE: Final = Path(__file__).parent
-HOOK: Final = HERE.parents[2] / "zipfs/front/files/gunicorn.conf.py"
+FILES: Final = HERE.parents[2] / "zipfs/front/files"
+HOOK: Final = FILES / "gunicorn.conf.py"
 MODULES: Final = Path("/usr/lib/nginx/modules")
 LOGIN: Final = ("-H", "Authorization: Bearer a token")
 """What curl needs to be let in."""
+# Debian's nginx.conf has this around a site, and its module for JavaScript.
+_MAIN: Final = """
+load_module {modules}/ngx_http_js_module.so;
+daemon off;
+{user}
+pid {prefix}/nginx.pid;
+error_log stderr warn;
+worker_processes 2;
+events {{ }}
+http {{
+    client_body_temp_path {prefix}/client_body;
+    proxy_temp_path {prefix}/proxy;
+    fastcgi_temp_path {prefix}/fastcgi;
+    uwsgi_temp_path {prefix}/uwsgi;
+    scgi_temp_path {prefix}/scgi;
+    types {{ application/zip zip; text/html html; }}
+    default_type application/octet-stream;
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+{site}
+}}
+"""
 _CACHE: Final = """
         location /cache/ {{
             internal;
@@ -98,6 +125,43 @@ class Romm:
         return self.requests.read_text().splitlines()
 
 
+def nginx_with(site: str, prefix: Path) -> list[str | Path]:
+    """The command that runs nginx with *site* in its ``http`` block, as "nobody" if we may."""
+    prefix.chmod(0o711)  # its workers have their temporary files there
+    user = ""
+    if os.geteuid() == 0:
+        entry = pwd.getpwuid(NOBODY)
+        user = f"user {entry.pw_name} {grp.getgrgid(entry.pw_gid).gr_name};"
+    path = prefix / "nginx.conf"
+    path.write_text(_MAIN.format(modules=MODULES, user=user, prefix=prefix, site=site))
+    return [find_program("nginx", package="nginx"), "-p", prefix, "-c", path, "-e", "stderr"]
+
+
+@contextlib.contextmanager
+def before(romm: Romm, place: Path, *, lists: Path, **settings: str) -> Iterator[Romm]:
+    """*romm* as seen through a server of nginx before it, which has the JavaScript of zipfs.
+
+    *settings* are other values for the variables of its configuration, without ``zipfs_``.
+    """
+    text = (FILES / "nginx.conf").read_text()
+    values = {"lists": str(lists), "shown": str(place / "cache/zipfs/.lists"), **settings}
+    for name, value in values.items():
+        text, count = re.subn(rf"set \$zipfs_{name} [^;]*;", f"set $zipfs_{name} {value};", text)
+        assert count == 1, name
+
+    def command(prefix: Path, port: int) -> list[str | Path]:
+        places = {
+            "/etc/nginx/conf.d/zipfs.js;": f"{FILES / 'nginx.js'};",
+            "server 127.0.0.1:5000;": f"server 127.0.0.1:{romm.backend.port};",
+            "server 127.0.0.1:8080;": f"server 127.0.0.1:{romm.nginx.port};",
+            "listen 8081;": f"listen 127.0.0.1:{port};",
+        }
+        return nginx_with(documents.replaced(text, places), prefix)
+
+    with serving("nginx", command, None, place) as server:
+        yield dataclasses.replace(romm, nginx=server)
+
+
 @contextlib.contextmanager
 def romm(
     library: Path,
@@ -107,14 +171,12 @@ def romm(
     hook: Path | None = HOOK,
     workers: int = 2,
     cache: bool = True,
-    more: str = "",
 ) -> Iterator[Romm]:
     """Run the stand-in until the block ends.
 
     *settings* are added to the environment of gunicorn; ``ZIPFS_SHOWN`` is that of *place* if
     they don't say otherwise. *hook* None: RomM as it is without zipfs. *cache*: whether its nginx
-    has ``/cache/``, as since 5.1.0. *more* stands in its ``http`` block, like a file in
-    ``conf.d``; ``{backend}`` and ``{romm}`` in it are the ports of gunicorn and of RomM's nginx.
+    has ``/cache/``, as since 5.1.0.
     """
     folder = place / "backend"
     folder.mkdir()
@@ -144,27 +206,14 @@ def romm(
     with serving("gunicorn", gunicorn, None, place) as backend:
 
         def nginx(prefix: Path, port: int) -> list[str | Path]:
-            prefix.chmod(0o711)  # its workers have their temporary files there
-            user = ""
-            if os.geteuid() == 0:
-                entry = pwd.getpwuid(NOBODY)
-                user = f"user {entry.pw_name} {grp.getgrgid(entry.pw_gid).gr_name};"
-            path = prefix / "nginx.conf"
-            path.write_text(
-                Template((HERE / "nginx.conf").read_text()).substitute(
-                    modules=MODULES,
-                    user=user,
-                    prefix=prefix,
-                    here=HERE,
-                    port=port,
-                    backend=backend.port,
-                    library=library,
-                    cache=_CACHE.format(cache=place / "cache") if cache else "",
-                    more=more.replace("{backend}", str(backend.port)).replace("{romm}", str(port)),
-                )
+            site = Template((HERE / "site.conf").read_text()).substitute(
+                here=HERE,
+                port=port,
+                backend=backend.port,
+                library=library,
+                cache=_CACHE.format(cache=place / "cache") if cache else "",
             )
-            program = find_program("nginx", package="nginx")
-            return [program, "-p", prefix, "-c", path, "-e", "stderr"]
+            return nginx_with(site, prefix)
 
         with serving("nginx", nginx, None, place) as front:
             yield Romm(library=library, backend=backend, nginx=front, requests=requests, go=go)
@@ -187,11 +236,12 @@ def standing(
     options: tuple[str, ...] = (),
     settings: Mapping[str, str] | None = None,
     workers: int = 2,
-    cache: bool = True,
-    more: str = "",
+    front: str = "hook",
     mounts: Mounts | None = None,
 ) -> Iterator[Stand]:
     """RomM with zipfs until the block ends.
+
+    *front* is "hook", or "nginx": a RomM as before 5.1.0, and a server before it.
 
     If *settings* don't say otherwise, RomM waits for an archive for as long as a loaded machine
     may take. *options* are those of ``zipfs mount``; *mounts* are the test's own.
@@ -205,15 +255,15 @@ def standing(
         mounted = making(
             library, "--allow-other", "--lists", lists, *options, mountpoint=mountpoint
         )
-        with romm(
-            library,
-            place,
-            settings={"ZIPFS_LISTS": str(lists), "ZIPFS_WAIT": "200", **(settings or {})},
-            workers=workers,
-            cache=cache,
-            more=more,
-        ) as running:
-            yield Stand(romm=running, mounted=mounted, lists=lists)
+        with contextlib.ExitStack() as running:
+            if front == "nginx":
+                lists.chmod(0o777)  # its nginx writes them
+                behind = running.enter_context(romm(library, place, hook=None, cache=False))
+                seen = before(behind, place, lists=lists, **{"wait": "200", **(settings or {})})
+            else:
+                own = {"ZIPFS_LISTS": str(lists), "ZIPFS_WAIT": "200", **(settings or {})}
+                seen = romm(library, place, settings=own, workers=workers)
+            yield Stand(romm=running.enter_context(seen), mounted=mounted, lists=lists)
     finally:
         if mounts is None:
             making.end()
