@@ -212,7 +212,7 @@ async def test_a_folder_that_is_read_only(
 ) -> None:
     """A line in the log, and the rest goes on."""
     write_list(tmp_path / "a.list", b"")
-    os.chmod(tmp_path, 0o555)
+    os.chmod(tmp_path, 0o500)
     lists = OldLists(str(tmp_path), ".lists", KEEP)
     clock.ahead = KEEP + 10
     with unprivileged(), caplog.at_level(logging.DEBUG):
