@@ -36,7 +36,7 @@ HERE: Final = Path(__file__).parent
 FILES: Final = HERE.parents[2] / "zipfs/front/files"
 HOOK: Final = FILES / "gunicorn.conf.py"
 MODULES: Final = Path("/usr/lib/nginx/modules")
-LOGIN: Final = ("-H", "Authorization: Bearer a token")
+LOGIN: Final = ("-H", "Authorization: Bearer a-token")
 """What curl needs to be let in."""
 # Debian's nginx.conf has this around a site, and its module for JavaScript.
 _MAIN: Final = """
