@@ -22,6 +22,7 @@ from tests.support.mounting import Mounts
 from tests.support.waiting import poll
 
 GAME: Final = "roms/psx/Game"
+OTHER: Final = "roms/psx/Other"
 ONE: Final = ("--workers", "1")
 HANGS: Final = "disk or mount doesn't answer"
 NOT_YET: Final = "no archive yet"
@@ -136,14 +137,14 @@ def _stopped(stand: Stand) -> Iterator[None]:
 
 def test_a_mount_that_hangs_for_longer(library: Path, place: Path, mount: Mounts) -> None:
     folder = make_game(library, GAME, {"a": content(30_000), "b": content(20_000, 1)})
+    make_game(library, OTHER, {"a": b"a", "b": b"b"})
     settings = {"ZIPFS_WAIT": "1"}
     with standing(library, place, mounts=mount, arguments=ONE, settings=settings) as stand:
         stand.mounted.wait_sealed()
-        url = stand.romm.game(GAME)
-        poll("the archive", lambda: get_range(url, "0-9", *LOGIN).status == 206)
+        poll("one", lambda: get_range(stand.romm.game(OTHER), "0-9", *LOGIN).status == 206)
+        url = stand.romm.game(GAME)  # of which the kernel hasn't heard yet
         with _stopped(stand):
-            other = stand.romm.game(GAME, "other=1")
-            _check_old_way(get(other, *LOGIN), folder, HANGS)
+            _check_old_way(get(url, *LOGIN), folder, HANGS)
             _check_old_way(get_range(url, "1000-", *LOGIN), folder, HANGS)
         poll("the mount to be tried again", lambda: get_range(url, "0-9", *LOGIN).status == 206)
 
