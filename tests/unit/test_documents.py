@@ -33,6 +33,7 @@ class NotRun(NamedTuple):
 BOOTED: Final = NotRun("changes the machine; tests/service does the same in a container of its own")
 DEMO: Final = "tests/e2e/test_demo.py"
 MOUNTED: Final = "tests/mount/test_documents.py"
+ROMM: Final = "tests/e2e/romm/test_middleware.py"
 FRONT_ENDS: Final = "tests/e2e/test_without_front_end.py"
 
 TYPED: Final[dict[tuple[str, str], str | NotRun]] = {
@@ -66,6 +67,9 @@ TYPED: Final[dict[tuple[str, str], str | NotRun]] = {
     ("log", "journalctl"): NotRun(
         "there is no journal; tests/service/test_service.py looks for the same field in one"
     ),
+    ("middleware#in-the-application", "from zipfs"): ROMM,
+    ("middleware#in-the-application", "location"): ROMM,
+    ("middleware#before-the-application-with-nginx", "zipfs front"): ROMM,
     ("options#the-config-file", "library = "): MOUNTED,
     ("options#shell-completion", "eval"): MOUNTED,
     ("romm", "zipfs mount"): MOUNTED,

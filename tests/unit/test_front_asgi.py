@@ -471,6 +471,36 @@ def test_what_keeps_an_archive_away(
         assert not listed(settings), "the draft is there still"
 
 
+def test_a_reason_is_a_header_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    async def test() -> None:
+        other = Settings(lists=f"{tmp_path}/ü", shown=str(tmp_path), wait=0)
+        client = await fetch(FromZipfs(Lists(), paths="/download", settings=other), scope())
+        assert client.headers[b"x-zipfs"].endswith(rb"/\xfc")
+
+    run(test())
+
+
+def test_who_asks_for_all_goes_away(settings: Settings) -> None:
+    """While it waits for the archive: the others ask for themselves."""
+
+    async def test() -> None:
+        waiting = Settings(lists=settings.lists, shown=settings.shown, wait=90)
+        application = Lists()
+        app = FromZipfs(application, paths="/download", settings=waiting)
+        first = asyncio.create_task(fetch(app, scope()))
+        await until(lambda: any(one.name[0] != "." for one in listed(settings)))
+        others = [asyncio.create_task(fetch(app, scope())) for _ in range(3)]
+        await asyncio.sleep(0)
+        first.cancel()
+        show(settings)
+        for one in others:
+            assert b"x-accel-redirect" in (await one).headers
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+    run(test())
+
+
 def test_later(settings: Settings) -> None:
     async def test() -> None:
         other = Settings(lists=settings.lists, shown=settings.shown, wait=0, fallback="503")

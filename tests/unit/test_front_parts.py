@@ -48,7 +48,8 @@ def test_settings_by_environment() -> None:
     ("name", "text"),
     [
         ("LISTS", "lists"),
-        ("SHOWN", "a\0b"),
+        ("SHOWN", "/a\0b"),
+        ("SHOWN", "/a\r\nb: c"),
         ("LOCATION", "cache"),
         ("LOCATION", "/a\r\nx: y"),
         ("LOCATION", "/é"),

@@ -69,7 +69,11 @@ def to_archive(headers: Iterable[tuple[bytes, bytes]], name: str, settings: Sett
 def to_list(headers: Iterable[tuple[bytes, bytes]], handed: Handed) -> Headers:
     """Those of the answer that is the list, with the reason; what comes of it can't be resumed."""
     kept = [pair for pair in headers if pair[0].lower() not in (b"accept-ranges", b"x-zipfs")]
-    return [*kept, (b"accept-ranges", b"none"), (b"x-zipfs", handed.reason.encode())]
+    return [*kept, (b"accept-ranges", b"none"), (b"x-zipfs", _ascii(handed.reason))]
+
+
+def _ascii(text: str) -> bytes:
+    return text.encode("ascii", "backslashreplace")
 
 
 def later(handed: Handed) -> Headers:
@@ -78,7 +82,7 @@ def later(handed: Handed) -> Headers:
         (b"retry-after", b"5"),
         (b"content-type", b"text/plain"),
         (b"content-length", b"0"),
-        (b"x-zipfs", handed.reason.encode()),
+        (b"x-zipfs", _ascii(handed.reason)),
     ]
 
 

@@ -43,7 +43,7 @@ class Settings:
 
 
 def _folder(text: str) -> str:
-    if not os.path.isabs(text) or "\0" in text:
+    if not os.path.isabs(text) or not text.isprintable():  # it is told in a header
         raise ValueError("isn't an absolute path")
     return text.rstrip("/") or "/"
 

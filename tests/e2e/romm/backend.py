@@ -35,7 +35,7 @@ from starlette.websockets import WebSocket
 LIBRARY = os.environ["ROMM_LIBRARY"]
 REQUESTS = os.environ["ROMM_REQUESTS"]
 GO = os.environ["ROMM_GO"]
-TOKEN = "a token"  # noqa: S105 - known to all tests
+TOKEN = "a-token"  # noqa: S105 - known to all tests
 SECONDS_A_FILE = 0.00015
 """For which the loop is blocked: half a second for 3,000 files, as seen."""
 LARGE = 64 << 20

@@ -36,7 +36,7 @@ HERE: Final = Path(__file__).parent
 FILES: Final = HERE.parents[2] / "zipfs/front/files"
 HOOK: Final = FILES / "gunicorn.conf.py"
 MODULES: Final = Path("/usr/lib/nginx/modules")
-LOGIN: Final = ("-H", "Authorization: Bearer a token")
+LOGIN: Final = ("-H", "Authorization: Bearer a-token")
 """What curl needs to be let in."""
 # Debian's nginx.conf has this around a site, and its module for JavaScript.
 _MAIN: Final = """
@@ -169,14 +169,14 @@ def romm(
     *,
     settings: Mapping[str, str] | None = None,
     hook: Path | None = HOOK,
-    workers: int = 2,
+    arguments: tuple[str, ...] = ("--workers", "2"),
     cache: bool = True,
 ) -> Iterator[Romm]:
     """Run the stand-in until the block ends.
 
     *settings* are added to the environment of gunicorn; ``ZIPFS_SHOWN`` is that of *place* if
-    they don't say otherwise. *hook* None: RomM as it is without zipfs. *cache*: whether its nginx
-    has ``/cache/``, as since 5.1.0.
+    they don't say otherwise. *arguments* are gunicorn's. *hook* None: RomM as it is
+    without zipfs. *cache*: whether its nginx has ``/cache/``, as since 5.1.0.
     """
     folder = place / "backend"
     folder.mkdir()
@@ -199,8 +199,9 @@ def romm(
             *("env", "-C", folder),
             *(f"{name}={value}" for name, value in variables.items()),
             *(sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}"),
-            *("--workers", str(workers), "--worker-class", "uvicorn_worker.UvicornWorker"),
-            *("--graceful-timeout", "5", "main:app"),
+            *("--worker-class", "uvicorn_worker.UvicornWorker", "--graceful-timeout", "5"),
+            *arguments,
+            "main:app",
         ]
 
     with serving("gunicorn", gunicorn, None, place) as backend:
@@ -235,7 +236,7 @@ def standing(
     *,
     options: tuple[str, ...] = (),
     settings: Mapping[str, str] | None = None,
-    workers: int = 2,
+    arguments: tuple[str, ...] = ("--workers", "2"),
     front: str = "hook",
     mounts: Mounts | None = None,
 ) -> Iterator[Stand]:
@@ -262,7 +263,7 @@ def standing(
                 seen = before(behind, place, lists=lists, **{"wait": "200", **(settings or {})})
             else:
                 own = {"ZIPFS_LISTS": str(lists), "ZIPFS_WAIT": "200", **(settings or {})}
-                seen = romm(library, place, settings=own, workers=workers)
+                seen = romm(library, place, settings=own, arguments=arguments)
             yield Stand(romm=running.enter_context(seen), mounted=mounted, lists=lists)
     finally:
         if mounts is None:

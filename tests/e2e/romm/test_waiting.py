@@ -16,12 +16,14 @@ from typing import Final
 
 from tests.e2e.curl import QUIET, Response, get, get_range, head
 from tests.e2e.programs import run, running
-from tests.e2e.romm.stand import LOGIN, Stand, romm, standing
+from tests.e2e.romm.stand import LOGIN, Stand, before, romm, standing
 from tests.support.libraries import content, make_game
 from tests.support.mounting import Mounts
 from tests.support.waiting import poll
 
 GAME: Final = "roms/psx/Game"
+OTHER: Final = "roms/psx/Other"
+ONE: Final = ("--workers", "1")
 HANGS: Final = "disk or mount doesn't answer"
 NOT_YET: Final = "no archive yet"
 
@@ -111,7 +113,7 @@ def test_a_game_that_changes(library: Path, place: Path, mount: Mounts) -> None:
 def test_a_mount_that_hangs(library: Path, place: Path, mount: Mounts) -> None:
     """Downloads wait for it, each in a thread; what else RomM is asked meanwhile it answers."""
     make_game(library, GAME, {"a": content(30_000), "b": content(20_000, 1)})
-    with standing(library, place, mounts=mount, workers=1) as stand:
+    with standing(library, place, mounts=mount, arguments=ONE) as stand:
         stand.mounted.wait_sealed()
         url = stand.romm.game(GAME)
         with _stopped(stand), running(*QUIET, "-i", "-r", "0-9", *LOGIN, url) as download:
@@ -135,16 +137,28 @@ def _stopped(stand: Stand) -> Iterator[None]:
 
 def test_a_mount_that_hangs_for_longer(library: Path, place: Path, mount: Mounts) -> None:
     folder = make_game(library, GAME, {"a": content(30_000), "b": content(20_000, 1)})
+    make_game(library, OTHER, {"a": b"a", "b": b"b"})
     settings = {"ZIPFS_WAIT": "1"}
-    with standing(library, place, mounts=mount, workers=1, settings=settings) as stand:
+    with standing(library, place, mounts=mount, arguments=ONE, settings=settings) as stand:
         stand.mounted.wait_sealed()
-        url = stand.romm.game(GAME)
-        poll("the archive", lambda: get_range(url, "0-9", *LOGIN).status == 206)
+        poll("one", lambda: get_range(stand.romm.game(OTHER), "0-9", *LOGIN).status == 206)
+        url = stand.romm.game(GAME)  # of which the kernel hasn't heard yet
         with _stopped(stand):
-            other = stand.romm.game(GAME, "other=1")
-            _check_old_way(get(other, *LOGIN), folder, HANGS)
+            _check_old_way(get(url, *LOGIN), folder, HANGS)
             _check_old_way(get_range(url, "1000-", *LOGIN), folder, HANGS)
         poll("the mount to be tried again", lambda: get_range(url, "0-9", *LOGIN).status == 206)
+
+
+def test_workers_come_and_go(library: Path, place: Path, mount: Mounts) -> None:
+    """gunicorn replaces each after a few requests, as it does to bound their memory."""
+    make_game(library, GAME, {"a": content(30_000), "b": content(20_000, 1)})
+    few = ("--workers", "2", "--max-requests", "3")
+    with standing(library, place, mounts=mount, arguments=few) as stand:
+        url = stand.romm.game(GAME)
+        statuses = [get_range(url, "0-9", *LOGIN).status for _ in range(20)]
+        assert statuses == [206] * 20
+        began = stand.romm.backend.log.read_text().count("zipfs: downloads of several files")
+        assert began > 2
 
 
 def test_without_zipfs(library: Path, place: Path) -> None:
@@ -152,7 +166,7 @@ def test_without_zipfs(library: Path, place: Path) -> None:
     folder = make_game(library, GAME, {"a": b"a", "b": b"b"})
     lists = place / "lists"
     settings = {"ZIPFS_WAIT": "0.1", "ZIPFS_LISTS": str(lists)}
-    with romm(library, place, settings=settings, workers=1) as running:
+    with romm(library, place, settings=settings, arguments=ONE) as running:
         url = running.game(GAME)
         _check_old_way(get(url, *LOGIN), folder, f"there is no folder {lists}")
         lists.mkdir()
@@ -160,10 +174,32 @@ def test_without_zipfs(library: Path, place: Path) -> None:
         _check_old_way(get(url, *LOGIN), folder, f"there is no folder {shown}")
 
 
+def test_without_zipfs_before_romm(library: Path, place: Path) -> None:
+    """The same with nginx's JavaScript: RomM is asked once more, by its own nginx."""
+    folder = make_game(library, GAME, {"a": b"a", "b": b"b"})
+    lists = place / "lists"
+    with romm(library, place, hook=None, cache=False, arguments=ONE) as behind:
+        with before(behind, place, lists=lists, wait="0.1") as running:
+            url = running.game(GAME)
+            for answer in (get(url, *LOGIN), get_range(url, "5-", *LOGIN)):
+                assert "No such file or directory" in answer.headers["x-zipfs"]
+                _check_old_way(answer, folder, answer.headers["x-zipfs"])
+            lists.mkdir(mode=0o777)
+            lists.chmod(0o777)
+            _check_old_way(get(url, *LOGIN), folder, NOT_YET)
+            (written,) = lists.iterdir()
+            assert written.suffix == ".list"
+        with before(behind, place, lists=lists, wait="0.1", fallback="503") as running:
+            url = running.game(GAME)
+            for answer in (get(url, *LOGIN), head(url, *LOGIN), get_range(url, "5-", *LOGIN)):
+                assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+                assert answer.headers["x-zipfs"] == NOT_YET
+
+
 def test_not_the_old_way_either(library: Path, place: Path) -> None:
     make_game(library, GAME, {"a": b"a", "b": b"b"})
     settings = {"ZIPFS_LISTS": str(place / "none"), "ZIPFS_FALLBACK": "503", "ZIPFS_WAIT": "soon"}
-    with romm(library, place, settings=settings, workers=1) as running:
+    with romm(library, place, settings=settings, arguments=ONE) as running:
         url = running.game(GAME)
         for answer in (get(url, *LOGIN), head(url, *LOGIN), get_range(url, "5-", *LOGIN)):
             assert (answer.status, answer.headers["retry-after"], answer.body) == (503, "5", b"")
