@@ -20,7 +20,7 @@ from tests.support.mounting import Mounts, run_zipfs
 from tests.support.users import needs_root
 from tests.support.waiting import poll
 
-TOKEN: Final = {"ZIPFS_ROMM_TOKEN": "a token"}
+TOKEN: Final = {"ZIPFS_ROMM_TOKEN": LOGIN[1].rpartition(" ")[2]}
 SOON: Final = {"ZIPFS_WAIT": "1", "ZIPFS_REUSE": "0"}
 LINKS: Final = ["RomM: hook", "RomM: list", "RomM: archive", "RomM: nginx", "RomM: range"]
 
