@@ -138,10 +138,13 @@ def nginx_with(site: str, prefix: Path) -> list[str | Path]:
 
 
 @contextlib.contextmanager
-def before(romm: Romm, place: Path, *, lists: Path, **settings: str) -> Iterator[Romm]:
+def before(
+    romm: Romm, place: Path, *, lists: Path, largest: str = "16 * 1024 * 1024", **settings: str
+) -> Iterator[Romm]:
     """*romm* as seen through a server of nginx before it, which has the JavaScript of zipfs.
 
-    *settings* are other values for the variables of its configuration, without ``zipfs_``.
+    *settings* are other values for the variables of its configuration, without ``zipfs_``;
+    *largest* is how many bytes a list may have.
     """
     text = (FILES / "nginx.conf").read_text()
     values = {"lists": str(lists), "shown": str(place / "cache/zipfs/.lists"), **settings}
@@ -150,9 +153,12 @@ def before(romm: Romm, place: Path, *, lists: Path, **settings: str) -> Iterator
         assert count == 1, name
 
     def command(prefix: Path, port: int) -> list[str | Path]:
+        script = prefix / "zipfs.js"
+        limit = {"LARGEST = 16 * 1024 * 1024;": f"LARGEST = {largest};"}
+        script.write_text(documents.replaced((FILES / "nginx.js").read_text(), limit))
         places = {
-            "/etc/nginx/conf.d/zipfs.js;": f"{FILES / 'nginx.js'};",
-            "server 127.0.0.1:5000;": f"server 127.0.0.1:{romm.backend.port};",
+            "/etc/nginx/conf.d/zipfs.js;": f"{script};",
+            "http://127.0.0.1:5000;": f"http://127.0.0.1:{romm.backend.port};",
             "server 127.0.0.1:8080;": f"server 127.0.0.1:{romm.nginx.port};",
             "listen 8081;": f"listen 127.0.0.1:{port};",
         }

@@ -191,6 +191,11 @@ def test_without_zipfs_before_romm(library: Path, place: Path) -> None:
             _check_old_way(get(url, *LOGIN), folder, NOT_YET)
             (written,) = lists.iterdir()
             assert written.suffix == ".list"
+        with before(behind, place, lists=lists, largest="50") as running:
+            answer = get(running.game(GAME), *LOGIN)
+            assert zipfile.ZipFile(BytesIO(answer.body)).namelist() == ["a", "b", "Game.m3u"]
+            assert "x-zipfs" not in answer.headers
+            assert list(lists.iterdir()) == [written]
         with before(behind, place, lists=lists, wait="0.1", fallback="503") as running:
             url = running.game(GAME)
             for answer in (get(url, *LOGIN), head(url, *LOGIN), get_range(url, "5-", *LOGIN)):
