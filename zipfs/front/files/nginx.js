@@ -60,7 +60,7 @@ async function download(r) {
 function ask(r) {
     const headers = {
         'Host': r.variables.http_host,
-        'X-Forwarded-For': r.variables.proxy_add_x_forwarded_for,
+        'X-Forwarded-For': r.variables.zipfs_for,
         'X-Forwarded-Proto': r.variables.scheme,
     };
     r.rawHeadersIn.forEach((pair) => {
