@@ -124,7 +124,7 @@ def look(folder: str, name: str) -> str:
     except FileNotFoundError:
         return NOT_YET if os.path.isdir(folder) else f"there is no folder {folder}"
     except OSError as error:
-        return f"the mount doesn't answer: {error.strerror}"
+        return f"the mount can't be read: {error.strerror}"
     # root may read everything, but the web server seldom is root.
     readable = stat.S_IMODE(mode) & 0o444 and os.access(path, os.R_OK)
     return "" if readable else "the archive can't be read: Permission denied"

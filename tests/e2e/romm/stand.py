@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from bench.process import find_program
@@ -138,10 +138,20 @@ def nginx_with(site: str, prefix: Path) -> list[str | Path]:
 
 
 @contextlib.contextmanager
-def before(romm: Romm, place: Path, *, lists: Path, **settings: str) -> Iterator[Romm]:
-    """*romm* as seen through a server of nginx before it, which has the JavaScript of zipfs.
+def before(
+    asks: int,
+    passes: int,
+    place: Path,
+    *,
+    lists: Path,
+    largest: str = "16 * 1024 * 1024",
+    **settings: str,
+) -> Iterator[Server]:
+    """A server of nginx that has the JavaScript of zipfs.
 
-    *settings* are other values for the variables of its configuration, without ``zipfs_``.
+    *asks* is the port of the application, *passes* that of the web server before it.
+    *settings* are other values for the variables of its configuration, without ``zipfs_``;
+    *largest* is how many bytes a list may have.
     """
     text = (FILES / "nginx.conf").read_text()
     values = {"lists": str(lists), "shown": str(place / "cache/zipfs/.lists"), **settings}
@@ -150,15 +160,25 @@ def before(romm: Romm, place: Path, *, lists: Path, **settings: str) -> Iterator
         assert count == 1, name
 
     def command(prefix: Path, port: int) -> list[str | Path]:
+        script = prefix / "zipfs.js"
+        limit = {"LARGEST = 16 * 1024 * 1024;": f"LARGEST = {largest};"}
+        script.write_text(documents.replaced((FILES / "nginx.js").read_text(), limit))
         places = {
-            "/etc/nginx/conf.d/zipfs.js;": f"{FILES / 'nginx.js'};",
-            "server 127.0.0.1:5000;": f"server 127.0.0.1:{romm.backend.port};",
-            "server 127.0.0.1:8080;": f"server 127.0.0.1:{romm.nginx.port};",
+            "/etc/nginx/conf.d/zipfs.js;": f"{script};",
+            "http://127.0.0.1:5000;": f"http://127.0.0.1:{asks};",
+            "server 127.0.0.1:8080;": f"server 127.0.0.1:{passes};",
             "listen 8081;": f"listen 127.0.0.1:{port};",
         }
         return nginx_with(documents.replaced(text, places), prefix)
 
     with serving("nginx", command, None, place) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def seen_through(romm: Romm, place: Path, **given: Any) -> Iterator[Romm]:
+    """*romm*, and :func:`before` it."""
+    with before(romm.backend.port, romm.nginx.port, place, **given) as server:
         yield dataclasses.replace(romm, nginx=server)
 
 
@@ -260,7 +280,9 @@ def standing(
             if front == "nginx":
                 lists.chmod(0o777)  # its nginx writes them
                 behind = running.enter_context(romm(library, place, hook=None, cache=False))
-                seen = before(behind, place, lists=lists, **{"wait": "200", **(settings or {})})
+                seen = seen_through(
+                    behind, place, lists=lists, **{"wait": "200", **(settings or {})}
+                )
             else:
                 own = {"ZIPFS_LISTS": str(lists), "ZIPFS_WAIT": "200", **(settings or {})}
                 seen = romm(library, place, settings=own, arguments=arguments)
