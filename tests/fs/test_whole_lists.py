@@ -12,6 +12,7 @@ from tests.fs.conftest import Tree, sealed
 from tests.fs.lab import FakeTime, until
 from tests.support.libraries import content, make_file, make_game
 from tests.support.lists import Wanted, text_of, write_list
+from zipfs.catalog import game as game_module
 from zipfs.index.index import Index
 from zipfs.library.library import Library
 from zipfs.library.lists import WithLists
@@ -151,9 +152,14 @@ def test_renamed_into_place(library: Path, lists: Path, view: WithLists, sealer:
 
 
 async def test_asked_for_before_it_is_heard_of(
-    library: Path, lists: Path, view: WithLists, running: Tree
+    library: Path,
+    lists: Path,
+    view: WithLists,
+    running: Tree,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A lookup finds it unsettled; what is heard then counts at once."""
+    """A lookup finds it unsettled; what is heard then counts at once, and not in a while."""
+    monkeypatch.setattr(game_module, "FRESH", SETTLE)
     write_list(lists / "x.list", text_of(library, MEMBERS))
     assert not await running.is_there(".lists/x.zip")
     view.heard(view.lists, b"x.list", Change.RENAMED)
