@@ -160,6 +160,7 @@ async def test_asked_for_before_it_is_heard_of(
 ) -> None:
     """A lookup finds it unsettled; what is heard then counts at once, and not in a while."""
     monkeypatch.setattr(game_module, "FRESH", SETTLE)
+    await until(lambda: running.catalog.is_surveyed)
     write_list(lists / "x.list", text_of(library, MEMBERS))
     assert not await running.is_there(".lists/x.zip")
     view.heard(view.lists, b"x.list", Change.RENAMED)
