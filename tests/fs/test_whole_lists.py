@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.fs.conftest import Tree, sealed
 from tests.fs.lab import FakeTime, until
@@ -155,17 +156,20 @@ async def test_asked_for_before_it_is_heard_of(
     library: Path,
     lists: Path,
     view: WithLists,
-    running: Tree,
+    tree: Tree,
+    nursery: trio.Nursery,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A lookup finds it unsettled; what is heard then counts at once, and not in a while."""
     monkeypatch.setattr(game_module, "FRESH", SETTLE)
-    await until(lambda: running.catalog.is_surveyed)
+    tree.catalog.polling = False  # nor by the next scan
+    nursery.start_soon(tree.catalog.run)
+    await until(lambda: tree.catalog.is_surveyed)
     write_list(lists / "x.list", text_of(library, MEMBERS))
-    assert not await running.is_there(".lists/x.zip")
+    assert not await tree.is_there(".lists/x.zip")
     view.heard(view.lists, b"x.list", Change.RENAMED)
-    running.catalog.changed([b".lists/x"])
-    await until(lambda: running.games.by_archive(b".lists/x.zip"))
+    tree.catalog.changed([b".lists/x"])
+    await until(lambda: tree.games.by_archive(b".lists/x.zip"))
 
 
 def test_a_file_beside_the_lists(lists: Path, sealer: Sealer) -> None:
