@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple
@@ -68,11 +69,19 @@ class Archives:
 
     def write(self, name: str, text: bytes) -> Future[str]:
         """See to it that the list is there."""
-        return self._pool.start(partial(write, self.settings.lists, name, text))
+        return self._pool.start(partial(_reason, write, self.settings.lists, name, text))
 
     def look(self, name: str) -> Future[str]:
         """Whether the archive can be read."""
-        return self._pool.start(partial(look, self.settings.shown, name))
+        return self._pool.start(partial(_reason, look, self.settings.shown, name))
+
+
+def _reason(call: Callable[..., str], *arguments: Any) -> str:
+    """The result of *call*. A defect of ours costs a download its ranges, and nothing else."""
+    try:
+        return call(*arguments)
+    except Exception as error:  # noqa: BLE001 - as above; the reason is logged
+        return f"unexpected error: {error!r}"
 
 
 def write(folder: str, name: str, text: bytes) -> str:
