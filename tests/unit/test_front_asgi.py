@@ -433,7 +433,7 @@ def test_the_list_goes_on_as_it_was(settings: Settings, caplog: pytest.LogCaptur
     assert [record.levelname for record in caplog.records] == ["WARNING"], "once a minute"
 
 
-@pytest.mark.parametrize("fault", ["missing", "file", "full", "unreadable", "no mount"])
+@pytest.mark.parametrize("fault", ["missing", "file", "full", "unreadable", "no mount", "a defect"])
 def test_what_keeps_an_archive_away(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
@@ -457,6 +457,14 @@ def test_what_keeps_an_archive_away(
         case "unreadable":
             (shown / f"{name_of(LIST)}.zip").chmod(0)
             reason = "the archive can't be read: Permission denied"
+        case "a defect":
+
+            def defect(*_: object) -> None:
+                raise ZeroDivisionError("ours")
+
+            monkeypatch.setattr(os, "utime", defect)
+            (lists / f"{name_of(LIST)}.list").write_bytes(LIST)
+            reason = "unexpected error: ZeroDivisionError('ours')"
         case _:
             (shown / f"{name_of(LIST)}.zip").unlink()
             shown.rmdir()

@@ -17,8 +17,8 @@ from gunicorn.config import KNOWN_SETTINGS
 from tests.hookfile import HOOK, hook_text
 from tests.support.waiting import poll
 from zipfs.cli.command_front import front_file
-from zipfs.front.archives import Handed, Recent, name_of, write
-from zipfs.front.calls import Breaker, Calls
+from zipfs.front.archives import AnswerCache, Outcome, name_of, write
+from zipfs.front.calls import Breaker, CallPool
 from zipfs.front.settings import Settings
 
 TEXT = b"- 1 /library/a a\n- 1 /library/b b"
@@ -101,9 +101,9 @@ def test_many_write_the_same_list(tmp_path: Path) -> None:
 
 
 def test_answers_are_bounded() -> None:
-    recent = Recent(100, most=10)
+    recent = AnswerCache(100, most=10)
     for number in range(100):
-        recent.put(b"%d" % number, Handed("name", "", None, b""))
+        recent.put(b"%d" % number, Outcome("name", "", None, b""))
     assert [recent.get(b"%d" % number) is not None for number in (0, 89, 90, 99)] == [
         False, False, True, True,
     ]  # fmt: skip
@@ -113,7 +113,7 @@ def test_answers_are_bounded() -> None:
 
 
 def test_calls_have_few_threads() -> None:
-    pool = Calls(3)
+    pool = CallPool(3)
     before = threading.active_count()
     calls = [pool.start(lambda number=number: number * 2) for number in range(100)]  # type: ignore[misc]
     assert [call.result(100) for call in calls] == [number * 2 for number in range(100)]
@@ -134,9 +134,9 @@ def test_calls_have_few_threads() -> None:
 
 def test_a_call_that_hangs_keeps_no_process_from_ending() -> None:
     program = (
-        "import threading; from zipfs.front.calls import Breaker, Calls\n"
+        "import threading; from zipfs.front.calls import Breaker, CallPool\n"
         "began = threading.Event()\n"
-        "Calls().start(lambda: (began.set(), threading.Event().wait()))\n"
+        "CallPool().start(lambda: (began.set(), threading.Event().wait()))\n"
         "began.wait()\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=100)

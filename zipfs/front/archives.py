@@ -10,11 +10,12 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple
 
-from zipfs.front.calls import Breaker, Calls
+from zipfs.front.calls import Breaker, CallPool
 from zipfs.front.settings import Settings
 
 HANGS = "disk or mount doesn't answer"
@@ -25,7 +26,7 @@ LARGEST = 64 << 20
 log = logging.getLogger("zipfs.front")
 
 
-class Handed(NamedTuple):
+class Outcome(NamedTuple):
     """A list that the application has answered with, and why there is no archive of it.
 
     *start* is the beginning of the answer, in the form that the protocol has for it.
@@ -60,7 +61,7 @@ class Archives:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.breaker = Breaker((settings.lists, settings.shown))
-        self._threads = Calls()
+        self._pool = CallPool()
 
     def limit(self, end: float) -> float:
         """Seconds that a call may take, if nobody wants to wait beyond *end* (monotonic)."""
@@ -68,11 +69,19 @@ class Archives:
 
     def write(self, name: str, text: bytes) -> Future[str]:
         """See to it that the list is there."""
-        return self._threads.start(partial(write, self.settings.lists, name, text))
+        return self._pool.start(partial(_reason, write, self.settings.lists, name, text))
 
     def look(self, name: str) -> Future[str]:
         """Whether the archive can be read."""
-        return self._threads.start(partial(look, self.settings.shown, name))
+        return self._pool.start(partial(_reason, look, self.settings.shown, name))
+
+
+def _reason(call: Callable[..., str], *arguments: Any) -> str:
+    """The result of *call*. A defect of ours costs a download its ranges, and nothing else."""
+    try:
+        return call(*arguments)
+    except Exception as error:  # noqa: BLE001 - as above; the reason is logged
+        return f"unexpected error: {error!r}"
 
 
 def write(folder: str, name: str, text: bytes) -> str:
@@ -130,16 +139,16 @@ def look(folder: str, name: str) -> str:
     return "" if readable else "the archive can't be read: Permission denied"
 
 
-class Recent:
+class AnswerCache:
     """Answers that may serve again, for so many *seconds* each, and no more than *most*."""
 
     def __init__(self, seconds: float, most: int = 1000) -> None:
         self._seconds = seconds
         self._most = most
         self._lock = threading.Lock()
-        self._answers: OrderedDict[bytes, tuple[float, Handed]] = OrderedDict()
+        self._answers: OrderedDict[bytes, tuple[float, Outcome]] = OrderedDict()
 
-    def get(self, key: bytes) -> Handed | None:
+    def get(self, key: bytes) -> Outcome | None:
         with self._lock:
             until, answer = self._answers.get(key, (0.0, None))
             if answer is None or time.monotonic() < until:
@@ -147,7 +156,7 @@ class Recent:
             del self._answers[key]
             return None
 
-    def put(self, key: bytes, answer: Handed) -> None:
+    def put(self, key: bytes, answer: Outcome) -> None:
         with self._lock:
             self._answers[key] = time.monotonic() + self._seconds, answer
             self._answers.move_to_end(key)
@@ -168,10 +177,10 @@ class Notes:
         self._log = logger
         self._told: dict[str, float] = {}
 
-    def fell_back(self, handed: Handed) -> None:
+    def fallback(self, outcome: Outcome) -> None:
         now = time.monotonic()
-        if now - self._told.get(handed.reason, -self.EVERY) >= self.EVERY:
-            self._told[handed.reason] = now
+        if now - self._told.get(outcome.reason, -self.EVERY) >= self.EVERY:
+            self._told[outcome.reason] = now
             self._log.warning(
-                "zipfs: not from an archive: %s (list %s)", handed.reason, handed.name
+                "zipfs: not from an archive: %s (list %s)", outcome.reason, outcome.name
             )

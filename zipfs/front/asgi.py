@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Future
 from typing import Any
 
-from zipfs.front.archives import HANGS, LARGEST, Archives, Handed, Notes, Recent, log, name_of
+from zipfs.front.archives import HANGS, LARGEST, AnswerCache, Archives, Notes, Outcome, log, name_of
 from zipfs.front.headers import (
+    archive_headers,
     is_list,
     key_of,
-    later,
-    to_archive,
-    to_list,
+    list_headers,
+    unavailable,
     unconditional,
     without_cookies,
 )
@@ -45,8 +45,8 @@ class FromZipfs:
         self._paths = re.compile(paths)
         self._archives = Archives(self.settings)
         self._notes = Notes(logger)
-        self._recent = Recent(self.settings.reuse)
-        self._flights: dict[bytes, asyncio.Future[Handed | None]] = {}
+        self._cache = AnswerCache(self.settings.reuse)
+        self._pending: dict[bytes, asyncio.Future[Outcome | None]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (
@@ -65,64 +65,64 @@ class FromZipfs:
             return
         path = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogateescape")
         key = key_of(path, scope.get("query_string", b""), scope["headers"])
-        handed = await self._again(key)
-        if handed is not None:
-            await self._answer(handed, scope, receive, send)
+        outcome = await self._reused(key)
+        if outcome is not None:
+            await self._answer(outcome, scope, receive, send)
             return
-        if key in self._flights:
+        if key in self._pending:
             await self._ask(scope, receive, send, lambda _: None)
             return
-        flight = self._flights[key] = asyncio.get_running_loop().create_future()
+        pending = self._pending[key] = asyncio.get_running_loop().create_future()
 
-        def landed(handed: Handed | None) -> None:
-            if not flight.done():
-                del self._flights[key]
-                flight.set_result(handed)
-                if handed is not None and not handed.reason:
-                    self._recent.put(key, handed)
+        def resolve(outcome: Outcome | None) -> None:
+            if not pending.done():
+                del self._pending[key]
+                pending.set_result(outcome)
+                if outcome is not None and not outcome.reason:
+                    self._cache.put(key, outcome)
 
         try:
-            await self._ask(scope, receive, send, landed)
+            await self._ask(scope, receive, send, resolve)
         finally:
-            landed(None)
+            resolve(None)
 
-    async def _again(self, key: bytes) -> Handed | None:
+    async def _reused(self, key: bytes) -> Outcome | None:
         """What another request has been answered, or is about to be; None: ask."""
-        handed = self._recent.get(key)
-        if handed is not None and not self._archives.breaker.is_open():
+        outcome = self._cache.get(key)
+        if outcome is not None and not self._archives.breaker.is_open():
             limit = self._archives.limit(time.monotonic() + self.settings.wait)
-            if not await self._call(self._archives.look(handed.name), limit):
-                return handed
-            self._recent.drop(key)
-        flight = self._flights.get(key)
+            if not await self._call(self._archives.look(outcome.name), limit):
+                return outcome
+            self._cache.drop(key)
+        pending = self._pending.get(key)
         # Shielded, as a client that goes away takes nothing from the others.
-        return None if flight is None else await asyncio.shield(flight)
+        return None if pending is None else await asyncio.shield(pending)
 
     async def _ask(
         self,
         scope: Scope,
         receive: Receive,
         send: Send,
-        landed: Callable[[Handed | None], None],
+        resolve: Callable[[Outcome | None], None],
     ) -> None:
-        answer = _Answer(send, landed, is_head=scope["method"] == "HEAD")
+        answer = _Answer(send, resolve, is_head=scope["method"] == "HEAD")
         headers = unconditional(scope["headers"])
-        await self.app({**scope, "method": "GET", "headers": headers}, receive, answer.take)
+        await self.app({**scope, "method": "GET", "headers": headers}, receive, answer.send)
         if not answer.is_complete:
-            await answer.release()
+            await answer.pass_on()
             return
         text = b"".join(answer.body)
         name = name_of(text)
-        reason = await self._offer(name, text)
+        reason = await self._wait_for_archive(name, text)
         start = answer.start
         others = {**start, "headers": without_cookies(start["headers"])}
-        handed = Handed(name, reason, start, text if reason else b"")
-        landed(handed._replace(start=others))
+        outcome = Outcome(name, reason, start, text if reason else b"")
+        resolve(outcome._replace(start=others))
         if reason:
-            self._notes.fell_back(handed)
-        await self._answer(handed, scope, receive, send)
+            self._notes.fallback(outcome)
+        await self._answer(outcome, scope, receive, send)
 
-    async def _offer(self, name: str, text: bytes) -> str:
+    async def _wait_for_archive(self, name: str, text: bytes) -> str:
         """Have an archive of the list *text*; empty, or the reason why there is none."""
         if self._archives.breaker.is_open():
             return HANGS
@@ -150,23 +150,23 @@ class FromZipfs:
         self._archives.breaker.trip()
         return HANGS
 
-    async def _answer(self, handed: Handed, scope: Scope, receive: Receive, send: Send) -> None:
-        start, text = handed.start, handed.text
-        if not handed.reason:
-            headers = to_archive(start["headers"], handed.name, self.settings)
+    async def _answer(self, outcome: Outcome, scope: Scope, receive: Receive, send: Send) -> None:
+        start, text = outcome.start, outcome.text
+        if not outcome.reason:
+            headers = archive_headers(start["headers"], outcome.name, self.settings)
             start = {**start, "headers": headers}
         elif self.settings.fallback == "503":
-            start, text = {**start, "status": 503, "headers": later(handed)}, b""
+            start, text = {**start, "status": 503, "headers": unavailable(outcome)}, b""
         elif scope["method"] == "HEAD":
-            await self._ask_as_it_was(handed, scope, receive, send)
+            await self._ask_as_it_was(outcome, scope, receive, send)
             return
         else:
-            start = {**start, "headers": to_list(start["headers"], handed)}
+            start = {**start, "headers": list_headers(start["headers"], outcome)}
         await send(start)
         await send({"type": "http.response.body", "body": text})
 
     async def _ask_as_it_was(
-        self, handed: Handed, scope: Scope, receive: Receive, send: Send
+        self, outcome: Outcome, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """What *app* says to a HEAD, with the reason."""
         first = True
@@ -180,7 +180,7 @@ class FromZipfs:
 
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": to_list(message["headers"], handed)}
+                message = {**message, "headers": list_headers(message["headers"], outcome)}
             await send(message)
 
         headers = unconditional(scope["headers"])
@@ -191,10 +191,10 @@ class _Answer:
     """What the application answers: held back if it is a list, else passed on as it comes."""
 
     def __init__(
-        self, send: Send, landed: Callable[[Handed | None], None], *, is_head: bool
+        self, send: Send, resolve: Callable[[Outcome | None], None], *, is_head: bool
     ) -> None:
         self._send = send
-        self._landed = landed
+        self._resolve = resolve
         self._is_head = is_head
         self._is_held = False
         self._size = 0
@@ -203,7 +203,7 @@ class _Answer:
         self.is_complete = False
         """Whether it is a list, and all of it is here."""
 
-    async def take(self, message: Message) -> None:
+    async def send(self, message: Message) -> None:
         kind = message["type"]
         if kind == "http.response.start" and is_list(message["status"], message["headers"]):
             self.start = message
@@ -215,14 +215,14 @@ class _Answer:
             if self._size > LARGEST:
                 more = not self.is_complete
                 self.is_complete = False
-                await self.release(more=more)
+                await self.pass_on(more=more)
         else:
-            await self.release()
+            await self.pass_on()
             await self._pass(message)
 
-    async def release(self, *, more: bool = True) -> None:
+    async def pass_on(self, *, more: bool = True) -> None:
         """Pass on what was held back. *more*: the end of it hasn't come."""
-        self._landed(None)
+        self._resolve(None)
         if self._is_held:
             self._is_held = False
             await self._pass(self.start)

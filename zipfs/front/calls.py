@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any
 
 
-class Calls:
+class CallPool:
     """At most *most* threads for calls that may hang.
 
     Unlike those of ``concurrent.futures`` they don't keep a process from ending.

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-from zipfs.front.archives import Handed
+from zipfs.front.archives import Outcome
 from zipfs.front.settings import Settings
 
 Headers = list[tuple[bytes, bytes]]
@@ -54,7 +54,9 @@ def key_of(path: bytes, query: bytes, headers: Iterable[tuple[bytes, bytes]]) ->
     return digest.digest()
 
 
-def to_archive(headers: Iterable[tuple[bytes, bytes]], name: str, settings: Settings) -> Headers:
+def archive_headers(
+    headers: Iterable[tuple[bytes, bytes]], name: str, settings: Settings
+) -> Headers:
     """Those of the answer that has the web server send the archive."""
     kept = [pair for pair in headers if not REPLACED.fullmatch(pair[0])]
     target = f"{settings.location}/{name}.zip".encode()
@@ -66,23 +68,23 @@ def to_archive(headers: Iterable[tuple[bytes, bytes]], name: str, settings: Sett
     ]
 
 
-def to_list(headers: Iterable[tuple[bytes, bytes]], handed: Handed) -> Headers:
+def list_headers(headers: Iterable[tuple[bytes, bytes]], outcome: Outcome) -> Headers:
     """Those of the answer that is the list, with the reason; what comes of it can't be resumed."""
     kept = [pair for pair in headers if pair[0].lower() not in (b"accept-ranges", b"x-zipfs")]
-    return [*kept, (b"accept-ranges", b"none"), (b"x-zipfs", _ascii(handed.reason))]
+    return [*kept, (b"accept-ranges", b"none"), (b"x-zipfs", _ascii(outcome.reason))]
 
 
 def _ascii(text: str) -> bytes:
     return text.encode("ascii", "backslashreplace")
 
 
-def later(handed: Handed) -> Headers:
+def unavailable(outcome: Outcome) -> Headers:
     """Those of a 503."""
     return [
         (b"retry-after", b"5"),
         (b"content-type", b"text/plain"),
         (b"content-length", b"0"),
-        (b"x-zipfs", _ascii(handed.reason)),
+        (b"x-zipfs", _ascii(outcome.reason)),
     ]
 
 

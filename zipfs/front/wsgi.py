@@ -9,15 +9,15 @@ from concurrent.futures import Future
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from zipfs.front.archives import HANGS, LARGEST, Archives, Handed, Notes, Recent, log, name_of
+from zipfs.front.archives import HANGS, LARGEST, AnswerCache, Archives, Notes, Outcome, log, name_of
 from zipfs.front.headers import (
     CONDITIONS,
     Headers,
+    archive_headers,
     is_list,
     key_of,
-    later,
-    to_archive,
-    to_list,
+    list_headers,
+    unavailable,
     without_cookies,
 )
 from zipfs.front.settings import Settings
@@ -45,7 +45,7 @@ class FromZipfs:
         self._paths = re.compile(paths)
         self._archives = Archives(self.settings)
         self._notes = Notes(logger)
-        self._recent = Recent(self.settings.reuse)
+        self._cache = AnswerCache(self.settings.reuse)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = _path(environ)
@@ -54,21 +54,21 @@ class FromZipfs:
         ):
             return self.app(environ, start_response)
         key = key_of(path, environ.get("QUERY_STRING", "").encode("latin-1"), _headers(environ))
-        handed = self._recent.get(key) if self.settings.reuse else None
-        if handed is not None and not self._archives.breaker.is_open():
+        outcome = self._cache.get(key) if self.settings.reuse else None
+        if outcome is not None and not self._archives.breaker.is_open():
             limit = self._archives.limit(time.monotonic() + self.settings.wait)
-            if not self._call(self._archives.look(handed.name), limit):
-                return self._answer(handed, environ, start_response)
-            self._recent.drop(key)
+            if not self._call(self._archives.look(outcome.name), limit):
+                return self._answer(outcome, environ, start_response)
+            self._cache.drop(key)
 
         answer = _Answer(start_response)
         asked = {**_unconditional(environ), "REQUEST_METHOD": "GET"}
-        result = self.app(asked, answer.take)
+        result = self.app(asked, answer.send)
         is_head = environ["REQUEST_METHOD"] == "HEAD"
-        if answer.has_passed and not is_head:
+        if answer.is_passed_on and not is_head:
             return result  # as it is: the server may know how to send it
-        rest = _Rest(answer, result)
-        if is_head and answer.has_passed:
+        rest = _Body(answer, result)
+        if is_head and answer.is_passed_on:
             rest.close()
             return []
         text = rest.whole()
@@ -76,15 +76,15 @@ class FromZipfs:
             return rest
         rest.close()
         name = name_of(text)
-        reason = self._offer(name, text)
-        handed = Handed(name, reason, answer.headers, text if reason else b"")
+        reason = self._wait_for_archive(name, text)
+        outcome = Outcome(name, reason, answer.headers, text if reason else b"")
         if reason:
-            self._notes.fell_back(handed)
+            self._notes.fallback(outcome)
         elif self.settings.reuse:
-            self._recent.put(key, handed._replace(start=without_cookies(answer.headers)))
-        return self._answer(handed, environ, start_response)
+            self._cache.put(key, outcome._replace(start=without_cookies(answer.headers)))
+        return self._answer(outcome, environ, start_response)
 
-    def _offer(self, name: str, text: bytes) -> str:
+    def _wait_for_archive(self, name: str, text: bytes) -> str:
         """Have an archive of the list *text*; empty, or the reason why there is none."""
         if self._archives.breaker.is_open():
             return HANGS
@@ -112,24 +112,24 @@ class FromZipfs:
             return HANGS
 
     def _answer(
-        self, handed: Handed, environ: WSGIEnvironment, start_response: StartResponse
+        self, outcome: Outcome, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
-        if not handed.reason:
-            headers = to_archive(handed.start, handed.name, self.settings)
+        if not outcome.reason:
+            headers = archive_headers(outcome.start, outcome.name, self.settings)
             start_response("200 OK", _as_text(headers))
             return []
         if self.settings.fallback == "503":
-            start_response("503 Service Unavailable", _as_text(later(handed)))
+            start_response("503 Service Unavailable", _as_text(unavailable(outcome)))
             return []
         if environ["REQUEST_METHOD"] == "HEAD":
 
             def marked(status: str, headers: Any, exc_info: Any = None) -> Any:
-                told = _as_text(to_list(_as_bytes(headers), handed))
+                told = _as_text(list_headers(_as_bytes(headers), outcome))
                 return start_response(status, told, exc_info)
 
             return self.app(_unconditional(environ), marked)
-        start_response("200 OK", _as_text(to_list(handed.start, handed)))
-        return [handed.text]
+        start_response("200 OK", _as_text(list_headers(outcome.start, outcome)))
+        return [outcome.text]
 
 
 class _Answer:
@@ -139,27 +139,27 @@ class _Answer:
         self._start_response = start_response
         self._given: tuple[Any, ...] = ()
         self.written: list[bytes] = []
-        self.has_passed = False
+        self.is_passed_on = False
 
     @property
     def headers(self) -> Headers:
         return _as_bytes(self._given[1])
 
-    def take(
+    def send(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
     ) -> Callable[[bytes], object]:
         self._given = status, headers, exc_info
         if is_list(int(status[:3]), _as_bytes(headers)):
-            self.has_passed = False
+            self.is_passed_on = False
             return self.written.append
-        return self.release()
+        return self.pass_on()
 
-    def release(self) -> Callable[[bytes], object]:
-        self.has_passed = True
+    def pass_on(self) -> Callable[[bytes], object]:
+        self.is_passed_on = True
         return self._start_response(*self._given)
 
 
-class _Rest:
+class _Body:
     """What the application's answer consists of, as it is iterated over."""
 
     def __init__(self, answer: _Answer, result: Iterable[bytes]) -> None:
@@ -174,13 +174,13 @@ class _Rest:
             found.append(piece)
             size += len(piece)
             # A generator begins its answer with the first piece.
-            if self._answer.has_passed or size > LARGEST:
+            if self._answer.is_passed_on or size > LARGEST:
                 break
         else:
-            if not self._answer.has_passed:
+            if not self._answer.is_passed_on:
                 return b"".join([*self._answer.written, *found])
-        if not self._answer.has_passed:
-            self._answer.release()
+        if not self._answer.is_passed_on:
+            self._answer.pass_on()
             found = [*self._answer.written, *found]
         self._pieces = chain(found, self._pieces)
         return None

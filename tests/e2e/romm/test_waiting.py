@@ -24,6 +24,8 @@ from tests.support.waiting import poll
 GAME: Final = "roms/psx/Game"
 OTHER: Final = "roms/psx/Other"
 ONE: Final = ("--workers", "1")
+BRIEFLY: Final = "3"
+"""Seconds: what a call takes on a loaded machine is less."""
 HANGS: Final = "disk or mount doesn't answer"
 NOT_YET: Final = "no archive yet"
 
@@ -87,7 +89,7 @@ def _changing(file: Path) -> Iterator[None]:
 def test_a_game_that_changes(library: Path, place: Path, mount: Mounts) -> None:
     """It comes the old way, whole whatever is asked for; and from its archive once it is still."""
     folder = make_game(library, GAME, {"a": content(30_000), "b": content(20_000, 1)})
-    with standing(library, place, mounts=mount, settings={"ZIPFS_WAIT": "1"}) as stand:
+    with standing(library, place, mounts=mount, settings={"ZIPFS_WAIT": BRIEFLY}) as stand:
         url = stand.romm.game(GAME)
         with _changing(folder / "a"):
             _check_old_way(get(url, *LOGIN), folder, NOT_YET)
@@ -138,7 +140,7 @@ def _stopped(stand: Stand) -> Iterator[None]:
 def test_a_mount_that_hangs_for_longer(library: Path, place: Path, mount: Mounts) -> None:
     folder = make_game(library, GAME, {"a": content(30_000), "b": content(20_000, 1)})
     make_game(library, OTHER, {"a": b"a", "b": b"b"})
-    settings = {"ZIPFS_WAIT": "1"}
+    settings = {"ZIPFS_WAIT": BRIEFLY}
     with standing(library, place, mounts=mount, arguments=ONE, settings=settings) as stand:
         stand.mounted.wait_sealed()
         poll("one", lambda: get_range(stand.romm.game(OTHER), "0-9", *LOGIN).status == 206)
@@ -167,7 +169,7 @@ def test_without_zipfs(library: Path, place: Path) -> None:
     """No mount, or no folder for lists: RomM serves as before; or says when to come back."""
     folder = make_game(library, GAME, {"a": b"a", "b": b"b"})
     lists = place / "lists"
-    settings = {"ZIPFS_WAIT": "0.1", "ZIPFS_LISTS": str(lists)}
+    settings = {"ZIPFS_WAIT": BRIEFLY, "ZIPFS_LISTS": str(lists)}
     with romm(library, place, settings=settings, arguments=ONE) as running:
         url = running.game(GAME)
         _check_old_way(get(url, *LOGIN), folder, f"there is no folder {lists}")
