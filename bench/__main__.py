@@ -22,7 +22,7 @@ from rich.console import Console
 from bench import BenchError, readme
 from bench.process import find_program
 from bench.session import Progress, Stop, ended, temporary_folder
-from bench.speed import hang, hashing
+from bench.speed import hang, hashing, romm
 from bench.speed.busy import Busy
 from bench.speed.case import Case, Measured, measure
 from bench.speed.cases import Bench, cases
@@ -132,6 +132,13 @@ def _measure(run: _Run, running: Stand, bench: Bench) -> dict[str, int]:
         downloaded=small.targets["zipfs"],
     )
     run.measure(run.chosen([busy.case()]), running)
+    if run.wants(romm.KEY, romm.WHAT):
+        run.progress.begin("Starting what stands for RomM")
+        game = big.targets["zipfs"].sources
+        with romm.romm(bench, running.folder / romm.KEY, game) as three:
+            run.measure(run.chosen(three.cases()), running)
+        if not three.can_stream:
+            running.left_out.append(romm.LEFT_OUT)
     if run.wants(hang.KEY, hang.WHAT):
         run.progress.begin("Making a library with a source that hangs")
         with hang.hang(

@@ -59,15 +59,13 @@ def nginx(root: Path, *, port: int | None = None, workdir: Path) -> Iterator[Ser
     program = find_program("nginx", package="nginx")
 
     def command(prefix: Path, number: int) -> list[str | Path]:
-        configuration = _render(
+        configuration = render(
             "nginx.conf",
             prefix,
-            root=_nginx_string(root),
-            prefix=_nginx_string(prefix),
+            root=nginx_string(root),
+            prefix=nginx_string(prefix),
             port=str(number),
-            # Started by root, the workers would change to a user who can't read root's mount.
-            # An ordinary user may not even name one.
-            user="user root;" if os.geteuid() == 0 else "",
+            user=nginx_user(),
         )
         # -e: until it has read its configuration, nginx logs where its packager chose.
         return [program, "-p", prefix, "-c", configuration, "-e", "stderr"]
@@ -82,7 +80,7 @@ def caddy(root: Path, *, port: int | None = None, workdir: Path) -> Iterator[Ser
     program = find_program("caddy", package="caddy")
 
     def command(prefix: Path, number: int) -> list[str | Path]:
-        configuration = _render(
+        configuration = render(
             "Caddyfile",
             prefix,
             root=_caddy_string(root),
@@ -103,7 +101,7 @@ def apache(root: Path, *, port: int | None = None, workdir: Path) -> Iterator[Se
     program = find_program("apache2", package="apache2")
 
     def command(prefix: Path, number: int) -> list[str | Path]:
-        configuration = _render(
+        configuration = render(
             "httpd.conf",
             prefix,
             root=_apache_string(root),
@@ -126,7 +124,7 @@ def lighttpd(root: Path, *, port: int | None = None, workdir: Path) -> Iterator[
     program = find_program("lighttpd", package="lighttpd")
 
     def command(prefix: Path, number: int) -> list[str | Path]:
-        configuration = _render(
+        configuration = render(
             "lighttpd.conf",
             prefix,
             root=_lighttpd_string(root),
@@ -281,14 +279,21 @@ def _said(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
 
-def _render(name: str, folder: Path, **values: str) -> Path:
+def render(name: str, folder: Path, **values: str) -> Path:
     template = Template((TEMPLATES / name).read_text())
     path = folder / name
     path.write_text(template.substitute(values), errors="surrogateescape")
     return path
 
 
-def _nginx_string(path: Path) -> str:
+def nginx_user() -> str:
+    """What nginx's configuration says of its user."""
+    # Started by root, the workers would change to a user who can't read root's mount.
+    # An ordinary user may not even name one.
+    return "user root;" if os.geteuid() == 0 else ""
+
+
+def nginx_string(path: Path) -> str:
     """What stands between double quotes in nginx's configuration."""
     text = str(path.absolute())
     # nginx knows variables in such a place, and no way to write a dollar sign.

@@ -24,6 +24,7 @@ _ARGUMENTS = {
     "status": "MOUNTPOINT",
     "doctor": "[LIBRARY] [MOUNTPOINT]",
     "verify": "LIBRARY",
+    "front": "romm|nginx.js|nginx.conf",
     "help": "[TOPIC]",
     "prepare": "",
     "tune": "MOUNTPOINT",

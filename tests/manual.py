@@ -1,4 +1,4 @@
-"""`make manual`: the parts of the manual that the code has, and the man pages.
+"""`make manual`: the parts of the manual that the code has, the man pages, and the hook for RomM.
 
 A part stands between two comments of a page of ``zipfs/manual/``::
 
@@ -22,7 +22,7 @@ from typing import Final
 import click
 
 import zipfs
-from tests import manpages
+from tests import hookfile, manpages
 from tests.vm import results
 from tests.vm.guest.exports import EXPORTED
 from tests.vm.guest.sources import SOURCES
@@ -267,6 +267,7 @@ def written() -> Iterator[tuple[Path, str]]:
         yield file, filled(file.read_text())
     yield MANUAL / "zipfs.1", manpages.zipfs_1(options_of)
     yield MANUAL / "mount.zipfs.8", manpages.mount_zipfs_8()
+    yield hookfile.HOOK, hookfile.hook_text()
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import platformdirs
 from pydantic import (
@@ -153,9 +153,6 @@ class VariantSettings(BaseModel):
         return self
 
 
-_PATHS: Final = ("library", "mountpoint", "index", "romm_config", "lists")
-
-
 class Settings(BaseModel):
     """All settings of `zipfs mount`; the other commands use some of them."""
 
@@ -195,6 +192,8 @@ class Settings(BaseModel):
     """Name of the mount's folder where they are shown."""
     lists_prefix: str = "/library/"
     """URL path of the library in the locations of lists; with a ``/`` at both ends."""
+    lists_keep: float = Field(0.0, ge=0, le=36500)
+    """Days after which a list that nobody has asked for is removed; 0: never."""
     variants: tuple[VariantSettings, ...] = ()
     """Further archives of games; in the file only."""
     allow_other: bool = False
@@ -223,7 +222,7 @@ class Settings(BaseModel):
     """FUSE's own mount options."""
     log_level: LogLevel = "info"
 
-    @field_validator("settle", "read_timeout", "hash_rate", mode="before")
+    @field_validator("settle", "read_timeout", "hash_rate", "lists_keep", mode="before")
     @classmethod
     def _whole(cls, value: object) -> object:
         # TOML distinguishes 2 from 2.0, people don't.
@@ -325,7 +324,8 @@ class Settings(BaseModel):
 
         Raises :exc:`ConfigError` for a relative one if the working directory has been removed.
         """
-        given = {name: getattr(self, name) for name in _PATHS}
+        paths = ("library", "mountpoint", "index", "romm_config", "lists")
+        given = {name: getattr(self, name) for name in paths}
         relative = {name: path for name, path in given.items() if path and not os.path.isabs(path)}
         try:
             here = os.getcwd() if relative else ""

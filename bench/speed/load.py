@@ -51,10 +51,10 @@ class Download:
     seconds: float
 
 
-def download(clients: Clients, stop: Stop, url: str, size: int | None) -> Download:
+def download(clients: Clients, stop: Stop, url: str, size: int | None, *options: str) -> Download:
     """Have curl download it all, and see that it has *size* (None: any)."""
     said = stop.run(
-        *(clients.curl, "-sS", "--fail", "-o", "/dev/null"),
+        *(clients.curl, "-sS", "--fail", "-o", "/dev/null", *options),
         *("-w", "%{size_download} %{time_total}", url),
     )
     received, seconds = said.split()

@@ -13,8 +13,10 @@ from bench.speed.reach import number
 from bench.speed.results import (
     BINDFS,
     BUILT,
+    COPIED,
     NULLFS,
     PEERS,
+    ROMM_STREAMED,
     STORED,
     STREAMED,
     ZIPFS,
@@ -28,6 +30,13 @@ GB: Final = 1e9
 _WIDTH: Final = 80
 """Columns of what isn't a table."""
 MET: Final = {True: "met", False: "NOT MET", None: "?"}
+ROMM: Final = {ZIPFS: "from zipfs", ROMM_STREAMED: "while sending", COPIED: "copied first"}
+"""In the order of the columns of RomM's table."""
+_FIGURES: Final[dict[str, Callable[[Series], str]]] = {
+    "CPU s/GB, server included": lambda one: f"{one.all_cpu / one.sent * GB:.2f}",
+    "CPU s/GB, without": lambda one: f"{one.own_cpu / one.sent * GB:.2f}",
+    "MB written to disk per GB": lambda one: f"{one.written / 1e6 / one.sent * GB:,.0f}",
+}
 
 
 def tables(results: Results) -> Iterator[Table | str]:
@@ -41,6 +50,11 @@ def tables(results: Results) -> Iterator[Table | str]:
         f" ranges,\n{results.cpus} CPUs. Where the unit is ms, less is better."
     )
     yield _use(results)
+    if found := romm_rows(results):
+        table = _table("RomM", *ROMM.values())
+        for what, cells in found:
+            table.add_row(what, *cells)
+        yield table
     for row in results.rows:
         if row.note:
             yield f"{row.what}: {row.note}"
@@ -99,16 +113,31 @@ def _use(results: Results) -> Table:
     names = (ZIPFS, *PEERS)
     if row:
         shown = {who: row.series.get(who) for who in names}
-        figures: dict[str, Callable[[Series], str]] = {
-            "CPU s/GB, server included": lambda one: f"{one.all_cpu / one.sent * GB:.2f}",
-            "CPU s/GB, without": lambda one: f"{one.own_cpu / one.sent * GB:.2f}",
-            "MB written to disk per GB": lambda one: f"{one.written / 1e6 / one.sent * GB:,.0f}",
-        }
-        for what, text in figures.items():
+        for what, text in _FIGURES.items():
             table.add_row(what, *(text(one) if one and one.sent else "" for one in shown.values()))
     memory = (results.memory.get(who) for who in names)
     table.add_row("MB of memory at most", *(f"{one / 1e6:,.0f}" if one else "" for one in memory))
     return table
+
+
+def romm_rows(results: Results) -> list[tuple[str, list[str]]]:
+    """What RomM's downloads take in each way, in the order of :data:`ROMM`; empty if unmeasured."""
+    found = []
+    first, whole = results.row("romm-first-byte"), results.row("romm-download")
+    for row in (first, whole):
+        if row:
+            values = (row.series.get(who) for who in ROMM)
+            what = f"{row.what.removeprefix('RomM, ')}, {row.unit}"
+            found.append((what, [_spread(one.value) if one else "" for one in values]))
+    if whole:
+        for what, text in _FIGURES.items():
+            series = (whole.series.get(who) for who in ROMM)
+            found.append((what, [text(one) if one and one.sent else "" for one in series]))
+    return found
+
+
+def _spread(value: Spread) -> str:
+    return f"{number(value.median)} ({_range(value)})"
 
 
 def _reach(results: Results) -> Table:
@@ -143,7 +172,8 @@ def markdown(results: Results) -> str:
     """The manual's tables, narrow enough for a terminal, and what one has to know to read them."""
     limits = [peer for peer in PEERS if peer in _LIMITS]
     others = [peer for peer in PEERS if peer not in _LIMITS]
-    parts = (*_markdown(results, limits), *_markdown(results, others), _footnote(results))
+    tables = (*_markdown(results, limits), *_markdown(results, others), *_romm(results))
+    parts = (*tables, _footnote(results))
     return "\n\n".join(parts)
 
 
@@ -174,6 +204,16 @@ def _markdown(results: Results, peers: Collection[str]) -> list[str]:
         lines.append(
             _line(row, (f"{number(one.median)} ({_range(one)})" if one else "" for one in ratios))
         )
+    return ["\n".join(lines)]
+
+
+def _romm(results: Results) -> list[str]:
+    """The table of RomM's three ways, if they were measured."""
+    rows = romm_rows(results)
+    if not rows:
+        return []
+    lines = [f"| RomM | {' | '.join(ROMM.values())} |", f"|---|{'--:|' * len(ROMM)}"]
+    lines += [f"| {what} | {' | '.join(cells)} |" for what, cells in rows]
     return ["\n".join(lines)]
 
 

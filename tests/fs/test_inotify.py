@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.waiting import SECONDS, poll
 from zipfs.system import inotify as module
-from zipfs.system.inotify import Inotify
+from zipfs.system.inotify import Change, Inotify
 
 
 class Told:
@@ -140,3 +140,31 @@ def test_too_many_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(module, "_libc", Full())
         with pytest.raises(OSError, match="No space left"):
             inotify.add()
+
+
+def test_what_is_heard_of_each_path(tmp_path: Path) -> None:
+    """In the order of the events, and before they are told."""
+    heard: list[tuple[str, Change]] = []
+    inotify = Inotify(
+        os.fsencode(tmp_path),
+        deep=False,
+        heard=lambda path, change: heard.append((os.fsdecode(path), change)),
+    )
+    with contextlib.closing(inotify):
+        inotify.add()
+        changes = inotify.changes(0.01, 0.1)
+        file = tmp_path / "aside"
+        file.write_bytes(b"x")
+        file.rename(tmp_path / "name")
+        (tmp_path / "name").chmod(0o600)
+        (tmp_path / "name").open("ab").close()
+        (tmp_path / "name").unlink()
+        told: set[bytes] = set()
+        while told < {b"aside", b"name"} or heard[-1] != ("name", Change.ANY):
+            told |= next(changes)
+    aside = [change for path, change in heard if path == "aside"]
+    assert set(aside[:-2]) == {Change.ANY}
+    assert aside[-2:] == [Change.CLOSED, Change.ANY]
+    name = [change for path, change in heard if path == "name"]
+    assert name[0] is Change.RENAMED
+    assert name[1:] == [Change.ATTRIBUTES, Change.CLOSED, Change.ANY]

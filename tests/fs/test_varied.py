@@ -17,10 +17,12 @@ from zipfs.catalog.scanner import Found, survey
 from zipfs.index.index import Index
 from zipfs.library.library import Library
 from zipfs.library.lists import WithLists
+from zipfs.library.rules.general import Selection
 from zipfs.library.rules.variants import Variant
 from zipfs.library.scan import Entry, LeftOut
 from zipfs.library.variants import WithVariants
 from zipfs.library.view import find_games
+from zipfs.library.vouching import Vouchers
 from zipfs.sealing.offline import seal_all
 from zipfs.sealing.outcomes import (
     Absent,
@@ -432,3 +434,19 @@ def test_without_variants_nothing_is_asked(games: Path, index: Index, clock: Fak
     assert library.variants_of(b"roms/psx/Final") == ()
     sealer = Sealer(library, index, globs=(b"roms/*/*",), settle=SETTLE)
     assert outcome_of(sealer, NO_MANUALS) == Absent()
+
+
+def test_what_is_known_of_a_file_holds_in_a_variant(games: Path) -> None:
+    """R1: whether its state vouches for its bytes, whether it can be executed, all but the name."""
+    library = WithVariants(Library(str(games), Vouchers("always")), VARIANTS)
+    (games / GAME / "DLC/more.chd").chmod(0o755)
+    policy = library.extended(Selection((b"roms/*/*",)))
+    whole = {file.source: file for file in library.scan(GAME.encode(), policy).files}
+    files = library.scan(NO_MANUALS.encode(), policy).files
+    assert len(files) == len(FILES) - 1
+    for file in files:
+        assert file.by_content
+        assert file == whole[file.source]
+    assert [file.source for file in files if file.executable] == [f"{GAME}/DLC/more.chd".encode()]
+    hidden = library.scan(MUOS.encode(), policy).files
+    assert all(file.by_content and file.path.startswith(b".hidden/") for file in hidden)

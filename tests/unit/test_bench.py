@@ -266,3 +266,31 @@ def test_the_documents_show_the_results() -> None:
     for file, table in ((readme.README, brief(found)), (readme.FIGURES, markdown(found))):
         text = file.read_text()
         assert readme.replaced(text, table) == text, "run: python -m bench.readme"
+
+
+def test_three_ways_of_romm() -> None:
+    """A table of their own, by each way; none without them, and none of the others' columns."""
+    ways = {"zipfs": series(900, 1000, 1100, sent=3e9, written=0, cpu=0.6)}
+    ways["romm-streamed"] = series(400, 500, 600, sent=3e9, cpu=1.2)
+    ways["romm-copied"] = series(200, sent=1e9, written=1_000_000_000, cpu=0.9)
+    found = results(
+        *FIGURES.rows, row("romm-first-byte", unit="ms", **ways), row("romm-download", **ways)
+    )
+    text = markdown(found)
+    assert text.startswith(markdown(FIGURES).partition("\n\nMedians")[0])
+    table = text[text.index("| RomM |") :].partition("\n\n")[0]
+    assert table.splitlines() == [
+        "| RomM | from zipfs | while sending | copied first |",
+        "|---|--:|--:|--:|",
+        "| romm-first-byte, ms | 1,000 (900–1,100) | 500 (400–600) | 200 (200–200) |",  # noqa: RUF001 - as typography has it
+        "| romm-download, MB/s | 1,000 (900–1,100) | 500 (400–600) | 200 (200–200) |",  # noqa: RUF001 - as typography has it
+        "| CPU s/GB, server included | 0.40 | 0.80 | 1.80 |",
+        "| CPU s/GB, without | 0.20 | 0.40 | 0.90 |",
+        "| MB written to disk per GB | 0 | 0 | 1,000 |",
+    ]
+    assert "RomM" not in markdown(FIGURES)
+    console = Console(width=110)
+    with console.capture() as said:
+        for part in tables(found.model_copy(update={"reach": []})):
+            console.print(part, highlight=False)
+    assert "copied first" in said.get()

@@ -40,6 +40,7 @@ playlist-platforms = ["default", "3DO, psp"]
 lists = "/srv/lists"
 lists-folder = "bulk"
 lists-prefix = "/files"
+lists-keep = 30
 read-timeout = 5
 hash-rate = 20
 uid = "root"
@@ -82,6 +83,7 @@ def test_defaults() -> None:
         "lists": None,
         "lists_folder": ".lists",
         "lists_prefix": "/library/",
+        "lists_keep": 0.0,
         "variants": (),
         "allow_other": False,
         "settle": 2.0,
@@ -118,6 +120,7 @@ def test_file_says_all(file: Path) -> None:
         "lists": "/srv/lists",
         "lists_folder": "bulk",
         "lists_prefix": "/files/",
+        "lists_keep": 30.0,
         "variants": (
             {
                 "name": "no manuals",

@@ -33,6 +33,8 @@ class NotRun(NamedTuple):
 BOOTED: Final = NotRun("changes the machine; tests/service does the same in a container of its own")
 DEMO: Final = "tests/e2e/test_demo.py"
 MOUNTED: Final = "tests/mount/test_documents.py"
+ROMM: Final = "tests/e2e/romm/test_middleware.py"
+FIVE_STEPS: Final = "tests/e2e/romm/test_five_steps.py"
 FRONT_ENDS: Final = "tests/e2e/test_without_front_end.py"
 
 TYPED: Final[dict[tuple[str, str], str | NotRun]] = {
@@ -47,6 +49,7 @@ TYPED: Final[dict[tuple[str, str], str | NotRun]] = {
     ("docker", "mkdir -p"): NotRun("a folder, which the test of the next block makes as well"),
     ("docker", "mount --bind"): "tests/e2e/test_propagation.py",
     ("doctor", "zipfs doctor"): MOUNTED,
+    ("doctor#romm", "zipfs doctor"): FIVE_STEPS,
     ("front-ends#es-de", "mkdir -p"): FRONT_ENDS,
     ("front-ends#es-de", "unzip"): FRONT_ENDS,
     ("front-ends#es-de", "zipfs unmount"): FRONT_ENDS,
@@ -61,19 +64,26 @@ TYPED: Final[dict[tuple[str, str], str | NotRun]] = {
     ("lists#write-a-list", "zipfs mount"): MOUNTED,
     ("lists#write-a-list", "cd /srv/games"): MOUNTED,
     ("lists#write-a-list", "lines = "): MOUNTED,
-    ("lists#write-a-list", "find"): MOUNTED,
     ("lists#one-wrong-line-and-there-is-no-archive", "zipfs inspect"): MOUNTED,
     ("log", "journalctl"): NotRun(
         "there is no journal; tests/service/test_service.py looks for the same field in one"
     ),
+    ("middleware#in-the-application", "from zipfs"): ROMM,
+    ("middleware#in-the-application", "location"): ROMM,
+    ("middleware#before-the-application-with-nginx", "zipfs front"): ROMM,
     ("options#the-config-file", "library = "): MOUNTED,
     ("options#shell-completion", "eval"): MOUNTED,
-    ("romm", "zipfs mount"): MOUNTED,
-    ("romm#what-the-application-has-to-send", "Content-Type:"): NotRun(
+    ("redirects#what-the-application-has-to-send", "Content-Type:"): NotRun(
         "headers, such as those that the application of tests/e2e/front/ sends"
     ),
-    ("romm#nginx-in-front", "server {"): "tests/e2e/front/servers.py",
-    ("romm#caddy-in-front", "games.example.org {"): "tests/e2e/front/servers.py",
+    ("redirects#nginx-in-front", "server {"): "tests/e2e/front/servers.py",
+    ("redirects#caddy-in-front", "games.example.org {"): "tests/e2e/front/servers.py",
+    ("romm#in-five-steps", "mkdir"): FIVE_STEPS,
+    ("romm#in-five-steps", "services:"): FIVE_STEPS,
+    ("romm#in-five-steps", "curl"): FIVE_STEPS,
+    ("romm#when-it-doesnt-work", "docker compose exec"): FIVE_STEPS,
+    ("romm#romm-before-510", "docker run"): FIVE_STEPS,
+    ("romm#romms-rules-for-the-mount", "zipfs mount"): MOUNTED,
     ("service", "make install"): BOOTED,
     ("serving#nginx", "server {"): FRONT_ENDS,
     ("serving#caddy", "games.example.org {"): FRONT_ENDS,

@@ -26,6 +26,7 @@ from zipfs.library.rules.general import Policy
 from zipfs.library.scan import Entry, LeftOut, Origins, Place
 from zipfs.library.view import LibraryView
 from zipfs.logs import Once
+from zipfs.sealing.outcomes import Unsettled
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.lanes import Threads, timed_out
 from zipfs.system.paths import join
@@ -211,7 +212,9 @@ class Scanner:
         """Something has changed in the game at *path*, or it is new."""
         if game := self._games.get(path):
             took = game.examination.took if game.examination else 0.0
-            self._resealer.invalidate(game, lifetime(took))
+            # Somebody has asked for a list before it was heard that it needn't settle.
+            soon = isinstance(game.outcome, Unsettled) and self._library.came_whole(path)
+            self._resealer.invalidate(game, 0 if soon else lifetime(took))
         elif self._nursery:
             self._nursery.start_soon(self._discover, path)
 

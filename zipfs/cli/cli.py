@@ -14,6 +14,7 @@ import click
 from zipfs import __version__
 from zipfs.cli import report
 from zipfs.cli.command_doctor import doctor
+from zipfs.cli.command_front import front
 from zipfs.cli.command_help import manual
 from zipfs.cli.command_mounts import prepare, tune, unmount
 from zipfs.cli.command_status import status
@@ -72,7 +73,7 @@ def cli() -> None:
     """
 
 
-for _command in (doctor, manual, prepare, status, tune, unmount, verify):
+for _command in (doctor, front, manual, prepare, status, tune, unmount, verify):
     cli.add_command(_command)
 
 

@@ -44,15 +44,25 @@ _STYLES: Final[dict[Level, str]] = {
     help="A user who must be able to read the mount; can be given several times.  [default: those"
     " of www-data, nginx, caddy, apache, http, lighttpd and wwwrun that exist]",
 )
+@click.option(
+    "--romm",
+    metavar="URL",
+    help="Ask for this download of RomM, of several files, and check each link on its way; a login"
+    " is taken from the environment or ~/.netrc.",
+)
+@click.option("--lists", metavar="FOLDER", help="The folder of lists, as for `mount`.")
 @click.option("--strict", is_flag=True, help="A warning counts as a problem.")
 @json_option
-def doctor(
+def doctor(  # noqa: PLR0913 - its options
     library: str | None,
     mountpoint: str | None,
+    *,
     config: str | None,
     index: str | None,
     allow_other: bool,
     web_users: tuple[str, ...],
+    romm: str | None,
+    lists: str | None,
     strict: bool,
     as_json: bool,
 ) -> None:
@@ -76,8 +86,9 @@ def doctor(
         mountpoint=mountpoint,
         index=index,
         allow_other=allow_other,
+        lists=lists,
     )
-    subject = examining.Subject(settings, settings.library if named else None, web_users)
+    subject = examining.Subject(settings, settings.library if named else None, web_users, romm)
     console = Console() if sys.stdout.isatty() else None
     findings = []
     for finding in examining.examine(subject):

@@ -181,6 +181,12 @@ _MOUNT_OPTIONS = (
         help="Most MiB to read per second to compute checksums; 0: no limit.  [default: 0]",
     ),
     click.option(
+        "--lists-keep",
+        type=float,
+        metavar="DAYS",
+        help="Remove lists that nobody has asked for in so many days; 0 keeps all.  [default: 0]",
+    ),
+    click.option(
         "--uid",
         metavar="USER",
         help="Owner of all files and folders, by number or name.  [default: the source's]",

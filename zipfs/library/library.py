@@ -37,6 +37,7 @@ from zipfs.library.scan import (
 )
 from zipfs.library.view import PathMap
 from zipfs.library.vouching import Vouchers
+from zipfs.system.inotify import Change
 from zipfs.system.paths import entries, is_link, is_within, join, lstat, may_read, open_path, real
 from zipfs.system.permissions import behind, common_access, grants_us
 from zipfs.system.syscalls import READ_FOLDER
@@ -79,6 +80,9 @@ class Library:
 
     def watched(self) -> Mapping[bytes, PathMap]:
         return {self.root: lambda paths: paths}
+
+    def heard(self, folder: bytes, path: bytes, change: Change) -> None:
+        pass
 
     def entry(self, source: bytes, origins: Origins = NO_LINKS) -> Entry | LeftOut | None:
         try:
@@ -189,6 +193,9 @@ class Library:
 
     def list_of(self, path: bytes) -> bytes | None:
         return None
+
+    def came_whole(self, path: bytes) -> bool:
+        return False
 
     def variants_of(self, game: bytes) -> Sequence[bytes]:
         return ()

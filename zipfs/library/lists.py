@@ -14,6 +14,9 @@ Rules:
   reason.
 - Every scan reads the list again, and its content is part of the fingerprint: so a change
   within one tick of the clock is detected.
+- A list is complete, and doesn't have to settle, if the kernel has told that it was renamed into
+  place and of no write since, or if it is called after its content: by the SHA-256 of it, or at
+  least its first 16 hex digits. The latter holds also where no events come.
 - A list is a regular file; links and anything else in the folder are skipped.
 """
 
@@ -21,7 +24,9 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -46,12 +51,15 @@ from zipfs.library.scan import (
     SourceFile,
 )
 from zipfs.library.view import Decorator, LibraryView, PathMap
+from zipfs.system.inotify import Change
 from zipfs.system.paths import is_within, listing, real
 from zipfs.system.permissions import common_access, truthful
 from zipfs.system.syscalls import READ_FILE, keep_atime
 from zipfs.text import shown
 
 SUFFIX: Final = b".list"
+_DIGEST: Final = re.compile(rb"([0-9a-f]{16,64})\.list")
+"""The name of a list that says what its content is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,11 +147,29 @@ class WithLists(Decorator):
             )
         self._shown_in = shown_in
         self._prefix_of_locations = prefix
+        self._renamed: dict[bytes, FileState] = {}
+        """The state of each list that was renamed into place, and not written to since."""
 
     # -- What it adds to the view -----------------------------------------------
 
     def watched(self) -> Mapping[bytes, PathMap]:
         return {**super().watched(), self.lists: self._shown_at}
+
+    def heard(self, folder: bytes, path: bytes, change: Change) -> None:
+        if folder != self.lists:
+            super().heard(folder, path, change)
+        elif not path and change is Change.ANY:
+            self._renamed.clear()
+        elif change is Change.RENAMED or (change is Change.ATTRIBUTES and path in self._renamed):
+            try:
+                self._renamed[path] = FileState.of(os.lstat(self._file(path)))
+            except OSError:  # gone again
+                self._renamed.pop(path, None)
+        elif change is Change.ANY:
+            self._renamed.pop(path, None)
+
+    def came_whole(self, path: bytes) -> bool:
+        return self.list_of(path) in self._renamed
 
     def extended(self, policy: Policy) -> Policy:
         return _ListPolicy(super().extended(policy), self._shown_in)
@@ -270,10 +296,21 @@ class WithLists(Decorator):
             written_ns=max(state.mtime_ns for state in states),
             status=status,
             problem=problem,
+            # A wrong one may be right in a moment: files that it names are being copied.
+            is_whole=not problem and self._is_whole(name, state, data),
             name=name,
             inline=found.inline,
             lines=tuple(found.lines),
             digest=xxhash.xxh3_128_digest(data),
+        )
+
+    def _is_whole(self, name: bytes, state: FileState, data: bytes) -> bool:
+        """Whether the list *name* with the content *data* is known to be complete."""
+        if self._renamed.get(name) == state:
+            return True
+        digest = _DIGEST.fullmatch(name)
+        return digest is not None and hashlib.sha256(data).hexdigest().encode().startswith(
+            digest[1]
         )
 
     def _read(self, name: bytes) -> tuple[bytes, os.stat_result, str]:

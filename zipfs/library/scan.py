@@ -119,6 +119,8 @@ class GameScan(ABC):
     """Stat result of its folder, or of what stands in place of one."""
     problem: str = ""
     """Why it can't have an archive; empty if it can."""
+    is_whole: bool = False
+    """Whether it is known to be complete, so that only files that aren't hashed have to settle."""
     inline: Mapping[int, Inline] = field(default_factory=dict)
     """Members that are in no file, by their number among all members."""
     folders: tuple[bytes, ...] = ()

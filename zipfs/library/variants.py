@@ -160,7 +160,7 @@ class WithVariants(Decorator):
 
 def _vary(whole: GameScan, game: bytes, variant: Variant) -> VariantScan:
     files = tuple(
-        SourceFile(variant.named(file.path), file.source, file.state)
+        dataclasses.replace(file, path=variant.named(file.path))
         for file in whole.files
         if variant.takes(file.path)
     )

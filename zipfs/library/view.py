@@ -20,6 +20,7 @@ from zipfs.library.presence import Presence
 from zipfs.library.rules.general import Policy
 from zipfs.library.scan import NO_LINKS, Entry, GameScan, LeftOut, Origins, SourceFile
 from zipfs.library.vouching import Vouchers
+from zipfs.system.inotify import Change
 from zipfs.system.paths import join
 
 PathMap = Callable[[Iterable[bytes]], Iterable[bytes]]
@@ -54,6 +55,9 @@ class LibraryView(Protocol):
 
     def watched(self) -> Mapping[bytes, PathMap]:
         """The folders whose changes show in this view, by absolute path."""
+
+    def heard(self, folder: bytes, path: bytes, change: Change) -> None:
+        """The kernel tells of a *change* of *path* in one of the folders of :meth:`watched`."""
 
     # -- Folders and files --------------------------------------------------------
 
@@ -111,6 +115,9 @@ class LibraryView(Protocol):
     def list_of(self, path: bytes) -> bytes | None:
         """The file name of the list that is the game at *path*; None where no list can be."""
 
+    def came_whole(self, path: bytes) -> bool:
+        """Whether the game at *path* is a list that was renamed into place; touches no disk."""
+
     def variants_of(self, game: bytes) -> Sequence[bytes]:
         """The paths at which variants of the game at the path *game* can be."""
 
@@ -152,6 +159,9 @@ class Decorator:
 
     def watched(self) -> Mapping[bytes, PathMap]:
         return self._inner.watched()
+
+    def heard(self, folder: bytes, path: bytes, change: Change) -> None:
+        self._inner.heard(folder, path, change)
 
     def entry(self, source: bytes, origins: Origins = NO_LINKS) -> Entry | LeftOut | None:
         return self._inner.entry(source, origins)
@@ -199,6 +209,9 @@ class Decorator:
 
     def list_of(self, path: bytes) -> bytes | None:
         return self._inner.list_of(path)
+
+    def came_whole(self, path: bytes) -> bool:
+        return self._inner.came_whole(path)
 
     def variants_of(self, game: bytes) -> Sequence[bytes]:
         return self._inner.variants_of(game)

@@ -26,6 +26,7 @@ import pyfuse3
 import trio
 
 from zipfs import logs
+from zipfs.catalog.old_lists import OldLists
 from zipfs.catalog.tree import Catalog
 from zipfs.config import Settings
 from zipfs.errors import ConfigError, FuseError, ZipfsError
@@ -133,8 +134,14 @@ async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
         async with _ending_nursery() as nursery:
             romm = RommConfig(settings.romm_config, sealer.rules, catalog.reselect)
             nursery.start_soon(_handle_signals, signals, nursery.cancel_scope, catalog, romm)
+            old_lists = OldLists.of(settings)
             operations = Operations(
-                catalog, reader, await catalog.root(), settings.settle, settings.ownership
+                catalog,
+                reader,
+                await catalog.root(),
+                settings.settle,
+                settings.ownership,
+                asked=old_lists.opened,
             )
             _mount(operations, mount, settings)
             try:
@@ -155,6 +162,7 @@ async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
                     serving.start_soon(romm.follow)
                     serving.start_soon(_watch, settings, sealer.library, catalog)
                     serving.start_soon(reader.tidy)
+                    serving.start_soon(old_lists.run, operations.is_open)
                     serving.start_soon(_report, catalog, notifier)
             finally:
                 notifier.stopping()
@@ -282,6 +290,7 @@ async def _watch_here(settings: Settings, library: LibraryView, catalog: Catalog
             functools.partial(changed, folder),
             functools.partial(ready, folder),
             deep=folder == library.root,
+            heard=None if folder == library.root else functools.partial(library.heard, folder),
         )
         silent.add(folder)
         catalog.polling = True

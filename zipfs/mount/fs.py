@@ -131,7 +131,8 @@ class Operations(pyfuse3.Operations):
     """Handlers of FUSE requests. *mounted* is set when the kernel is connected.
 
     *republish_delay* is the time in seconds for which an archive isn't there between two
-    versions; *ownership* has the overrides for uid, gid and mode.
+    versions; *ownership* has the overrides for uid, gid and mode. *asked* is called with the path
+    of each game whose archive is opened.
     """
 
     supports_dot_lookup = True
@@ -144,6 +145,7 @@ class Operations(pyfuse3.Operations):
         root: Folder,
         republish_delay: float = 2.0,
         ownership: Ownership = Ownership(),  # noqa: B008 - immutable
+        asked: Callable[[bytes], None] | None = None,
     ) -> None:
         super().__init__()
         # At most half of the delay: a name that the kernel has cached for one version must
@@ -152,6 +154,7 @@ class Operations(pyfuse3.Operations):
         self._catalog = catalog
         self._reader = reader
         self._ownership = ownership
+        self._asked = asked
         self._nodes: dict[int, Node] = {ROOT_INODE: root}
         self._lookups: dict[int, int] = {}
         self._handles: dict[int, tuple[Node, Handle]] = {}
@@ -239,6 +242,8 @@ class Operations(pyfuse3.Operations):
         node = self._node(inode)
         if isinstance(node, Folder):
             raise pyfuse3.FUSEError(IS_A_FOLDER)
+        if self._asked and isinstance(node, Archive):
+            self._asked(node.game)
         if flags & (os.O_WRONLY | os.O_RDWR):
             raise pyfuse3.FUSEError(FOR_WRITING)
         try:
@@ -325,6 +330,11 @@ class Operations(pyfuse3.Operations):
     @property
     def open_handles(self) -> int:
         return len(self._handles)
+
+    def is_open(self, game: bytes) -> bool:
+        """Whether the archive of *game* is open."""
+        nodes = (node for node, _ in self._handles.values())
+        return any(isinstance(node, Archive) and node.game == game for node in nodes)
 
     def _opened(self, fh: int) -> tuple[Node, Handle]:
         try:

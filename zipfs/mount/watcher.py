@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from zipfs.system.inotify import Inotify
+from zipfs.system.inotify import Change, Inotify
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,8 @@ _STEP: Final = 0.1
 """Seconds without an event after which the collected ones are passed on."""
 _DEBOUNCE: Final = 0.4
 """Longest time for which events are collected, in seconds."""
+_SOON: Final = 0.005, 0.05
+"""The same two for a folder alone, of lists: somebody waits for the archive of each."""
 
 
 async def watch(
@@ -32,11 +34,14 @@ async def watch(
     ready: Callable[[], None],
     *,
     deep: bool = True,
+    heard: Callable[[bytes, Change], None] | None = None,
 ) -> None:
     """Call *changed* with the changed paths in *folder*, relative to it, for ever.
 
     *deep* watches the folders in it as well. *ready* is called when all watches are set, so that
-    no change is missed from then on. Logs and returns if the kernel can't watch the folder.
+    no change is missed from then on. *heard* is told of each event before, in a thread of its
+    own (:class:`zipfs.system.inotify.Inotify`). Logs and returns if the kernel can't watch the
+    folder.
     """
     token = trio.lowlevel.current_trio_token()
     ended = trio.Event()
@@ -46,13 +51,13 @@ async def watch(
 
     def run() -> None:
         try:
-            inotify = Inotify(folder, deep=deep)
+            inotify = Inotify(folder, deep=deep, heard=heard)
             with lock:
                 watching.append(inotify)
             try:
                 inotify.add()
                 token.run_sync_soon(ready)
-                for paths in inotify.changes(_STEP, _DEBOUNCE):
+                for paths in inotify.changes(*((_STEP, _DEBOUNCE) if deep else _SOON)):
                     token.run_sync_soon(changed, paths)
             finally:
                 with lock:

@@ -175,7 +175,9 @@ class Sealer:
             outcome = sealed
         elif not scan.is_archive(self.fewest) or self._is_too_long(archive, scan):
             outcome = self._unarchived(scan)
-        elif not sealed and (seconds := self._unsettled(scan, clock_ns, started - first_seen)) > 0:
+        elif not (sealed or scan.is_whole) and (
+            (seconds := self._unsettled(self._changed(scan), clock_ns, started - first_seen)) > 0
+        ):
             outcome = Unsettled(seconds)
         elif scan.problem:
             # Only once it has settled: a list is wrong while it is being written.
@@ -183,6 +185,11 @@ class Sealer:
             outcome = Impossible(scan.problem)
         else:
             outcome, version, unsure = self._assemble(archive, scan)
+            if isinstance(outcome, Unhashed) and scan.is_whole and not sealed:
+                # Its files have to settle before they are hashed (S1).
+                changed = self._changed(outcome.missing)
+                if (seconds := self._unsettled(changed, clock_ns, started - first_seen)) > 0:
+                    outcome = Unsettled(seconds)
         took = time.monotonic() - started
         if took < _SHORT:
             took = 0.0  # one shared object instead of one number for each game
@@ -218,8 +225,15 @@ class Sealer:
             scan = scan.without(lambda file: self._unreadable.get(file.source) == file.state)
         return scan, [LeftOut(file.source, "a file that can't be read") for file in refused]
 
-    def _unsettled(self, scan: GameScan, clock_ns: int, known: float) -> float:
-        """Seconds until the game has been unchanged for the settle time; 0 if it has.
+    def _changed(self, of: GameScan | tuple[SourceFile, ...]) -> int:
+        """When the game, or any of the files, last changed; nanoseconds since the epoch."""
+        if isinstance(of, GameScan):
+            return of.written_ns if self._trust_mtime else of.changed_ns
+        states = [file.state for file in of]
+        return max(state.mtime_ns if self._trust_mtime else state.changed_ns for state in states)
+
+    def _unsettled(self, changed_ns: int, clock_ns: int, known: float) -> float:
+        """Seconds until what changed at *changed_ns* is settled; 0 if it is.
 
         Up to the beginning of the scan, at *clock_ns*: a change during the scan can be in one
         part of it and not in another, a combination that never existed.
@@ -229,8 +243,7 @@ class Sealer:
         settles by the second rule.
         """
         by_fingerprint = self.settle - known
-        changed = scan.written_ns if self._trust_mtime else scan.changed_ns
-        age = (clock_ns - changed) / _NANOSECONDS
+        age = (clock_ns - changed_ns) / _NANOSECONDS
         by_clock = self.settle - age if age >= 0 else by_fingerprint
         return max(0.0, min(by_fingerprint, by_clock))
 

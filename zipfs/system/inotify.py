@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import enum
 import errno
 import os
 import select
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from zipfs.system.paths import open_path
@@ -52,15 +53,36 @@ _BUFFER: Final = 1 << 16
 _GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
 
 
+class Change(enum.Enum):
+    """What an event tells of a path."""
+
+    RENAMED = enum.auto()
+    """Something has this name now that had another one."""
+    ATTRIBUTES = enum.auto()
+    """Its permissions, owner, dates or number of links are others."""
+    CLOSED = enum.auto()
+    """Who could write to it has closed it."""
+    ANY = enum.auto()
+    """It came, went or was written to; of the root itself: events were lost."""
+
+
 class Inotify:
     """Watches *root*, an absolute path, and all folders in it if *deep*; links aren't followed.
 
-    Raises :exc:`OSError`; ``ENOSPC`` beyond the user's limit on watches.
+    *heard* is called with each event, in their order and at once: a path relative to the root,
+    and what happened to it. Raises :exc:`OSError`; ``ENOSPC`` beyond the user's limit on watches.
     """
 
-    def __init__(self, root: bytes, *, deep: bool = True) -> None:
+    def __init__(
+        self,
+        root: bytes,
+        *,
+        deep: bool = True,
+        heard: Callable[[bytes, Change], None] | None = None,
+    ) -> None:
         self._root = root
         self._deep = deep
+        self._heard = heard
         self._folders: dict[int, bytes] = {}
         """Relative path of each watch descriptor."""
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
@@ -158,6 +180,8 @@ class Inotify:
 
     def _event(self, watch: int, mask: int, name: bytes) -> Iterator[bytes]:
         if mask & (_Q_OVERFLOW | _UNMOUNT):
+            if self._heard:
+                self._heard(b"", Change.ANY)
             yield b""
             return
         if mask & _IGNORED:
@@ -167,6 +191,8 @@ class Inotify:
         if folder is None:
             return
         path = os.path.join(folder, name) if name else folder
+        if self._heard:
+            self._heard(path, _change(mask))
         yield path
         if mask & _ISDIR and mask & _MOVED_FROM:
             self._remove(path)
@@ -180,6 +206,14 @@ class Inotify:
             if path == folder or path.startswith(folder + b"/"):
                 _libc.inotify_rm_watch(self._descriptor, watch)
                 del self._folders[watch]
+
+
+def _change(mask: int) -> Change:
+    if mask & _MOVED_TO:
+        return Change.RENAMED
+    if mask & _ATTRIB:
+        return Change.ATTRIBUTES
+    return Change.CLOSED if mask & _CLOSE_WRITE else Change.ANY
 
 
 def _error() -> OSError:

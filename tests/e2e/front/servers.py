@@ -102,7 +102,7 @@ def nginx_in_front(paths: Mapping[str, str], *, workdir: Path) -> Iterator[Serve
 
     *paths* tells where things are that are elsewhere in the manual.
     """
-    site = documents.replaced(documents.block("romm#nginx-in-front"), paths)
+    site = documents.replaced(documents.block("redirects#nginx-in-front"), paths)
     site = documents.replaced(site, {"listen 80;": f"listen 80;\n{_shared_settings()}"})
     with nginx(site, "listen 80;", workdir=workdir) as server:
         yield server
@@ -111,7 +111,7 @@ def nginx_in_front(paths: Mapping[str, str], *, workdir: Path) -> Iterator[Serve
 @contextlib.contextmanager
 def caddy_in_front(paths: Mapping[str, str], *, workdir: Path) -> Iterator[Server]:
     """The same with Caddy."""
-    site = documents.replaced(documents.block("romm#caddy-in-front"), paths)
+    site = documents.replaced(documents.block("redirects#caddy-in-front"), paths)
     if caddy_version() >= (2, 7):
         (line,) = [line for line in site.splitlines() if "uri replace" in line]
         site = site.replace(f"{line}\n", "")

@@ -77,9 +77,9 @@ def test_until_it_is_sealed(
 
 def test_not_the_old_way_either(library: Path, game: Path, place: Path, mount: Mounts) -> None:
     """The manual's other advice: no bytes but those of archives, and a word when to come back."""
-    text = documents.block("romm#nginx-in-front")
+    text = documents.block("redirects#nginx-in-front")
     old = text[text.index("location @old-way {") :]
-    said = documents.quoted("romm#what-clients-get")
+    said = documents.quoted("redirects#what-clients-get")
     lines = [line for line in said if line in ("return 503;", "add_header Retry-After 5 always;")]
     assert len(lines) == 2
     new = "\n".join(["location @old-way {", *lines, "} }"])

@@ -39,6 +39,14 @@ class Relay:
             self._allowed = size
             self._condition.notify_all()
 
+    def cut(self) -> None:
+        """End all connections that there are; those that come are passed on."""
+        with self._condition:
+            connections = list(self._sockets)
+        for connection in connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
     def end(self) -> None:
         with self._condition:
             self._ended = True

@@ -21,6 +21,7 @@ from zipfs.ops.doctor import checks_changes as changes
 from zipfs.ops.doctor import checks_index as index
 from zipfs.ops.doctor import checks_library as library
 from zipfs.ops.doctor import checks_mount as mount
+from zipfs.ops.doctor import checks_romm as romm
 from zipfs.ops.doctor import checks_system as system
 from zipfs.ops.doctor.findings import Finding
 from zipfs.ops.doctor.headcount import Headcount, count
@@ -45,6 +46,8 @@ class Subject:
     """None: only the machine."""
     web_users: Sequence[str] = ()
     """Names; empty for those of :data:`access.WEB_USERS` that exist."""
+    romm: str | None = None
+    """The URL of a download of RomM."""
 
 
 def examine(subject: Subject) -> Iterator[Finding]:
@@ -90,6 +93,11 @@ def examine(subject: Subject) -> Iterator[Finding]:
         yield from _safely("web server", lambda: _access(users, root, found, point))
     if subject.library is not None:
         yield from _safely("index", lambda: _index(settings, root, found, mounted))
+    if subject.romm is not None:
+        url, point_of = subject.romm, settings.mountpoint
+        shown = os.path.join(point_of, settings.lists_folder) if point_of else None
+        here = romm.Here(settings.lists, shown if settings.lists else None)
+        yield from _safely("RomM", lambda: romm.check(url, here))
 
 
 def _library(
