@@ -13,7 +13,8 @@ import pytest
 
 from tests.support.waiting import SECONDS, poll
 from zipfs.system import inotify as module
-from zipfs.system.inotify import Change, Inotify
+from zipfs.system.changes import Change
+from zipfs.system.inotify import Inotify
 
 
 class Told:

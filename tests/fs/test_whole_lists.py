@@ -21,7 +21,7 @@ from zipfs.library.rules.variants import Variant
 from zipfs.library.variants import WithVariants
 from zipfs.sealing.outcomes import Outcome, Sealed, Unhashed, Unsettled
 from zipfs.sealing.sealer import Sealer
-from zipfs.system.inotify import Change
+from zipfs.system.changes import Change
 
 SETTLE = 3600.0
 """So that nothing settles in these tests but what they say."""

@@ -37,7 +37,7 @@ from zipfs.library.scan import (
 )
 from zipfs.library.view import PathMap
 from zipfs.library.vouching import Vouchers
-from zipfs.system.inotify import Change
+from zipfs.system.changes import Change
 from zipfs.system.paths import entries, is_link, is_within, join, lstat, may_read, open_path, real
 from zipfs.system.permissions import behind, common_access, grants_us
 from zipfs.system.syscalls import READ_FOLDER

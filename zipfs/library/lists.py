@@ -51,7 +51,7 @@ from zipfs.library.scan import (
     SourceFile,
 )
 from zipfs.library.view import Decorator, LibraryView, PathMap
-from zipfs.system.inotify import Change
+from zipfs.system.changes import Change
 from zipfs.system.paths import is_within, listing, real
 from zipfs.system.permissions import common_access, truthful
 from zipfs.system.syscalls import READ_FILE, keep_atime

@@ -20,7 +20,7 @@ from zipfs.library.presence import Presence
 from zipfs.library.rules.general import Policy
 from zipfs.library.scan import NO_LINKS, Entry, GameScan, LeftOut, Origins, SourceFile
 from zipfs.library.vouching import Vouchers
-from zipfs.system.inotify import Change
+from zipfs.system.changes import Change
 from zipfs.system.paths import join
 
 PathMap = Callable[[Iterable[bytes]], Iterable[bytes]]

@@ -16,7 +16,8 @@ from typing import Final
 
 import trio
 
-from zipfs.system.inotify import Change, Inotify
+from zipfs.system.changes import Change
+from zipfs.system.inotify import Inotify
 
 log = logging.getLogger(__name__)
 

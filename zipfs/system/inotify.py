@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import enum
 import errno
 import os
 import select
@@ -21,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from zipfs.system.changes import Change
 from zipfs.system.paths import open_path
 from zipfs.system.syscalls import READ_FOLDER
 
@@ -51,19 +51,6 @@ _ROOT_MASK: Final = _MASK | _MOVE_SELF  # of the others, the folder above tells
 _EVENT: Final = struct.Struct("iIII")
 _BUFFER: Final = 1 << 16
 _GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
-
-
-class Change(enum.Enum):
-    """What an event tells of a path."""
-
-    RENAMED = enum.auto()
-    """Something has this name now that had another one."""
-    ATTRIBUTES = enum.auto()
-    """Its permissions, owner, dates or number of links are others."""
-    CLOSED = enum.auto()
-    """Who could write to it has closed it."""
-    ANY = enum.auto()
-    """It came, went or was written to; of the root itself: events were lost."""
 
 
 class Inotify:
