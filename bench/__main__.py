@@ -21,7 +21,7 @@ from rich.console import Console
 
 from bench import BenchError, readme
 from bench.process import find_program
-from bench.session import Progress, Stop, ended, temporary_folder
+from bench.session import Progress, Stop, add_output, console, ended, temporary_folder
 from bench.speed import hang, hashing, romm
 from bench.speed.busy import Busy
 from bench.speed.case import Case, Measured, measure
@@ -40,8 +40,6 @@ SIZE_MIB: Final = 1024
 # Not in the repository: whoever measures on his own machine changes nothing.
 OUT: Final = Path(".bench/results")
 PUBLISHED: Final = readme.RESULTS.parent
-# A table of nine columns; a terminal that is narrower wraps, a pipe has no width at all.
-WIDTH: Final = 132
 
 
 class _Run:
@@ -181,28 +179,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="only what has this in its name or its key"
     )
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help=f"where all figures go (default: {OUT}/)"
-    )
-    parser.add_argument(
-        "--publish",
-        action="store_true",
-        help=f"put figures, plots and the documents' tables into the repository ({PUBLISHED}/)",
-    )
+    add_output(parser, OUT, PUBLISHED)
     return parser.parse_args()
 
 
 def main() -> int:
     arguments = _arguments()
     stop = Stop()
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH
+    terminal = console()
     with ended() as end:
-        results = _run(arguments, console, stop)
+        results = _run(arguments, terminal, stop)
         results = results.model_copy(update={"reach": list(judge(results))})
         for part in tables(results):
-            console.print(part, highlight=False, soft_wrap=isinstance(part, str))
+            terminal.print(part, highlight=False, soft_wrap=isinstance(part, str))
         folder = PUBLISHED if arguments.publish else OUT
         file: Path = arguments.json or folder / "results.json"
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -50,14 +50,18 @@ class Live:
         return time.monotonic() - started
 
     @property
+    def pid(self) -> int:
+        return self._mount.process.pid
+
+    @property
     def cpu(self) -> float:
         """Seconds that it has used of a processor; less noisy than time, where others work."""
-        fields = stat_fields(self._mount.process.pid) or []
+        fields = stat_fields(self.pid) or []
         return sum(map(int, fields[11:13])) / CLOCK_TICKS
 
     def memory(self, kind: str = "VmRSS") -> float:
         """MiB of it, or at most so far (``VmHWM``)."""
-        for line in Path(f"/proc/{self._mount.process.pid}/status").read_text().splitlines():
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith(f"{kind}:"):
                 return int(line.split()[1]) / 1024
         raise BenchError(f"no {kind} in /proc")

@@ -76,12 +76,17 @@ def mounted(
     workdir: Path,
     options: Sequence[str] = (),
     stderr: IO[bytes] | None = None,
+    supervised: bool = False,
+    program: Sequence[str] = (),
 ) -> Iterator[Mount]:
     """Mount *library*; yields as soon as the process runs (:attr:`Mount.ready` comes later).
 
     Whatever happens, nothing is mounted on *mountpoint* afterwards: by SIGTERM, or by force if
     that was no use. *workdir* takes the socket. zipfs logs to *stderr* (None: to ours).
+    The process is the daemon, or with *supervised* the one that starts it again. *program* is how
+    zipfs is started, if not as that of our environment.
     """
+    alone = () if supervised else ("--no-supervise",)
     notify = workdir / f"notify-{os.getpid()}-{time.monotonic_ns()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications:
         try:
@@ -90,7 +95,7 @@ def mounted(
             raise BenchError(f"{notify}: {error.strerror or error}; set TMPDIR=/tmp") from None
         try:
             process = start(
-                [zipfs_program(), "mount", *options, library, mountpoint],
+                [*(program or [zipfs_program()]), "mount", *alone, *options, library, mountpoint],
                 stderr=stderr,
                 env={**os.environ, "NOTIFY_SOCKET": str(notify)},
             )

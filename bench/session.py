@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import select
@@ -20,6 +21,27 @@ from rich.status import Status
 from bench import BenchError
 from bench.mount import mounts_below
 from bench.process import start, stop
+
+
+def console(width: int = 132) -> Console:
+    """The terminal, whatever its width; a pipe has none at all, so it is *width*: a table of nine
+    columns."""
+    found = Console()
+    if not found.is_terminal:
+        found.width = width
+    return found
+
+
+def add_output(parser: argparse.ArgumentParser, out: Path, published: Path) -> None:
+    """The options for where figures go: a file, or *published* instead of *out*."""
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help=f"where all figures go (default: {out}/)"
+    )
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help=f"put figures, plots and the documents' tables into the repository ({published}/)",
+    )
 
 
 class StoppedError(Exception):

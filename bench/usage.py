@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -79,20 +80,22 @@ def stat_fields(pid: int | str) -> list[str] | None:
         return None
 
 
-def processes() -> Iterator[tuple[int, list[str]]]:
-    """All processes, and their :func:`stat_fields`."""
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        if fields := stat_fields(name):
-            yield int(name), fields
+def children(pid: int) -> Iterator[int]:
+    """Those that *pid* has started and that are still there (proc_tid_children(5))."""
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            yield from map(int, task.read_text().split())
 
 
 def _session(leader: int | None) -> Iterator[tuple[int, list[str]]]:
-    """The processes of a session, and what /proc/PID/stat says of each, from field 3 on.
+    """*leader*, what it has started and so on, and what /proc/PID/stat says of each, from field 3.
 
-    And those that the leader has started into sessions of their own, as zipfs does to hash.
+    Not by looking at all processes: one of somebody else's that hangs while it begins another
+    program holds up whoever looks at it.
     """
-    if leader is None:
-        return
-    for pid, fields in processes():
-        if str(leader) in (fields[1], fields[3]):  # its parent, its session
+    pids = [] if leader is None else [leader]
+    while pids:
+        pid = pids.pop()
+        if fields := stat_fields(pid):
             yield pid, fields
+            pids += children(pid)

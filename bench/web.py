@@ -16,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -54,8 +54,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def nginx(root: Path, *, port: int | None = None, workdir: Path) -> Iterator[Server]:
-    """Run nginx with bench/nginx.conf until the block ends; *port* None: any that is free."""
+def nginx(
+    root: Path, *, port: int | None = None, workdir: Path, within: Sequence[str] = ()
+) -> Iterator[Server]:
+    """Run nginx with bench/nginx.conf until the block ends; *port* None: any that is free.
+
+    *within* is what to put before the command.
+    """
     program = find_program("nginx", package="nginx")
 
     def command(prefix: Path, number: int) -> list[str | Path]:
@@ -68,7 +73,7 @@ def nginx(root: Path, *, port: int | None = None, workdir: Path) -> Iterator[Ser
             user=nginx_user(),
         )
         # -e: until it has read its configuration, nginx logs where its packager chose.
-        return [program, "-p", prefix, "-c", configuration, "-e", "stderr"]
+        return [*within, program, "-p", prefix, "-c", configuration, "-e", "stderr"]
 
     with serving("nginx", command, port, workdir) as server:
         yield server

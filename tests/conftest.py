@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.session import Stop
 from tests.support.mounting import (
     MARKER,
     Mounts,
@@ -18,11 +19,13 @@ from tests.support.mounting import (
     sweep,
     temporary_folder,
 )
+from tests.support.postgresql import Server, Shared, database, programs, server
 from tests.support.users import device_for_everybody, program_for_everybody
 from tests.support.waiting import poll
 
 _MOUNTS: pytest.StashKey[list[Mounts]] = pytest.StashKey()
 _WATCHDOG: pytest.StashKey[threading.Timer] = pytest.StashKey()
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TIME_TO_FAIL = 10.0
 """Seconds before the end of a test's time at which its daemons are killed: what waits for them
 then goes on, and the test fails by itself and shows why. The timeout proper ends the whole run."""
@@ -125,6 +128,35 @@ def mount(
     request.node.stash.setdefault(_MOUNTS, []).append(mounts)
     yield mounts
     mounts.end()
+
+
+@pytest.fixture
+def stop() -> Iterator[Stop]:
+    """What a benchmark looks at for signals; the handlers are put back."""
+    before = [signal.getsignal(number) for number in _SIGNALS]
+    try:
+        yield Stop()
+    finally:
+        for number, handler in zip(_SIGNALS, before, strict=True):
+            signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server, for all tests of this process; ``--shared-index`` needs one."""
+    if programs() is None:
+        if os.environ.get("CI"):
+            pytest.fail("no PostgreSQL")
+        pytest.skip("no PostgreSQL")  # a laptop; in CI it failed just above
+    with temporary_folder() as folder, server(folder / "postgresql") as found:
+        yield found
+
+
+@pytest.fixture
+def shared(postgresql: Server) -> Iterator[Shared]:
+    """An empty database of that server, with the tables of a shared index."""
+    with database(postgresql) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -194,7 +194,7 @@ def mount_zipfs_8() -> str:
         *tagged(
             (
                 (
-                    "\\fBsetuid=\\fIUSER\\fR",
+                    "\\fBsetuid=\\fIUSER\\fR[:\\fIGROUP\\fR]",
                     (
                         "The daemon is USER, without any right; else it is root. Its index is in"
                         " `/var/lib/zipfs/user-UID`, unless `index=` says otherwise."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import platformdirs
 from pydantic import (
@@ -19,26 +19,21 @@ from pydantic import (
     Field,
     ValidationError,
     field_validator,
-    model_validator,
 )
 
+from zipfs.config_shared import check_address
+from zipfs.config_variants import PlaylistMode, VariantSettings, kebab, strings
 from zipfs.errors import ConfigError
 from zipfs.library.filestate import MIN_SETTLE
-from zipfs.library.rules.categories import CATEGORIES, category_named
-from zipfs.library.rules.globs import check_placeholders, check_relative, encode, platform_names
-from zipfs.library.vouching import Prove
+from zipfs.library.rules.globs import check_placeholders, check_relative, platform_names
+from zipfs.library.vouching import HashSingles, Prove
 from zipfs.system.ownership import Ownership, number_of, umask_of
 
 Watch = Literal["auto", "events", "poll"]
 Trust = Literal["state", "mtime"]
 SelectionName = Literal["general", "romm"]
 Timestamps = Literal["files", "fixed"]
-PlaylistMode = Literal["off", "romm", "discs"]
 LogLevel = Literal["debug", "info", "warning", "error"]
-
-
-def _kebab(name: str) -> str:
-    return name.replace("_", "-")
 
 
 def _not_empty(value: str) -> str:
@@ -51,113 +46,20 @@ def _not_empty(value: str) -> str:
 Path = Annotated[str, AfterValidator(_not_empty)]
 
 
-def _strings(value: object) -> object:
-    """A TOML list as a tuple. Raises :exc:`ValueError` for a string, an easy mistake."""
-    if isinstance(value, str):
-        raise ValueError(f"a list is wanted, like [{value!r}]")
-    return tuple(value) if isinstance(value, list) else value
-
-
-class VariantSettings(BaseModel):
-    """One table of `[[variants]]`: further archives of games, with some of their files."""
-
-    model_config = ConfigDict(
-        alias_generator=_kebab, extra="forbid", frozen=True, populate_by_name=False, strict=True
-    )
-
-    name: str
-    """Suffix of the game's name, shown in brackets."""
-    only: tuple[str, ...] = ()
-    """Categories of the files it contains; empty: all except `without`."""
-    without: tuple[str, ...] = ()
-    """Categories of the files it doesn't contain."""
-    exclude: tuple[str, ...] = ()
-    """Patterns of excluded files, relative to the game's folder."""
-    include: tuple[str, ...] = ()
-    """Patterns of included files; they take precedence over all other keys."""
-    prefix: str = ""
-    """Folders to put before each entry name."""
-    games: tuple[str, ...] = ()
-    """Patterns of the games that have it, relative to the library; empty: all games."""
-    playlists: PlaylistMode | None = None
-    """Which playlists it gets; None: as the setting `playlists`."""
-
-    @field_validator("only", "without", "exclude", "include", "games", mode="before")
-    @classmethod
-    def _list(cls, value: object) -> object:
-        return _strings(value)
-
-    @field_validator("name")
-    @classmethod
-    def _is_a_name(cls, value: str) -> str:
-        if not value.strip() or value != value.strip():
-            raise ValueError(f"{value!r} isn't the name of a variant, like 'no manuals'")
-        if set(value) & set("/[]") or not value.isprintable():
-            raise ValueError(f"{value!r} has a slash, a bracket or a control character in it")
-        return value
-
-    @field_validator("only", "without")
-    @classmethod
-    def _categories(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        found = []
-        for name in value:
-            category = category_named(encode(name))
-            if category is None:
-                known = ", ".join(known.decode() for known in CATEGORIES)
-                raise ValueError(f"{name!r} is no category; the known ones are {known}")
-            found.append(category.decode())
-        return tuple(found)
-
-    @field_validator("exclude", "include")
-    @classmethod
-    def _relative(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for glob in value:
-            try:
-                check_relative(glob)
-            except ValueError:
-                raise ValueError(
-                    f"{glob!r} isn't a pattern relative to the game's folder, like 'extras/*'"
-                ) from None
-        return value
-
-    @field_validator("games")
-    @classmethod
-    def _globs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for glob in value:
-            check_relative(glob)
-            check_placeholders(glob)
-        return value
-
-    @field_validator("prefix")
-    @classmethod
-    def _folders(cls, value: str) -> str:
-        path = value.removesuffix("/")
-        if value and (
-            {"", ".", ".."} & set(path.split("/"))
-            or set(path) & set("\\:")
-            or not path.isprintable()
-            or any(len(encode(folder)) > 255 for folder in path.split("/"))
-        ):
-            raise ValueError(f"{value!r} isn't the path of a folder in an archive, like '.hidden'")
-        return path
-
-    @model_validator(mode="after")
-    def _differs(self) -> Self:
-        if self.only and self.without:
-            raise ValueError("'only' and 'without' exclude each other; give one of them")
-        if not (self.only or self.without or self.exclude or self.prefix):
-            raise ValueError(
-                "it would be the same as the whole archive; give 'only', 'without', 'exclude' or"
-                " 'prefix'"
-            )
-        return self
+_WITHOUT_EFFECT_UNLESS: Final = {
+    "lists_folder": "lists",
+    "lists_prefix": "lists",
+    "lists_keep": "lists",
+    "shared_name": "shared_index",
+}
+"""Options, each with that one without which it has no effect."""
 
 
 class Settings(BaseModel):
     """All settings of `zipfs mount`; the other commands use some of them."""
 
     model_config = ConfigDict(
-        alias_generator=_kebab, extra="forbid", frozen=True, populate_by_name=False, strict=True
+        alias_generator=kebab, extra="forbid", frozen=True, populate_by_name=False, strict=True
     )
 
     library: Path
@@ -166,6 +68,10 @@ class Settings(BaseModel):
     """Empty folder to mount on."""
     index: Path | None = None
     """SQLite file for the checksums; None: one file per library in the state folder."""
+    shared_index: str | None = None
+    """PostgreSQL database of checksums that other heads share, ``postgresql://…``."""
+    shared_name: Path | None = None
+    """Name of the library there; None: its path."""
     games: tuple[str, ...] = ()
     """Patterns of the folders that are games, relative to the library; empty: detected."""
     selection: SelectionName = "general"
@@ -208,8 +114,16 @@ class Settings(BaseModel):
     """Which part of a file's state shows that it is unchanged: all, or size and mtime alone."""
     prove: Prove = "auto"
     """Where bytes are proven by their checksums before they are returned."""
+    hash_singles: HashSingles = "auto"
+    """Which files that are passed through alone get checksums."""
     read_timeout: float = Field(30.0, ge=0, le=86400)
     """Seconds after which a read of a source that doesn't answer fails; 0: never."""
+    recheck_rate: float | None = Field(None, ge=0, le=1 << 20)
+    """Rate of reading again what its dates don't vouch for, in MiB per second; 0: never.
+    None: 1, and 0 on cloud storage."""
+    parallel_reads: int | None = Field(None, ge=0, le=64)
+    """How many files are read at a time for one reader, and ahead of it; 0: those that it asks
+    for, one after the other. None: as many as the source turns out to be quicker with."""
     hash_rate: float = Field(0.0, ge=0, le=1 << 20)
     """Maximum rate of hashing, in MiB per second; 0: unlimited."""
     uid: int | None = None
@@ -218,11 +132,17 @@ class Settings(BaseModel):
     """Group of all files and folders, as a number or a name; None keeps the source's."""
     umask: int | None = None
     """Octal umask, as a string; replaces the source's permission bits. None keeps them."""
+    no_supervise: bool = False
+    """Whether the mount ends with its daemon, where no service manager holds it."""
+    setuid: str | None = None
+    """The user that the daemon becomes once root has mounted, ``USER[:GROUP]``; None: nobody."""
     options: tuple[str, ...] = ()
     """FUSE's own mount options."""
     log_level: LogLevel = "info"
 
-    @field_validator("settle", "read_timeout", "hash_rate", "lists_keep", mode="before")
+    @field_validator(
+        "settle", "read_timeout", "hash_rate", "recheck_rate", "lists_keep", mode="before"
+    )
     @classmethod
     def _whole(cls, value: object) -> object:
         # TOML distinguishes 2 from 2.0, people don't.
@@ -238,6 +158,22 @@ class Settings(BaseModel):
     def _group(cls, value: object) -> object:
         return number_of(value, group=True) if isinstance(value, str | int) else value
 
+    @field_validator("setuid", mode="before")
+    @classmethod
+    def _identity(cls, value: object) -> object:
+        if type(value) is int:
+            value = str(value)
+        if isinstance(value, str) and os.name == "posix":
+            from zipfs.system import users  # noqa: PLC0415 - there are none on Windows
+
+            users.identity_of(value)
+        return value
+
+    @field_validator("shared_index")
+    @classmethod
+    def _without_password(cls, value: str | None) -> str | None:
+        return None if value is None else check_address(value)
+
     @field_validator("umask", mode="before")
     @classmethod
     def _octal(cls, value: object) -> object:
@@ -249,7 +185,7 @@ class Settings(BaseModel):
     @field_validator("games", "exclude", "include", "playlist_platforms", "options", mode="before")
     @classmethod
     def _list(cls, value: object) -> object:
-        return _strings(value)
+        return strings(value)
 
     @field_validator("variants", mode="before")
     @classmethod
@@ -315,6 +251,15 @@ class Settings(BaseModel):
         return value
 
     @property
+    def where(self) -> str:
+        """The mount point; raises :exc:`ConfigError` if none is given."""
+        if self.mountpoint is None:
+            raise ConfigError(
+                "no mountpoint given; name it on the command line or in a config file"
+            )
+        return self.mountpoint
+
+    @property
     def ownership(self) -> Ownership:
         """Overrides of owner, group and permissions."""
         return Ownership(self.uid, self.gid, self.umask)
@@ -353,6 +298,11 @@ class Settings(BaseModel):
             raise ConfigError(_one_line(error, file, given)) from None
         if settings.romm_config and settings.selection != "romm":
             raise ConfigError("'romm-config' is for the selection 'romm' only; choose that as well")
+        for name, needed in _WITHOUT_EFFECT_UNLESS.items():
+            if name in settings.model_fields_set and getattr(settings, needed) is None:
+                raise ConfigError(
+                    f"{kebab(name)!r} is for {kebab(needed)!r} only; give that as well"
+                )
         return settings
 
 
@@ -380,7 +330,7 @@ def _one_line(error: ValidationError, file: str | None, given: Mapping[str, Any]
         fields = VariantSettings.model_fields
         key = within[1] if len(within) > 1 else ""
     if first["type"] == "extra_forbidden":
-        known = ", ".join(sorted(map(_kebab, fields)))
+        known = ", ".join(sorted(map(kebab, fields)))
         return f"unknown key {key!r} {place}; the known ones are {known}"
     if first["type"] == "missing":
         if within:
@@ -393,8 +343,35 @@ def _one_line(error: ValidationError, file: str | None, given: Mapping[str, Any]
 def state_folder(environment: Mapping[str, str] = os.environ) -> str:
     """The folder of indexes: systemd's ``$STATE_DIRECTORY``, else the user's state folder.
 
-    systemd.exec(5): several directories are separated by colons; the first is used.
+    systemd.exec(5): several directories are separated by colons; the first is used. Raises
+    :exc:`ConfigError` without a home.
     """
     if given := environment.get("STATE_DIRECTORY"):
         return given.split(":")[0]
-    return platformdirs.user_state_dir("zipfs")
+    try:
+        folder = platformdirs.user_state_dir("zipfs")
+    except RuntimeError:  # a user without home and without entry in passwd(5)
+        folder = "~"
+    if not os.path.isabs(folder):
+        raise ConfigError(_NO_HOME)
+    return folder
+
+
+_NO_HOME: Final = "there is no home for the index; name a file with --index, or $STATE_DIRECTORY"
+
+
+def state_lacks(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Why there can't be an index in the state folder; None if there can."""
+    try:
+        folder = state_folder(environment)
+    except ConfigError as error:
+        return str(error)
+    above = folder
+    while not os.path.exists(above) and above != "/":
+        above = os.path.dirname(above)
+    if os.access(above, os.W_OK | os.X_OK):
+        return None
+    return (
+        f"the index can't be made in {folder}, as {above} may not be written; name another place"
+        " with --index, or $STATE_DIRECTORY"
+    )

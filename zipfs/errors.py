@@ -26,6 +26,10 @@ class ConfigError(ZipfsError):
     exit_code = 2
 
 
+class UnknownOptionError(ConfigError):
+    """A mount option that only libfuse knows."""
+
+
 class TopicError(ZipfsError):
     """The manual has no such topic, or no section with the words searched for."""
 
@@ -94,6 +98,18 @@ class StillServingError(ZipfsError):
     exit_code = 11
 
 
+class NotAdoptedError(ZipfsError):
+    """The mount of an earlier daemon can't be taken over; a new one has to be made."""
+
+    exit_code = 96
+
+
+class RestartError(ZipfsError):
+    """The daemon that was to be replaced goes on, or the new one can't do all that was asked."""
+
+    exit_code = 12
+
+
 class ChangedError(Exception):
     """A file isn't in the expected state (any more).
 
@@ -133,6 +149,14 @@ EXIT_CODES: dict[int, str] = {
     StillServingError.exit_code: (
         "`unmount` has unmounted, and the daemon hasn't ended: another mount namespace has a copy,"
         " or a disk doesn't answer"
+    ),
+    RestartError.exit_code: (
+        "`restart`: the new daemon didn't start, and the old one goes on serving; or the mount has"
+        " to be made anew for some options"
+    ),
+    NotAdoptedError.exit_code: (
+        "`mount`, started again for a mount that goes on: it can't be taken over. Who started it"
+        " makes a new one"
     ),
     INTERRUPTED: "interrupted by Ctrl-C; the results so far are saved",
 }

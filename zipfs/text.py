@@ -17,7 +17,10 @@ def shown(path: bytes) -> str:
 
 def clean(text: object) -> str:
     """*text* with control characters escaped, so that a terminal doesn't interpret them."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+    text = str(text)
+    if text.isprintable():  # nearly always, and there may be 100,000 of them
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def size(count: float) -> str:

@@ -41,7 +41,7 @@ from bench.endure.run import DAY, FINISH, Endurance
 from bench.live import Live
 from bench.mount import mounted
 from bench.process import find_program
-from bench.session import Progress, Stop, ended, temporary_folder
+from bench.session import Progress, Stop, console, ended, temporary_folder
 from bench.web import nginx
 
 WARM_UP: Final = 600.0
@@ -191,19 +191,17 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     arguments = _arguments()
     stop = Stop()
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH
+    terminal = console(WIDTH)
     with ended() as end:
         if arguments.again:
             course = read(arguments.again)
         else:
             title = f"{arguments.minutes:g} minutes, seed {arguments.seed}"
-            console.print(title, highlight=False)
-            course = _run(arguments.minutes, arguments.seed, console, stop)
+            terminal.print(title, highlight=False)
+            course = _run(arguments.minutes, arguments.seed, terminal, stop)
         judge(course)
         for part in tables(course):
-            console.print(part, highlight=False, markup=False, soft_wrap=isinstance(part, str))
+            terminal.print(part, highlight=False, markup=False, soft_wrap=isinstance(part, str))
         folder = PUBLISHED if arguments.publish else OUT
         folder.mkdir(parents=True, exist_ok=True)
         write(course, folder / "endure.json")

@@ -27,7 +27,7 @@ def draw(course: Course, path: Path) -> None:
     except ImportError:
         raise BenchError("matplotlib is missing: pip install '.[bench]'") from None
     matplotlib.use("svg" if path.suffix == ".svg" else "agg")
-    from matplotlib import pyplot  # noqa: PLC0415 - as above
+    from matplotlib import pyplot  # noqa: PLC0415 - takes a second, and is part of the extra `bench`
 
     samples, marks, warm = course.samples, course.marks, course.warm
     style = {key: value for key, value in STYLE.items() if key != "axes.spines.left"}

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.usage import CLOCK_TICKS, processes, stat_fields
+from bench.usage import CLOCK_TICKS, children, stat_fields
 
 MIB = 1 << 20
 
@@ -97,8 +97,7 @@ class Probe:
         )
 
     def _hasher(self) -> Process | None:
-        children = (pid for pid, fields in processes() if int(fields[1]) == self.pid)
-        child = next(children, None)
+        child = next(children(self.pid), None)
         return Process.of(child) if child else None
 
 

@@ -18,6 +18,7 @@ from bench.live import ANSWER_SECONDS, Live
 from bench.mount import is_mounted
 from bench.process import find_program, start, stop
 from bench.scale.crowd import fetch_all
+from bench.scale.listing import listings
 from bench.scale.many import game_name, game_path, make_files, make_games, make_sparse
 from bench.scale.run import FILES, Row, Scale
 from bench.synthetic import MIB
@@ -306,6 +307,7 @@ def large_files(scale: Scale) -> None:
 PARTS: Final = {
     "games": many_games,
     "platform": platform,
+    "listings": listings,
     "members": many_members,
     "files": large_files,
 }

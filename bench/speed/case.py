@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -22,6 +23,8 @@ class Sample:
     sent: float = 0
     own: Usage = field(default_factory=Usage)
     server: Usage = field(default_factory=Usage)
+    calls: Mapping[str, float] = field(default_factory=dict)
+    """Of a source that counts them, for each of its files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +71,10 @@ def _series(samples: Sequence[Sample]) -> Series:
         own_cpu=sum(sample.own.cpu_seconds for sample in samples),
         all_cpu=sum(sample.own.cpu_seconds + sample.server.cpu_seconds for sample in samples),
         written=sum(sample.own.to_disk + sample.server.to_disk for sample in samples),
+        calls={
+            kind: statistics.median(sample.calls[kind] for sample in samples)
+            for kind in samples[0].calls
+        },
     )
 
 

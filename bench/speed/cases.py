@@ -13,7 +13,17 @@ from bench.peers.built import Build
 from bench.session import Stop
 from bench.speed.case import Case, Sample
 from bench.speed.load import Clients, Download, download, download_in_parts, first_byte, ranges
-from bench.speed.results import BINDFS, BUILT, HFS, NULLFS, STORED, STREAMED, STREAMED_BARE, ZIPFS
+from bench.speed.results import (
+    BINDFS,
+    BUILT,
+    HFS,
+    NULLFS,
+    PROVING,
+    STORED,
+    STREAMED,
+    STREAMED_BARE,
+    ZIPFS,
+)
 from bench.speed.target import State, Target
 from bench.synthetic import SMALL_MEMBERS, drop_cache, read_through
 from bench.usage import Usage
@@ -158,7 +168,14 @@ def _downloads(bench: Bench, big: Game, small: Game) -> list[Case]:
             key="first",
             what="first download",
             unit=RATE,
-            contenders={STORED: None, ZIPFS: None, BINDFS: None, NULLFS: None, **slow},
+            contenders={
+                STORED: None,
+                ZIPFS: None,
+                PROVING: None,
+                BINDFS: None,
+                NULLFS: None,
+                **slow,
+            },
             measure=first,
         ),
         Case(
@@ -180,7 +197,7 @@ def _downloads(bench: Bench, big: Game, small: Game) -> list[Case]:
             key="small-first",
             what=f"{SMALL_MEMBERS} files, first download",
             unit=RATE,
-            contenders={STORED: None, ZIPFS: None, BINDFS: None},
+            contenders={STORED: None, ZIPFS: None, PROVING: None, BINDFS: None},
             measure=lambda who: bench.download(small.targets[who], State.FIRST_TOUCH),
         ),
         Case(
@@ -209,7 +226,7 @@ def _downloads(bench: Bench, big: Game, small: Game) -> list[Case]:
 
 def _ranges(bench: Bench, big: Game, small: Game) -> list[Case]:
     def fuse(game: Game) -> dict[str, int | None]:
-        return {who: None for who in (BINDFS, NULLFS) if who in game.targets}
+        return {who: None for who in (PROVING, BINDFS, NULLFS) if who in game.targets}
 
     def case(game: Game, kib: int, state: State, key: str, what: str) -> Case:
         cached = state is State.CACHED

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.speed.reach import number
-from bench.speed.results import PEERS, ZIPFS, Results, Row, Series, Spread
+from bench.speed.results import PEERS, PROVING, ZIPFS, Results, Row, Series, Spread
 
 GB: Final = 1e9
-NAMES: Final = {ZIPFS: "zipfs", **PEERS}
+NAMES: Final = {ZIPFS: "zipfs", PROVING: "zipfs, proving", **PEERS}
 COLOURS: Final = {ZIPFS: "#1f5fa8"}
 GREY: Final = "#b4b9c0"
 STYLE: Final = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from textwrap import wrap
 from typing import Final
 
@@ -16,6 +16,7 @@ from bench.speed.results import (
     COPIED,
     NULLFS,
     PEERS,
+    PROVING,
     ROMM_STREAMED,
     STORED,
     STREAMED,
@@ -32,6 +33,7 @@ _WIDTH: Final = 80
 MET: Final = {True: "met", False: "NOT MET", None: "?"}
 ROMM: Final = {ZIPFS: "from zipfs", ROMM_STREAMED: "while sending", COPIED: "copied first"}
 """In the order of the columns of RomM's table."""
+PROOFS: Final = ("trusting", "proving", "proving to trusting", "CPU s/GB", "CPU s/GB, proving")
 _FIGURES: Final[dict[str, Callable[[Series], str]]] = {
     "CPU s/GB, server included": lambda one: f"{one.all_cpu / one.sent * GB:.2f}",
     "CPU s/GB, without": lambda one: f"{one.own_cpu / one.sent * GB:.2f}",
@@ -50,11 +52,15 @@ def tables(results: Results) -> Iterator[Table | str]:
         f" ranges,\n{results.cpus} CPUs. Where the unit is ms, less is better."
     )
     yield _use(results)
-    if found := romm_rows(results):
-        table = _table("RomM", *ROMM.values())
-        for what, cells in found:
-            table.add_row(what, *cells)
-        yield table
+    for first, columns, found in (
+        ("--prove always", PROOFS, proving_rows(results)),
+        ("RomM", tuple(ROMM.values()), romm_rows(results)),
+    ):
+        if found:
+            table = _table(first, *columns)
+            for what, cells in found:
+                table.add_row(what, *cells)
+            yield table
     for row in results.rows:
         if row.note:
             yield f"{row.what}: {row.note}"
@@ -136,6 +142,21 @@ def romm_rows(results: Results) -> list[tuple[str, list[str]]]:
     return found
 
 
+def proving_rows(results: Results) -> list[tuple[str, list[str]]]:
+    """What it costs to prove each byte by its checksum, in the columns of :data:`PROOFS`."""
+    found = []
+    for row in results.rows:
+        ratio = row.ratio(ZIPFS, of=PROVING)
+        if ratio is None:
+            continue
+        both = [row.series[who] for who in (ZIPFS, PROVING)]
+        cells = [f"{number(one.value.median)} {row.unit}" for one in both]
+        cells.append(_spread(ratio))
+        cells += [f"{one.own_cpu / one.sent * GB:.2f}" if one.sent else "" for one in both]
+        found.append((row.what, cells))
+    return found
+
+
 def _spread(value: Spread) -> str:
     return f"{number(value.median)} ({_range(value)})"
 
@@ -172,7 +193,12 @@ def markdown(results: Results) -> str:
     """The manual's tables, narrow enough for a terminal, and what one has to know to read them."""
     limits = [peer for peer in PEERS if peer in _LIMITS]
     others = [peer for peer in PEERS if peer not in _LIMITS]
-    tables = (*_markdown(results, limits), *_markdown(results, others), *_romm(results))
+    tables = (
+        *_markdown(results, limits),
+        *_markdown(results, others),
+        *_plain("`--prove always`", PROOFS, proving_rows(results)),
+        *_plain("RomM", tuple(ROMM.values()), romm_rows(results)),
+    )
     parts = (*tables, _footnote(results))
     return "\n\n".join(parts)
 
@@ -207,12 +233,13 @@ def _markdown(results: Results, peers: Collection[str]) -> list[str]:
     return ["\n".join(lines)]
 
 
-def _romm(results: Results) -> list[str]:
-    """The table of RomM's three ways, if they were measured."""
-    rows = romm_rows(results)
+def _plain(
+    first: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]
+) -> list[str]:
+    """A table of its own, if there is anything in it."""
     if not rows:
         return []
-    lines = [f"| RomM | {' | '.join(ROMM.values())} |", f"|---|{'--:|' * len(ROMM)}"]
+    lines = [f"| {first} | {' | '.join(columns)} |", f"|---|{'--:|' * len(columns)}"]
     lines += [f"| {what} | {' | '.join(cells)} |" for what, cells in rows]
     return ["\n".join(lines)]
 

@@ -14,6 +14,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, computed_field
 
 ZIPFS: Final = "zipfs"
+PROVING: Final = "proving"
 STORED: Final = "stored"
 BUILT: Final = "built"
 STREAMED: Final = "streamed"
@@ -35,11 +36,11 @@ PEERS: Final = {
 """In the order of the tables' columns, with what stands above them."""
 
 
-class _Model(BaseModel):
+class Model(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Spread(_Model):
+class Spread(Model):
     """Several measurements of the same thing, one a round."""
 
     samples: tuple[float, ...]
@@ -60,7 +61,7 @@ class Spread(_Model):
         return max(self.samples)
 
 
-class Series(_Model):
+class Series(Model):
     """What one of them did in a row."""
 
     value: Spread
@@ -73,9 +74,11 @@ class Series(_Model):
     """… and of the web server in front of it."""
     written: int
     """Bytes that all of them wrote to the disk."""
+    calls: dict[str, float] = {}
+    """Of a source that counts them, for each of its files: the median of each kind."""
 
 
-class Row(_Model):
+class Row(Model):
     key: str
     what: str
     unit: str
@@ -92,7 +95,7 @@ class Row(_Model):
         return Spread(samples=tuple(one / other for one, other in pairs))
 
 
-class About(_Model):
+class About(Model):
     """What zipfs, or a peer, is and how it was run."""
 
     name: str
@@ -100,7 +103,7 @@ class About(_Model):
     settings: str
 
 
-class Verdict(_Model):
+class Verdict(Model):
     """One line of what the project wants to reach."""
 
     what: str
@@ -110,7 +113,7 @@ class Verdict(_Model):
     """None: it couldn't be measured."""
 
 
-class Results(_Model):
+class Results(Model):
     date: str
     seconds: float
     rounds: int

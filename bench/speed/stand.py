@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from bench.speed.results import (
     BUILT,
     HFS,
     NULLFS,
+    PROVING,
     STORED,
     STREAMED,
     STREAMED_BARE,
@@ -73,7 +75,7 @@ class _Peers:
 def stand(folder: Path, size: int, progress: Progress, stop: Stop) -> Iterator[Stand]:
     """Everything in *folder*, with a big game of *size* bytes."""
     library, root = folder / "library", folder / "www"
-    for name in ("mount", "plain", "bindfs", "nullfs", "nullfs-eight", "built"):
+    for name in ("mount", "proving", "plain", "bindfs", "nullfs", "nullfs-eight", "built"):
         (root / name).mkdir(parents=True)
     progress.begin("Making the games")
     paths = [*build(library, size, stop), first_byte.build(library)]
@@ -89,6 +91,18 @@ def stand(folder: Path, size: int, progress: Progress, stop: Stop) -> Iterator[S
             big, small = (copy_out(library, path, mountpoint, stop) for path in paths[:2])
             eight = root / "plain" / Path(paths[2]).name
             first_byte.copy_sparse(mountpoint / paths[2], eight)
+            copy_index(folder / "index.sqlite", folder / "proving.sqlite")
+            proving = stack.enter_context(
+                mounted(
+                    *(library, root / "proving"),
+                    workdir=folder,
+                    options=[
+                        *("--index", str(folder / "proving.sqlite"), "--log-level", "warning"),
+                        *("--prove", "always"),
+                    ],
+                )
+            )
+            wait_until_sealed(proving, [root / "proving" / path for path in paths], stop)
             read_ahead = fusefs.read_ahead(mountpoint)
             passed = stack.enter_context(bindfs.bindfs(root / "plain", root / "bindfs", read_ahead))
             program, about_null = nullfs.build(folder, stop)
@@ -108,18 +122,21 @@ def stand(folder: Path, size: int, progress: Progress, stop: Stop) -> Iterator[S
                     return Target(
                         url=server.url_of(path.relative_to(root)),
                         size=archive.size,
-                        sources=archive.plain if path is not archive.mounted else archive.sources,
+                        sources=archive.sources if path in zipfs else archive.plain,
                         mounted=None if path is archive.plain else path,
                         own=own,
                         server=server.process.pid,
                         checked=own is not None and own not in (passed.pid, null.pid),
                     )
 
+                proven = root / "proving" / archive.mounted.relative_to(mountpoint)
+                zipfs = (archive.mounted, proven)
                 bound = root / "bindfs" / archive.plain.name
                 file = root / "built" / archive.plain.name
                 targets = {
                     STORED: target(archive.plain, front, None),
                     ZIPFS: target(archive.mounted, front, mount.process.pid),
+                    PROVING: target(proven, front, proving.process.pid),
                     BINDFS: target(bound, front, passed.pid),
                     BUILT: Target(
                         url=front.url_of(file.relative_to(root)),
@@ -172,6 +189,7 @@ def stand(folder: Path, size: int, progress: Progress, stop: Stop) -> Iterator[S
                 left_out=peers.left_out,
                 own={
                     ZIPFS: mount.process.pid,
+                    PROVING: proving.process.pid,
                     BINDFS: passed.pid,
                     NULLFS: null.pid,
                     STORED: front.process.pid,
@@ -201,6 +219,15 @@ def wait_until_sealed(mount: Mount, archives: Sequence[Path], stop: Stop) -> Non
             names = ", ".join(path.name for path in missing)
             raise BenchError(f"not sealed after {SEAL_SECONDS:.0f} s: {names}")
         mount.wait(0.1)
+
+
+def copy_index(index: Path, copy: Path) -> None:
+    """What one mount has hashed another needn't."""
+    with (
+        contextlib.closing(sqlite3.connect(index)) as source,
+        contextlib.closing(sqlite3.connect(copy)) as target,
+    ):
+        source.backup(target)
 
 
 def _start_peers(game: Archive, folder: Path, stack: contextlib.ExitStack, stop: Stop) -> _Peers:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from zipfs.index.hash_queue import Hasher, Request
+from zipfs.index.hash_jobs import Request
+from zipfs.index.hash_queue import Hasher
 from zipfs.library.filestate import Checksums
 from zipfs.library.scan import SourceFile
 

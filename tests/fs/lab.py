@@ -6,6 +6,7 @@ import ctypes
 import ctypes.util
 import mmap
 import os
+import stat
 import subprocess
 import tempfile
 import time
@@ -18,8 +19,10 @@ import pytest
 import trio
 
 from tests.support.waiting import SECONDS, poll
+from zipfs.library import files
 from zipfs.library.filestate import FileState
 from zipfs.library.scan import SourceFile
+from zipfs.system.folders import Folders
 
 NOBODY: Final = 65534
 """A user who owns nothing here."""
@@ -102,17 +105,44 @@ def in_memory() -> Iterator[str]:
 
 
 def open_below(folder: Path | bytes) -> list[str]:
-    """What this process has open below *folder*, each descriptor's path."""
+    """The files that this process has open below *folder*, each descriptor's path."""
+    return _open_below(folder, folders=False)
+
+
+def folders_below(folder: Path | bytes) -> list[str]:
+    """The same of folders."""
+    return _open_below(folder, folders=True)
+
+
+def _open_below(folder: Path | bytes, *, folders: bool) -> list[str]:
     prefix = os.fsdecode(folder) + "/"
     found = []
     for number in os.listdir("/proc/self/fd"):
+        descriptor = f"/proc/self/fd/{number}"
         try:
-            path = os.readlink(f"/proc/self/fd/{number}")
+            path = os.readlink(descriptor)
+            if path.startswith(prefix) and stat.S_ISDIR(os.stat(descriptor).st_mode) == folders:
+                found.append(path)
         except FileNotFoundError:
             continue  # closed meanwhile, or the one that lists them
-        if path.startswith(prefix):
-            found.append(path)
     return sorted(found)
+
+
+def watch_opening(
+    monkeypatch: pytest.MonkeyPatch, wrap: Callable[[Callable[[], int], bytes], int]
+) -> None:
+    """Have files that are read opened by *wrap*, which gets what opens one, and its path."""
+    open_it, open_in = files.open_path, Folders.open
+
+    def opened(path: bytes, flags: int) -> int:
+        return wrap(lambda: open_it(path, flags), path)
+
+    def opened_in(folders: Folders, path: bytes, flags: int) -> int:
+        return wrap(lambda: open_in(folders, path, flags), path)
+
+    monkeypatch.setattr(files, "open_path", opened)
+    monkeypatch.setattr(Folders, "open", opened_in)
+    monkeypatch.setattr(Folders, "open_at_once", lambda *_: None)
 
 
 def source_file(root: Path, source: str | bytes) -> SourceFile:

@@ -26,7 +26,6 @@ from zipfs.catalog import retries
 from zipfs.catalog.nodes import Archive, File, Folder
 from zipfs.catalog.tree import Catalog
 from zipfs.errors import ChangedError, StaleError
-from zipfs.index import hash_file
 from zipfs.index.hash_file import FileHasher
 from zipfs.index.index import Index
 from zipfs.library.filestate import BLOCK, FileState
@@ -346,7 +345,7 @@ async def test_changes_told_of_while_it_ends(library: Path, tree: Tree) -> None:
         nursery.cancel_scope.cancel()
     (game / "1").write_bytes(b"other")
     make_game(library, "roms/new", {"1": b"1", "2": b"2"})
-    tree.catalog.changed([b"roms/game/1", b"roms/out", b"roms/new"])
+    tree.catalog.changed({b"roms/game/1", b"roms/out", b"roms/new"})
     tree.catalog.failed(node, ChangedError())
 
 
@@ -682,16 +681,16 @@ async def test_a_file_that_is_refused_is_left_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Its bits say that it can be read, its server doesn't agree."""
-    open_it = hash_file.open_path
+    open_it = FileHasher._open
     attempts = []
 
-    def refused(path: bytes, flags: int) -> int:
-        if path.endswith(b"/refused"):
-            attempts.append(path)
+    def refused(self: FileHasher) -> None:
+        if self._path.endswith(b"/refused"):
+            attempts.append(self._path)
             raise PermissionError(errno.EACCES, "Permission denied")
-        return open_it(path, flags)
+        open_it(self)
 
-    monkeypatch.setattr(hash_file, "open_path", refused)
+    monkeypatch.setattr(FileHasher, "_open", refused)
     make_game(library, "roms/game", {"1": b"1", "2": b"2", "refused": b"3"})
     node = await running.sealed("roms/game.zip")
     assert (await running.catalog.open(node)).sealed.count == 2
@@ -710,14 +709,14 @@ async def test_many_files_that_fail_are_few_looks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A look takes as long as the game is large; one for each file of a dead disk has no end."""
-    open_it = hash_file.open_path
+    open_it = FileHasher._open
 
-    def failing(path: bytes, flags: int) -> int:
-        if path.endswith(b".bad"):
+    def failing(self: FileHasher) -> None:
+        if self._path.endswith(b".bad"):
             raise OSError(errno.EACCES if refused else errno.EIO, "no")
-        return open_it(path, flags)
+        open_it(self)
 
-    monkeypatch.setattr(hash_file, "open_path", failing)
+    monkeypatch.setattr(FileHasher, "_open", failing)
     files = {f"{number}.bad": b"x" for number in range(200)}
     make_game(library, "roms/game", files | {"good": b"x" * 10, "fine": b"x" * 5})
     running.catalog.rescan()

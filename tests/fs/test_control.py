@@ -21,13 +21,16 @@ import trio
 from tests.fs.lab import NOBODY, root_only, unprivileged, until
 from tests.support.waiting import SECONDS
 from zipfs.errors import MountpointError
-from zipfs.mount import runtime, status_client, status_server
+from zipfs.mount.status import client as status_client
+from zipfs.mount.status import runtime
+from zipfs.mount.status import server as status_server
 from zipfs.system import mounts
 from zipfs.system.mounts import Mount
 
 PATH: Final = "/srv/www/games"
 DOCUMENT: Final = json.dumps({"document": 1, "text": "x" * 1000}).encode()
 NAME: Final = "0-999.sock"
+_ASKED: Final = mounts.asked
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +38,7 @@ def mounted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mount as far as mountinfo says, and alive if asked."""
     mount = Mount("0:999", PATH, "fuse.zipfs", frozenset({"rw", f"user_id={os.geteuid()}"}))
     monkeypatch.setattr(mounts, "mounted_at", lambda path: mount if path == PATH else None)
-    monkeypatch.setattr(mounts, "is_dead", lambda path: False)
+    monkeypatch.setattr(mounts, "asked", lambda path, patience: True)
 
 
 @pytest.fixture
@@ -398,15 +401,12 @@ async def test_whom_root_has_given_a_folder_may_serve_in_it(
 
 
 async def test_a_mount_that_hangs_isnt_dead(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    over = threading.Event()
     monkeypatch.setattr(status_client, "PATIENCE", 0.2)
-    monkeypatch.setattr(mounts, "is_dead", lambda path: over.wait(SECONDS))
-    try:
-        with trio.fail_after(SECONDS):
-            assert "it has no socket" in await refused(folder)
-    finally:
-        over.set()
-    monkeypatch.setattr(mounts, "is_dead", lambda path: True)
+    monkeypatch.setattr(mounts, "asked", _ASKED)
+    monkeypatch.setattr(mounts, "PROBE", ("sh", "-c", "exec sleep 999"))
+    with trio.fail_after(SECONDS):
+        assert "nobody answers" in await refused(folder)
+    monkeypatch.setattr(mounts, "asked", lambda path, patience: False)
     said = await refused(folder)
     assert f"the daemon of {PATH} has died" in said
     assert f"zipfs unmount {PATH}" in said

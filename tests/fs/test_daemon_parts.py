@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
+import pwd
 import resource
 import signal
 import socket
@@ -13,24 +16,36 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, Final, cast
 
 import pytest
 import trio
 import trio.testing
 
 from tests.fs.lab import root_only, small_disk, until
+from zipfs.catalog.listing.hearing import Hearing
 from zipfs.catalog.tree import Catalog
 from zipfs.config import Settings
-from zipfs.errors import ConfigError, FuseError, LibraryError, MountpointError, ZipfsError
+from zipfs.errors import (
+    ConfigError,
+    FuseError,
+    IndexFileError,
+    LibraryError,
+    MountpointError,
+    ZipfsError,
+)
 from zipfs.library.library import Library
-from zipfs.mount import daemon, mountpoint
+from zipfs.mount import daemon, mountpoint, session, stacks, watcher
 from zipfs.mount.fs import Operations
 from zipfs.mount.sd_notify import Notifier, watchdog_seconds
 from zipfs.sealing import sealers
 from zipfs.system import mounts
 
 # -- The index's own place -------------------------------------------------------------------
+
+
+INDEX: Final = "/nowhere/index"
 
 
 def index_file(library: Path | str, **more: str) -> str:
@@ -160,7 +175,7 @@ def test_a_mount_point_that_can_be_used(place: Path, library: Path) -> None:
     (place / "alias").symlink_to("point")
     (place / "folders").symlink_to(".")
     for path in ("point", "point/", "./point", "alias", "folders/point", "x/../point"):
-        found = mountpoint.prepare(os.path.join(place, path), str(library))
+        found = mountpoint.prepare(os.path.join(place, path), str(library), INDEX)
         assert found == str(place / "point")
 
 
@@ -185,14 +200,48 @@ def test_a_mount_point_that_cant(path: str, text: str, place: Path, library: Pat
     if path == "library":
         (library / "inside").rmdir()
     with pytest.raises(MountpointError, match=text) as caught:
-        mountpoint.prepare(str(place / path), str(library))
+        mountpoint.prepare(str(place / path), str(library), INDEX)
     assert "\n" not in str(caught.value)
     assert path in str(caught.value)
 
 
+def test_nothing_is_said_of_changes_that_an_ended_mount_cant_be_told() -> None:
+    def record(error: Exception | None) -> logging.LogRecord:
+        info = (type(error), error, None) if error else None
+        return logging.LogRecord("pyfuse3", logging.ERROR, "", 0, "", (), info)
+
+    assert not session.is_of_a_mount(record(OSError(errno.EINVAL, "Invalid argument")))
+    assert session.is_of_a_mount(record(ValueError("x")))
+    assert session.is_of_a_mount(record(None))
+
+
+def test_an_index_in_the_mount_is_refused_untouched(
+    place: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks there waits for a daemon that hasn't begun, for ever."""
+    point = place / "point"
+    touched: list[object] = []
+    lstat = os.lstat
+
+    def watched(path: bytes | str, *rest: Any, **keywords: Any) -> os.stat_result:
+        if os.fsencode(path).startswith(os.fsencode(point)):
+            touched.append(path)
+        return lstat(path, *rest, **keywords)
+
+    monkeypatch.setattr(os, "lstat", watched)
+    values = {"library": str(library), "mountpoint": str(point)}
+    for index in (point / "index", point / "a/b", place / "x/../point/index"):
+        settings = Settings.load(None, values | {"index": str(index)})
+        with pytest.raises(IndexFileError, match="would lie in the mount point"):
+            sealers.make_sealer(settings)
+    assert not touched
+    settings = Settings.load(None, values | {"index": str(place / "pointer/index")})
+    sealers.make_sealer(settings).index.close()
+
+
 def test_a_library_inside_the_mount_point(place: Path) -> None:
     with pytest.raises(MountpointError):
-        mountpoint.prepare("/", str(place))
+        mountpoint.prepare("/", str(place), INDEX)
 
 
 @root_only
@@ -200,7 +249,7 @@ def test_a_mount_that_is_none_of_ours_is_left_alone(place: Path, library: Path) 
     (place / "disk").mkdir()
     with small_disk(place / "disk", "64k"):
         with pytest.raises(MountpointError, match="mounted on"):
-            mountpoint.prepare(str(place / "disk"), str(library))
+            mountpoint.prepare(str(place / "disk"), str(library), INDEX)
         assert mounts.mounted_at(str(place / "disk"))
         assert mountpoint.set_read_ahead(str(place / "none"), 128) == "the mount isn't there"
     assert mounts.mounted_at(str(place / "disk")) is None
@@ -211,6 +260,10 @@ def test_unmounting_what_isnt_mounted(place: Path) -> None:
         mountpoint.unmount(str(place))
 
 
+def refused(*_: object) -> int:
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
 def test_what_fuse_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device, conf = tmp_path / "fuse", tmp_path / "fuse.conf"
     monkeypatch.setattr(mountpoint, "DEVICE", str(device))
@@ -219,7 +272,8 @@ def test_what_fuse_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         mountpoint.check_fuse(allow_other=False)
     device.touch()
     mountpoint.check_fuse(allow_other=False)
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    nobody = pwd.getpwnam("nobody").pw_uid  # a user whom each system knows
+    monkeypatch.setattr(os, "geteuid", lambda: nobody)
     for text, allowed in [
         ("", False),
         ("# user_allow_other\n", False),
@@ -239,7 +293,7 @@ def test_what_fuse_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(FuseError, match="install the package fuse3"):
         mountpoint.check_fuse(allow_other=False)
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "open", refused)
     with pytest.raises(FuseError, match="0666"):
         mountpoint.check_fuse(allow_other=False)
 
@@ -308,7 +362,7 @@ def test_a_manager_that_is_busy(manager: tuple[str, socket.socket]) -> None:
 
 def test_what_c_code_says_is_caught(capfd: pytest.CaptureFixture[str]) -> None:
     os.write(2, b"before\n")
-    with daemon._captured_stderr() as said:
+    with session._captured_stderr() as said:
         os.write(2, b"fuse: mount failed\n\xff")
         assert said() == ["fuse: mount failed", "\ufffd"]
     os.write(2, b"after\n")
@@ -328,15 +382,14 @@ def test_no_signal_interrupts_the_mounting(
 
     heard: list[int] = []
     kept = signal.signal(signal.SIGHUP, lambda number, _: heard.append(number))
-    monkeypatch.setattr(daemon.pyfuse3, "init", init)
-    mount = daemon._Mount(str(tmp_path), None, set(), Notifier(), lambda: None)
+    monkeypatch.setattr(session.pyfuse3, "init", init)
     try:
-        daemon._mount(cast(Operations, None), mount, Settings(library=str(tmp_path)))
-        assert seen[0] >= set(daemon._SIGNALS)
+        session.Session(cast(Operations, None), str(tmp_path), set()).begin()
+        assert seen[0] >= set(session.ENDING)
         assert heard == [signal.SIGHUP]  # and is not lost
     finally:
         signal.signal(signal.SIGHUP, kept)
-    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(daemon._SIGNALS)
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(session.ENDING)
 
 
 async def test_the_stacks_of_all_tasks(capsys: pytest.CaptureFixture[str]) -> None:
@@ -346,7 +399,7 @@ async def test_the_stacks_of_all_tasks(capsys: pytest.CaptureFixture[str]) -> No
     async with trio.open_nursery() as nursery:
         nursery.start_soon(a_task_of_this_test)
         await trio.testing.wait_all_tasks_blocked()
-        daemon._dump_tasks()
+        stacks._dump_tasks()
         nursery.cancel_scope.cancel()
     said = capsys.readouterr().err
     assert "a_task_of_this_test" in said
@@ -355,10 +408,10 @@ async def test_the_stacks_of_all_tasks(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_streams_without_a_descriptor(tmp_path: Path) -> None:
     with open(tmp_path / "file", "w", encoding="ascii") as stream:
-        assert daemon._has_descriptor(stream)
-    assert not daemon._has_descriptor(stream)
-    assert not daemon._has_descriptor(None)
-    assert daemon._has_descriptor(sys.__stdout__)
+        assert stacks.has_descriptor(stream)
+    assert not stacks.has_descriptor(stream)
+    assert not stacks.has_descriptor(None)
+    assert stacks.has_descriptor(sys.__stdout__)
 
 
 def test_the_limit_on_open_files_is_raised() -> None:
@@ -381,9 +434,10 @@ async def test_an_error_about_changes_ends_nothing(
     """H4: it happens in a call that trio makes by itself, and would end all of it."""
 
     class Broken:
-        polling = True
         told = 0
         returned = trio.Event()
+        hearing = Hearing(lambda: None)
+        presence = SimpleNamespace(is_gone=False)
 
         def changed(self, paths: Iterable[bytes]) -> None:
             self.told += 1
@@ -392,10 +446,9 @@ async def test_an_error_about_changes_ends_nothing(
     catalog = Broken()
     settings = Settings.load(None, {"library": str(tmp_path)})
     async with trio.open_nursery() as nursery:
-        watch = daemon._watch
         library = Library(str(tmp_path))
-        nursery.start_soon(watch, settings, library, cast("Catalog", catalog))
-        await until(lambda: not catalog.polling)  # now it is watched
+        nursery.start_soon(watcher.follow, settings, library, cast("Catalog", catalog))
+        await until(lambda: catalog.hearing.is_complete)  # now it is watched
         (tmp_path / "new").touch()
         await until(lambda: bool(catalog.told))
         nursery.cancel_scope.cancel()
@@ -409,7 +462,7 @@ def test_a_descriptor_is_kept_by_the_service_manager(manager: tuple[str, socket.
         file.flush()
         assert Notifier({"NOTIFY_SOCKET": address}).keep(file.fileno(), "fuse")
     message, descriptors, _, _ = socket.recv_fds(listener, 4096, 4)
-    assert message == b"FDSTORE=1\nFDNAME=fuse"
+    assert message == b"FDSTORE=1\nFDNAME=fuse\nFDPOLL=0"
     (descriptor,) = descriptors
     assert os.pread(descriptor, 100, 0) == b"content"
     os.close(descriptor)
@@ -432,22 +485,25 @@ def is_open(number):
     except OSError:
         return False
 os.environ["LISTEN_PID"] = str(os.getpid() + int(sys.argv[1]))
-found = handed_over("fuse")
+found = handed_over(["fuse", "state"])
 open_now = [number for number in (3, 4, 5) if is_open(number)]
-content = None if found is None else os.pread(found, 100, 0).decode()
-inherited = None if found is None else os.get_inheritable(found)
+contents = {name: os.pread(number, 100, 0).decode() for name, number in found.items()}
+inherited = any(os.get_inheritable(number) for number in found.values())
 rest = [name for name in os.environ if name.startswith("LISTEN_")]
-print(json.dumps([found, content, inherited, open_now, rest]))
+print(json.dumps([contents, inherited, open_now, rest]))
 """
 
 
 @pytest.mark.parametrize(
     ("names", "pid", "found"),
     [
-        ("other:fuse:fuse", 0, [5, "file 2", False, [5], []]),
-        ("fuse:other:other", 0, [3, "file 0", False, [3], []]),
-        ("a:b:c", 0, [None, None, None, [], []]),
-        ("fuse:fuse:fuse", 1, [None, None, None, [3, 4, 5], []]),  # somebody else's
+        ("other:fuse:fuse", 0, [{"fuse": "file 2"}, False, [5], []]),
+        ("fuse:other:other", 0, [{"fuse": "file 0"}, False, [3], []]),
+        ("state:other:fuse", 0, [{"state": "file 0", "fuse": "file 2"}, False, [3, 5], []]),
+        ("fuse:state:fuse", 0, [{"state": "file 1", "fuse": "file 2"}, False, [4, 5], []]),
+        ("fuse", 0, [{"fuse": "file 0"}, False, [3], []]),
+        ("a:b:c", 0, [{}, False, [], []]),
+        ("fuse:fuse:fuse", 1, [{}, False, [3, 4, 5], []]),  # somebody else's
     ],
 )
 def test_the_newest_descriptor_of_that_name_is_taken(

@@ -27,13 +27,14 @@ from zipfs.ops.doctor import (
     checks_system,
     doctor,
 )
-from zipfs.ops.doctor.checks_access import WebUser, check, identity_of, web_users
+from zipfs.ops.doctor.checks_access import WebUser, check, web_users
 from zipfs.ops.doctor.findings import Finding
 from zipfs.ops.doctor.headcount import SAMPLE, Headcount, count
 from zipfs.ops.doctor.remedies import chmod_remedy
-from zipfs.system.inotify import Inotify
+from zipfs.system.events.inotify import Inotify
 from zipfs.system.mounts import Mount, mounts
 from zipfs.system.subprocesses import FailedError, Identity, ask, ask_each
+from zipfs.system.users import identity_of
 
 # From Python 3.12 on; what is forked here touches no lock that another thread may hold.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
@@ -205,6 +206,8 @@ def test_closed_to_us(library: Path) -> None:
 def test_web_users() -> None:
     (named,) = web_users(["daemon"], wanted=False)
     assert named == WebUser(identity_of("daemon"), serious=True)
+    (numbered,) = web_users(["54321:54322"], wanted=False)
+    assert numbered.identity == Identity("54321:54322", 54321, 54322, (54322,))
     with pytest.raises(ConfigError, match="nobody-knows"):
         web_users(["nobody-knows"], wanted=False)
     assert all(user.serious for user in web_users([], wanted=True))

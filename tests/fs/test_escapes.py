@@ -16,10 +16,11 @@ from tests.fs.test_catalog import Tree
 from tests.support.escapes import NAME, make_library, write_escapes
 from zipfs.catalog.tree import Catalog
 from zipfs.index.index import Index
+from zipfs.library.decorators.lists import WithLists
 from zipfs.library.library import Library
-from zipfs.library.lists import WithLists
 from zipfs.sealing.outcomes import Impossible
 from zipfs.sealing.sealer import Sealer
+from zipfs.system.folders import Folders
 from zipfs.system.process import Limits
 
 
@@ -44,7 +45,16 @@ _OPENS = Opens()
 
 
 @pytest.fixture
-def opens() -> Iterator[Opens]:
+def opens(monkeypatch: pytest.MonkeyPatch) -> Iterator[Opens]:
+    open_below = Folders.open
+
+    def heard(self: Folders, path: bytes, flags: int) -> int:
+        """A name below an open folder: the audit event doesn't have that."""
+        descriptor = open_below(self, path, flags)
+        _OPENS.seen.add(os.path.realpath(f"/proc/self/fd/{descriptor}"))
+        return descriptor
+
+    monkeypatch.setattr(Folders, "open", heard)
     _OPENS.seen.clear()
     _OPENS.watching = True
     yield _OPENS

@@ -14,6 +14,7 @@ from tests.fs.conftest import SETTLE, sealed
 from tests.fs.lab import FakeTime, open_below, root_only, unprivileged
 from tests.support.libraries import MTIME, expected, make_file, make_game
 from zipfs.index.index import Index
+from zipfs.library.decorators.variants import WithVariants
 from zipfs.library.library import Library
 from zipfs.library.rules.general import Selection
 from zipfs.library.rules.globs import Patterns
@@ -21,7 +22,6 @@ from zipfs.library.rules.playlists import Playlists
 from zipfs.library.rules.romm import Rules
 from zipfs.library.rules.variants import Variant
 from zipfs.library.scan import GameScan
-from zipfs.library.variants import WithVariants
 from zipfs.sealing.members import Style
 from zipfs.sealing.outcomes import Plain, Sealed, Unsettled, Version
 from zipfs.sealing.sealer import Sealer

@@ -144,8 +144,9 @@ class Fuzz:
         assert isinstance(entry, pyfuse3.EntryAttributes)
 
     async def opendir(self) -> None:
-        handle = await self.operations.opendir(self.inode(), CONTEXT)
-        assert handle not in self.folders
+        inode = self.inode()
+        handle = await self.operations.opendir(inode, CONTEXT)
+        assert handle == inode
         self.folders.append(handle)
 
     async def readdir(self) -> None:
@@ -291,15 +292,18 @@ async def test_random_calls(
 async def _let_go(fuzz: Fuzz) -> None:
     """What the kernel does in the end; then there is nothing left."""
     operations = fuzz.operations
-    for handle in list(operations._handles):
-        await operations.release(pyfuse3.FileHandleT(handle))
-    for handle in list(operations._listings):
-        await operations.releasedir(pyfuse3.FileHandleT(handle))
+    for handle, opened in list(operations._handles.items()):
+        for _ in list(opened):
+            await operations.release(pyfuse3.FileHandleT(handle))
+    for handle, folder in list(operations._listings.items()):
+        for _ in range(folder.opens):
+            await operations.releasedir(pyfuse3.FileHandleT(handle))
+    assert not operations._listings
     await operations.forget([(pyfuse3.InodeT(inode), 1 << 62) for inode in fuzz.inodes])
-    await operations.forget([(pyfuse3.InodeT(n), 1 << 62) for n in list(operations._nodes)])
+    await operations.forget([(pyfuse3.InodeT(n), 1 << 62) for n in list(operations.nodes._nodes)])
     assert operations.open_handles == 0
-    assert list(operations._nodes) == [ROOT_INODE]
-    assert set(operations._lookups) <= {ROOT_INODE}
+    assert list(operations.nodes._nodes) == [ROOT_INODE]
+    assert set(operations.nodes._lookups) <= {ROOT_INODE}
     assert all(handle.opened == 0 for handle in operations._reader._handles.values())
     assert LINGER > 0  # and what they had open is closed when that has passed
 

@@ -28,9 +28,12 @@ from zipfs.index import hash_process as hashing_module
 from zipfs.index import hash_queue as hasher_module
 from zipfs.index.hash_client import Worker
 from zipfs.index.hash_file import FileHasher, hash_file
-from zipfs.index.hash_queue import Hasher, Request, UnexpectedError
+from zipfs.index.hash_jobs import Rank, Request, UnexpectedError
+from zipfs.index.hash_queue import Hasher
 from zipfs.library.filestate import BLOCK, Checksums, FileState
 from zipfs.library.scan import SourceFile
+from zipfs.system.folders import Folders
+from zipfs.system.measuring.gauge import FIRST
 
 Files = Sequence[tuple[int, bytes, SourceFile]]
 
@@ -324,8 +327,66 @@ class Queue:
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> Queue:
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Queue:
+    """On a quick source, however busy the machine is: files are hashed in order."""
+    monkeypatch.setattr(hashing_module, "is_slow", lambda _: False)
     return Queue(tmp_path)
+
+
+async def test_small_files_of_a_slow_source_are_hashed_many_at_a_time(
+    queue: Queue, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each once, and those of another kind between them as well."""
+    monkeypatch.setattr(hashing_module, "is_slow", lambda _: True)
+    advance, lock = FileHasher.advance, threading.Lock()
+    under_way: set[bytes] = set()
+    most = 0
+    together = threading.Event()
+
+    def slow(self: FileHasher, limit: int) -> Checksums | None:
+        nonlocal most
+        with lock:
+            under_way.add(self._path)
+            most = max(most, len(under_way))
+            if len(under_way) == FIRST:
+                together.set()
+        if self._state.size < 1000:
+            assert together.wait(SECONDS)
+        try:
+            return advance(self, limit)
+        finally:
+            with lock:
+                under_way.discard(self._path)
+
+    monkeypatch.setattr(FileHasher, "advance", slow)
+    for number in range(400):
+        queue.add(f"{number}", 10 + number)
+    for name in ("a", "b"):
+        queue.add(name, BLOCK + 5, asked=name == "a")
+    (queue.root / "7").write_bytes(b"other")  # so that it has another state
+    (queue.root / "8").unlink()
+    hashed = await queue.finish(nursery)
+    assert sorted(hashed) == sorted({b"%d" % n for n in range(400)} - {b"7", b"8"} | {b"a", b"b"})
+    assert len(hashed) == len(set(hashed))
+    for name, checksums in queue.results.all:
+        assert checksums == expected((queue.root / os.fsdecode(name)).read_bytes())
+    assert FIRST <= most <= hashing_module._THREADS
+    failed = [request.failures for request in queue.requests if request.failures]
+    assert [[type(error) for _, error in failures] for failures in failed] == [[ChangedError]] * 2
+
+
+async def test_a_long_list_of_a_slow_source_is_broken_off(
+    queue: Queue, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S2; and however short the time is, each job gets on."""
+    monkeypatch.setattr(hashing_module, "is_slow", lambda _: True)
+    monkeypatch.setattr(hashing_module, "_LONG", 0.0)
+    for number in range(100):
+        queue.add(f"{number:02}", 10)
+    queue.results.then = lambda file: file.source == b"00" and queue.add("asked", 20, asked=True)
+    hashed = await queue.finish(nursery)
+    assert sorted(hashed) == sorted([*(b"%02d" % number for number in range(100)), b"asked"])
+    assert hashed.index(b"asked") < 50
 
 
 async def test_asked_for_first_then_the_smallest(queue: Queue, nursery: trio.Nursery) -> None:
@@ -357,6 +418,20 @@ async def test_what_is_asked_for_later_moves_to_the_front(
     assert await queue.finish(nursery) == [b"4", b"0", b"1", b"2", b"3"]
 
 
+async def test_single_files_come_last(queue: Queue, nursery: trio.Nursery) -> None:
+    """Unless an archive needs one of them, too."""
+    files = {}
+    for name, size in (("single", 100), ("both", 300), ("first", 200)):
+        make_file(queue.root / name, content(size, name))
+        files[name] = source_file(queue.root, name)
+    for file in files.values():
+        queue.hasher.request([file], rank=Rank.SINGLE)
+    queue.add("member", 1000)
+    queue.add("both", 300)
+    queue.hasher.request([files["both"]], rank=Rank.SINGLE)  # takes nothing back
+    assert await queue.finish(nursery) == [b"both", b"member", b"single", b"first"]
+
+
 async def test_a_file_is_hashed_once_for_all_who_have_it(
     queue: Queue, nursery: trio.Nursery
 ) -> None:
@@ -381,6 +456,7 @@ async def test_whoever_waits_for_many_hears_of_the_last(
         return open_it(path, flags)
 
     monkeypatch.setattr(filehasher_module, "open_path", refused)
+    monkeypatch.setattr(Folders, "open", lambda _, path, flags: refused(path, flags))
     left = queue.hasher.request([*files[:3], files[2]])
     failing = queue.hasher.request(files[3:])
     withdrawn = queue.hasher.request(files)

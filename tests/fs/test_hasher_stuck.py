@@ -16,6 +16,7 @@ from tests.fs.hashed import Results
 from tests.fs.lab import until
 from tests.support.libraries import content, make_file
 from zipfs.index import hash_file as filehasher_module
+from zipfs.index import hash_process
 from zipfs.index import hash_queue as hasher_module
 from zipfs.index.hash_file import FileHasher
 from zipfs.index.hash_queue import Hasher
@@ -115,6 +116,27 @@ async def test_others_are_hashed(tmp_path: Path, disk: Disk, nursery: trio.Nurse
     await until(lambda: b"a" in results.hashed)
     assert results.hashed[b"a"].crc32 == zlib.crc32(content(10, "a"))
     assert not opened(tmp_path)
+
+
+async def test_one_of_many_small_files_of_a_slow_source(
+    tmp_path: Path, disk: Disk, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others that are hashed at the same time have their checksums; it alone is given up."""
+    monkeypatch.setattr(hash_process, "is_slow", lambda _: True)
+    hasher, results = make_hasher(tmp_path, 0.5)
+    names = [f"{number:02}" for number in range(60)]
+    for hanging in (b"03", b"40"):
+        disk.hang(hanging)
+    for name in names:
+        results.request(hasher, source(tmp_path, name, 10))
+    nursery.start_soon(hasher.run)
+    await until(lambda: len(results.hashed) + len(results.failed) == len(names))
+    assert set(results.failed) == {b"03", b"40"}
+    assert all(isinstance(error, TimeoutError) for error in results.failed.values())
+    assert results.hashed[b"59"].crc32 == zlib.crc32(content(10, "59"))
+    disk.release()
+    await until(lambda: not hasher._stuck)
+    await until(lambda: not opened(tmp_path))
 
 
 async def test_big_file_is_not_given_up(

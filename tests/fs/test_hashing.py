@@ -23,8 +23,9 @@ from zipfs.index import hash_process
 from zipfs.index import hash_queue as hasher_module
 from zipfs.index.hash_client import Process
 from zipfs.index.hash_file import SLICE
-from zipfs.index.hash_process import Job
-from zipfs.index.hash_queue import Hasher, UnexpectedError
+from zipfs.index.hash_jobs import UnexpectedError
+from zipfs.index.hash_messages import Job
+from zipfs.index.hash_queue import Hasher
 from zipfs.library.filestate import BLOCK, FileState
 from zipfs.library.scan import SourceFile
 from zipfs.system.rates import BURST
@@ -62,7 +63,7 @@ class Bench:
         self.hasher = Hasher(lambda name: os.fsencode(folder) + b"/" + name, self.results.keep)
 
     def start(self, *, rate: float = 0, patience: float | None = None) -> None:
-        self.hasher._rate = rate
+        self.hasher.rate = rate
         self.hasher._patience = patience
         self._nursery.start_soon(self.hasher.run)
 
@@ -169,7 +170,7 @@ async def test_a_defect_is_logged_here(bench: Bench, caplog: pytest.LogCaptureFi
     assert wrong(results, "good") == []
     assert [type(error) for error in results.failed.values()] == [UnexpectedError]
     assert [record.levelname for record in caplog.records] == ["ERROR"]
-    assert "in open_path" in caplog.text
+    assert "in open" in caplog.text
     assert "ValueError: " in caplog.text
 
 
@@ -212,7 +213,7 @@ async def test_it_ends_with_its_pipe(bench: Bench, caplog: pytest.LogCaptureFixt
     child = await bench.child("other")
     assert bench.hasher._worker
     bench.hasher._worker.dismiss()
-    bench.hasher._rate = 0
+    bench.hasher.rate = 0
     await until(lambda: child not in children())
     assert wrong(await bench.done(), "other") == []
     # We heard of its end first, and killed what was left of it.
@@ -226,7 +227,7 @@ async def test_killed(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.start(rate=FOR_EVER)
     child = await bench.child("other")
     await until(lambda: bench.hasher.pending_bytes < SIZES["other"] + SIZES["big"])
-    bench.hasher._rate = 0
+    bench.hasher.rate = 0
     os.kill(child, signal.SIGKILL)
     results = await bench.done()
     assert not results.failed
@@ -243,7 +244,7 @@ async def test_what_kills_it_each_time(bench: Bench, caplog: pytest.LogCaptureFi
     for number in range(3):
         child = await bench.child("other")
         if number == 2:
-            bench.hasher._rate = 0
+            bench.hasher.rate = 0
         os.kill(child, signal.SIGKILL)
         await until(lambda child=child: child not in children())  # type: ignore[misc]
     results = await bench.done()
@@ -263,7 +264,7 @@ async def test_given_up(bench: Bench) -> None:
     os.kill(child, signal.SIGSTOP)
     await until(lambda: b"other" in bench.results.failed)
     bench.hasher._patience = None
-    bench.hasher._rate = 0
+    bench.hasher.rate = 0
     for other in children():
         os.kill(other, signal.SIGKILL)  # it knows the old rate
     results = await bench.done()

@@ -24,10 +24,11 @@ from tests.fs.lab import FakeTime, in_memory, root_only, small_disk, unprivilege
 from tests.support.users import NOBODY, OTHER, needs_root
 from zipfs.archive import validators
 from zipfs.errors import IndexFileError
-from zipfs.index import index as index_module
+from zipfs.index import indexfile as file_module
 from zipfs.index import tables as tables_module
 from zipfs.index.index import Index
-from zipfs.index.tables import NONE, Published, Record, Store
+from zipfs.index.rows import NONE, Published, Record
+from zipfs.index.tables import Store
 from zipfs.library.filestate import Checksums, FileState
 
 quick = settings(
@@ -77,7 +78,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
     def said() -> list[str]:
         lines = [
-            found.getMessage() for found in caplog.records if found.name == "zipfs.index.index"
+            found.getMessage() for found in caplog.records if found.name == "zipfs.index.indexfile"
         ]
         caplog.clear()
         return lines
@@ -457,7 +458,7 @@ def test_a_disk_that_fails_to_read(
                 assert index.files([b"b"]) == {b"b": record(number)}
         assert len(warnings()) == 1
         assert not os.path.exists(file + ".bad")
-        monkeypatch.setattr(index_module, "_RETRY_SAVING", 0)
+        monkeypatch.setattr(file_module, "_RETRY_SAVING", 0)
         index._retry_at = 0
         index.put_files({})
         assert index.files([b"a", b"b"]) == {b"a": record(1), b"b": record(2)}
@@ -515,7 +516,7 @@ def test_dates_on_a_full_disk(file: str, monkeypatch: pytest.MonkeyPatch) -> Non
         assert index.archive(b"a") == SINCE[1]
         assert index.archive(b"b") == SINCE[0]
         assert index.folders() == {b"": 6, b"roms": 5}
-        monkeypatch.setattr(index_module, "_RETRY_SAVING", 0)
+        monkeypatch.setattr(file_module, "_RETRY_SAVING", 0)
         index._retry_at = 0
         index.put_files({})
         assert index.is_saving
@@ -546,7 +547,7 @@ def test_checksums_in_doubt_on_a_full_disk(file: str, monkeypatch: pytest.Monkey
             assert index.files([path]).get(path) not in (record(1), record(2), record(3))
         index.put_files({b"a": record(1)})
         assert index.files([b"a"]) == {b"a": record(1)}
-        monkeypatch.setattr(index_module, "_RETRY_SAVING", 0)
+        monkeypatch.setattr(file_module, "_RETRY_SAVING", 0)
         index._retry_at = 0
         index.put_files({})
         assert index.is_saving
@@ -593,7 +594,7 @@ def test_an_index_of_version_1_is_migrated(first: str, warnings: Callable[[], li
             index.put_dates({b"a.zip": SINCE[0]}, {b"": 7})
             assert index.archive(b"a.zip") == SINCE[0]
     with closing(sqlite3.connect(first)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (2,)
+        assert database.execute("PRAGMA user_version").fetchone() == (3,)
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert warnings() == []
     assert os.listdir(os.path.dirname(first)) == ["index.sqlite3"]
@@ -602,8 +603,8 @@ def test_an_index_of_version_1_is_migrated(first: str, warnings: Callable[[], li
 def test_the_migration_is_all_or_nothing(first: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in the middle of it, the next start does it anew."""
     with monkeypatch.context() as broken:
-        added = tables_module._ADDED[2] + "CREATE TABLE nonsense;"
-        broken.setitem(tables_module._ADDED, 2, added)
+        added = tables_module.ADDED[2] + "CREATE TABLE nonsense;"
+        broken.setitem(tables_module.ADDED, 2, added)
         with pytest.raises(sqlite3.OperationalError):
             Store(first)
     with closing(sqlite3.connect(first)) as database:
@@ -685,7 +686,7 @@ def test_a_full_disk(
 ) -> None:
     """It runs on in memory, says so once, and saves everything when there is room again."""
     clock = FakeTime()
-    monkeypatch.setattr(index_module, "time", clock)
+    monkeypatch.setattr(file_module, "time", clock)
     folder = place / "disk"
     folder.mkdir()
     file = str(folder / "index")

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.waiting import SECONDS, poll
-from zipfs.system import inotify as module
-from zipfs.system.changes import Change
-from zipfs.system.inotify import Inotify
+from zipfs.system.events import inotify as module
+from zipfs.system.events.changes import Change
+from zipfs.system.events.inotify import Inotify
 
 
 class Told:

@@ -370,14 +370,14 @@ def test_half_a_game_is_none(library: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """An I/O error in a sub-folder must not leave an archive of the rest."""
     make_game(library, "roms/game", {"1": b"1", "2": b"2", "sub/3": b"3"})
     found = Library(str(library))
-    look = found.folder
+    look = found.listed
 
-    def failing(source: bytes, *rest: frozenset[bytes]) -> list[tuple[bytes, Entry | LeftOut]]:
+    def failing(source: bytes, *rest: frozenset[bytes]) -> object:
         if source.endswith(b"sub"):
             raise OSError(5, "Input/output error")
         return look(source, *rest)
 
-    monkeypatch.setattr(found, "folder", failing)
+    monkeypatch.setattr(found, "listed", failing)
     with pytest.raises(OSError, match="Input/output"):
         found.scan(b"roms/game", ALL)
 

@@ -21,9 +21,9 @@ from zipfs.catalog import game as game_module
 from zipfs.catalog.nodes import Folder
 from zipfs.errors import ConfigError, StaleError
 from zipfs.index.index import Index
+from zipfs.library.decorators.lists import ListScan, WithLists
 from zipfs.library.filestate import FileState
 from zipfs.library.library import Library
-from zipfs.library.lists import ListScan, WithLists
 from zipfs.library.rules.general import Selection
 from zipfs.library.scan import Entry, LeftOut
 from zipfs.library.view import find_games
@@ -457,9 +457,9 @@ def test_too_large(
 ) -> None:
     text = text_of(library, MEMBERS)
     write_list(lists / "bulk.list", text)
-    monkeypatch.setattr("zipfs.library.lists.MAX_LIST", len(text) - 1)
+    monkeypatch.setattr("zipfs.library.decorators.lists.MAX_LIST", len(text) - 1)
     assert problem_of(sealer) == "bulk.list, it is larger than 256 MiB"
-    monkeypatch.setattr("zipfs.library.lists.MAX_LIST", len(text))
+    monkeypatch.setattr("zipfs.library.decorators.lists.MAX_LIST", len(text))
     version_of(sealer)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -148,3 +149,39 @@ def test_what_was_hashed_in_one_place_counts_in_another(library: Path, sealer: S
         hashing = Sealer(sealer.library, other, globs=(b"roms/*",), settle=SETTLE)
         assert seal_all(hashing, games(hashing)).hashed == 2
     assert seal_all(sealer, games(sealer)).hashed == 0
+
+
+def test_files_that_are_gone_are_forgotten(
+    library: Path, sealer: Sealer, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = content(3 << 20)
+    make_game(library, "roms/a", {"1": large, "2": b"2"})
+    make_game(library, "roms/b", {"1": b"other", "2": large})
+    make_game(library, "roms/c", {"1": content(2 << 20), "2": b"2"})
+    seal_all(sealer, games(sealer))
+    names = [b"roms/%s/%s" % (game, file) for game in (b"a", b"b", b"c") for file in (b"1", b"2")]
+    digests = {path: record[1].digest for path, record in index.files(names).items()}
+    assert offline.prune(sealer) == 0
+    for game in "ac":
+        shutil.rmtree(library / f"roms/{game}")
+    look = sealer.library.entry
+
+    def failing(source: bytes, *rest: frozenset[bytes]) -> object:
+        if source == b"roms/c/2":
+            raise OSError(errno.EIO, "x")
+        return look(source, *rest)
+
+    monkeypatch.setattr(sealer.library, "entry", failing)
+    assert offline.prune(sealer) == 3
+    assert set(index.files(names)) == {b"roms/b/1", b"roms/b/2", b"roms/c/2"}
+    assert index.blocks(digests[b"roms/a/1"])  # of roms/b/2 as well
+    assert index.blocks(digests[b"roms/c/1"]) is None
+
+
+def test_an_empty_library_forgets_nothing(library: Path, sealer: Sealer, index: Index) -> None:
+    """Its disk may not be mounted (DESIGN H6)."""
+    make_game(library, "roms/a", {"1": b"1", "2": b"2"})
+    seal_all(sealer, games(sealer))
+    shutil.rmtree(library / "roms")
+    assert offline.prune(sealer) == 0
+    assert index.has_files()

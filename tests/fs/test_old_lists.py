@@ -14,8 +14,8 @@ import trio
 
 from tests.fs.lab import root_only, unprivileged, until
 from tests.support.lists import write_list
-from zipfs.catalog import old_lists as module
-from zipfs.catalog.old_lists import OldLists
+from zipfs.catalog.background import old_lists as module
+from zipfs.catalog.background.old_lists import OldLists
 from zipfs.config import Settings
 
 KEEP = 1000.0
@@ -227,7 +227,7 @@ async def test_a_folder_that_is_read_only(
 
 async def test_all_are_kept() -> None:
     """Without the option it ends at once, and remembers nothing."""
-    lists = OldLists.of(Settings.load(None, {"library": "/x", "lists-keep": 3.0}))
+    lists = OldLists.of(Settings.load(None, {"library": "/x"}))
     lists.opened(b".lists/a")
     await lists.run(nobody)
     assert not lists._asked

@@ -10,6 +10,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
@@ -23,13 +24,16 @@ from hypothesis import strategies as st
 from tests.fs.lab import open_below, until, wait_for
 from tests.support.libraries import content, expected, make_file, make_game
 from zipfs.archive.validators import ROOT_INODE
+from zipfs.catalog import finder as finder_module
 from zipfs.catalog import game as game_module
+from zipfs.catalog.listing.listing import Listings
 from zipfs.catalog.nodes import Folder
 from zipfs.catalog.tree import Catalog
 from zipfs.errors import ChangedError, FuseError, LayoutError, StaleError, ZipfsError
 from zipfs.mount import fd_pool as pool_module
 from zipfs.mount import fs as fs_module
-from zipfs.mount.fs import Operations, to_errno
+from zipfs.mount.errnos import to_errno
+from zipfs.mount.fs import Operations
 from zipfs.mount.reader import PendingRead, Reader
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.process import Limits
@@ -219,7 +223,7 @@ async def test_what_isnt_there(library: Path, fuse: Fuse) -> None:
 
 async def test_nodes_are_kept_as_long_as_the_kernel_knows_them(library: Path, fuse: Fuse) -> None:
     make_file(library / "folder/file", b"")
-    nodes, lookups = fuse.operations._nodes, fuse.operations._lookups
+    nodes, lookups = fuse.operations.nodes._nodes, fuse.operations.nodes._lookups
     folder = (await fuse.find("folder")).st_ino
     file = (await fuse.lookup(folder, "file")).st_ino
     for _ in range(2):
@@ -247,14 +251,14 @@ async def test_a_handle_is_found_again(library: Path, fuse: Fuse) -> None:
         parent = entries.get(path.rpartition("/")[0])
         found = await fuse.lookup(inode, "..")  # known
         assert found.st_ino == (parent.st_ino if parent else ROOT_INODE)
-    counts = dict(fuse.operations._lookups)
+    counts = dict(fuse.operations.nodes._lookups)
     await fuse.forget(*counts.items())
-    assert set(fuse.operations._nodes) == {ROOT_INODE}
+    assert set(fuse.operations.nodes._nodes) == {ROOT_INODE}
     for path in paths:
         entry = entries[path]
         found = await fuse.lookup(entry.st_ino, ".")
         assert (found.st_ino, found.st_mode) == (entry.st_ino, entry.st_mode)
-        assert fuse.operations._lookups[entry.st_ino] == 1
+        assert fuse.operations.nodes._lookups[entry.st_ino] == 1
         await fuse.getattr(entry.st_ino)
     for name in (".", ".."):
         assert (await fuse.lookup(ROOT_INODE, name)).st_ino == ROOT_INODE
@@ -273,7 +277,7 @@ async def test_a_handle_of_what_is_gone(library: Path, fuse: Fuse, stale: None) 
     make_file(library / "folder/file", b"x")
     await fuse.sealed("roms/game.zip")
     entries = [await fuse.find(path) for path in ("roms/game.zip", "single", "folder/file")]
-    await fuse.forget(*dict(fuse.operations._lookups).items())
+    await fuse.forget(*dict(fuse.operations.nodes._lookups).items())
     make_file(library / "roms/game/1", b"another")
     make_file(library / "single", b"another")
     shutil.rmtree(library / "folder")
@@ -311,7 +315,7 @@ async def test_a_folder_forgotten_while_it_is_looked_at(
 
     monkeypatch.setattr(fuse.catalog, "refresh", slow)
     await fuse.getattr(folder)
-    assert set(fuse.operations._nodes) == {ROOT_INODE}
+    assert set(fuse.operations.nodes._nodes) == {ROOT_INODE}
 
 
 async def test_two_nodes_of_one_number(
@@ -360,7 +364,7 @@ async def test_a_listing_in_pieces(room: int, library: Path, fuse: Fuse) -> None
         make_file(library / f"new {len(told)}", b"")
     assert sorted(told) == [os.fsencode(name) for name in names]
     # Each entry told counts as looked up, and only those told.
-    assert sum(fuse.operations._lookups.values()) == 10
+    assert sum(fuse.operations.nodes._lookups.values()) == 10
     assert told[7 : 7 + room] == [name for name, _ in await fuse.readdir(handle, places[6])]
     # Behind a place that no entry has.
     assert told[7 : 7 + room] == [name for name, _ in await fuse.readdir(handle, places[6] + 1)]
@@ -370,6 +374,86 @@ async def test_a_listing_in_pieces(room: int, library: Path, fuse: Fuse) -> None
     await fuse.releasedir(handle)
     assert fuse.operations._listings == {}
     await refused(errno.EBADF, fuse.readdir(handle, 0))
+
+
+@pytest.fixture
+def read(sealer: Sealer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many names of `roms` were read, each time; large are folders of 20 names."""
+    monkeypatch.setattr(finder_module, "_FEW", 20)
+    kinds, numbers = sealer.library.kinds, []
+    names, of_a_listing = finder_module.Finder.names, threading.local()
+
+    def listed(*arguments: Any, **keywords: Any) -> Any:
+        of_a_listing.reads = True
+        try:
+            return names(*arguments, **keywords)
+        finally:
+            of_a_listing.reads = False
+
+    def counted(source: bytes, most: int | None = None) -> Any:
+        found = kinds(source, most)
+        # The scan reads folders, too.
+        if source == b"roms" and getattr(of_a_listing, "reads", False):
+            numbers.append(len(found))
+        return found
+
+    monkeypatch.setattr(finder_module.Finder, "names", listed)
+    monkeypatch.setattr(sealer.library, "kinds", counted)
+    return numbers
+
+
+async def test_first_names_of_a_large_folder(library: Path, fuse: Fuse, read: list[int]) -> None:
+    """They are told before its last name was read; looked at are those that are told."""
+    for number in range(300):
+        make_file(library / f"roms/{number}", b"")
+    roms = (await fuse.find("roms")).st_ino
+    handle = await fuse.opendir(roms)
+    assert read == [20]
+    fuse.room = 15
+    told = await fuse.readdir(handle, 0)
+    assert len(told) == 15
+    assert read == [20]
+    fuse.room = 1000
+    while some := await fuse.readdir(handle, told[-1][1]):
+        told += some
+        # Nobody who has some names waits until the others are read.
+        assert read == ([20] if len(told) == 20 else [20, 300])
+    assert len({name for name, _ in told}) == len(told) == 300
+    # They are the same ones the next time.
+    fuse.catalog._listings.clear()
+    again = await fuse.opendir(roms)
+    assert await fuse.readdir(again, 0) == told[:20]
+    assert read == [20, 300, 20]
+    assert (await fuse.readdir(again, told[150][1]))[:64] == told[151 : 151 + 64]
+    assert read == [20, 300, 20, 300]
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+@pytest.mark.parametrize("room", [1, 7, 25])
+async def test_a_large_folder_that_is_opened_for_each_page(
+    room: int, library: Path, fuse: Fuse, read: list[int], *, forgotten: bool
+) -> None:
+    """Whatever goes and comes meanwhile, and also by another daemon."""
+    for number in range(60):
+        make_file(library / f"roms/{number}", b"")
+    staying = {b"%d" % number for number in range(60)}
+    roms = (await fuse.find("roms")).st_ino
+    fuse.room = room
+    told: list[bytes] = []
+    cookie = 0
+    while some := await fuse.readdir(handle := await fuse.opendir(roms), cookie):
+        await fuse.releasedir(handle)
+        told += [name for name, _ in some]
+        cookie = some[-1][1]
+        if forgotten:
+            fuse.catalog._listings = fuse.catalog._lister._listings = Listings()
+        elif room > 1:  # the last one, whose cookie it goes on with
+            (library / os.fsdecode(b"roms/" + some[-1][0])).unlink()
+            staying.discard(some[-1][0])
+            make_file(library / f"roms/new {len(told)}", b"")
+    assert len(told) == len(set(told))
+    assert staying <= set(told)
+    assert 20 in read
 
 
 async def test_a_listing_has_what_lookups_find(library: Path, fuse: Fuse) -> None:
@@ -399,15 +483,17 @@ async def test_reading(library: Path, fuse: Fuse) -> None:
     entry = await fuse.sealed("roms/game.zip")
     whole = expected(game).read(0, entry.st_size)
     handles = [await fuse.open(entry.st_ino) for _ in range(3)]
-    assert len(set(handles)) == 3
+    assert set(handles) == {entry.st_ino}  # the next daemon has to know what they are
     for handle in handles:
         assert await fuse.read(handle, 0, 1 << 20) == whole
         assert await fuse.read(handle, 100, 50) == whole[100:150]
         assert await fuse.read(handle, entry.st_size, 50) == b""
     assert fuse.operations.open_handles == 3
     for handle in handles:
+        assert await fuse.read(handle, 0, 1) == whole[:1]
         await fuse.release(handle)
-        await refused(errno.EBADF, fuse.read(handle, 0, 1))
+    await refused(errno.EBADF, fuse.read(handles[0], 0, 1))
+    await refused(errno.EBADF, fuse.release(handles[0]))
     assert fuse.operations.open_handles == 0
 
 
@@ -541,7 +627,7 @@ Call = Callable[[Fuse, int, int], Coroutine[Any, Any, object]]
 # What each handler asks of others, by name, and how it is called.
 def read_slowly(fuse: Fuse, _node: int, handle: int) -> Any:
     """A read for which the disk has to be waited for."""
-    content = fuse.operations._handles[handle][1]
+    content = fuse.operations._handles[handle][0][1]
     pending = PendingRead(fuse.reader, content, 0, memoryview(bytearray(1)), 0)
     fuse.reader.read_now = lambda *_: pending  # type: ignore[method-assign]  # gone with the test
     return fuse.read(handle, 0, 1)
@@ -550,7 +636,7 @@ def read_slowly(fuse: Fuse, _node: int, handle: int) -> Any:
 HANDLERS: dict[str, tuple[str, Call]] = {
     "lookup": ("catalog.lookup", lambda fuse, node, handle: fuse.lookup(ROOT_INODE, "file")),
     "getattr": ("catalog.refresh", lambda fuse, node, handle: fuse.getattr(node)),
-    "opendir": ("catalog.children", lambda fuse, node, handle: fuse.opendir(ROOT_INODE)),
+    "opendir": ("catalog.open_folder", lambda fuse, node, handle: fuse.opendir(ROOT_INODE)),
     "open": ("reader.open", lambda fuse, node, handle: fuse.open(node)),
     "read": ("reader.read_now", lambda fuse, node, handle: fuse.read(handle, 0, 1)),
     "read, waiting": ("PendingRead.finish", read_slowly),

@@ -21,7 +21,7 @@ from zipfs.library.proven import ProvenBlocks
 from zipfs.library.rules.general import Selection
 from zipfs.library.scan import Entry, LeftOut, SourceFile
 from zipfs.system import syscalls
-from zipfs.system.inotify import Inotify
+from zipfs.system.events.inotify import Inotify
 
 ALL: Final = Selection((b"*/*",))
 SECONDS: Final = 1.0

@@ -12,7 +12,7 @@ import pyfuse3
 import pytest
 import trio
 
-from zipfs.mount.pyfuse3_loop import IN_A_ROW, _Lock, _Loop, install
+from zipfs.mount.pyfuse3_loop import IN_A_ROW, Loop, _Lock, install
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ async def test_waiting_for_the_lock_can_be_cancelled() -> None:
 
 async def test_nothing_to_read_is_waited_for(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
-    loop = _Loop()
+    loop = Loop()
     loop.make_lock()
     ready = False
 
@@ -126,7 +126,7 @@ async def test_other_tasks_get_their_turn(pipe: tuple[int, int]) -> None:
     """However many requests there are."""
     reading, writing = pipe
     os.write(writing, b"x")  # readable, for ever
-    loop = _Loop()
+    loop = Loop()
     lock = loop.make_lock()
     turns = 0
 
@@ -160,7 +160,7 @@ async def test_the_first_requests_let_another_task_come(pipe: tuple[int, int]) -
     """pyfuse3 starts the next task at each request for which none is waiting."""
     reading, writing = pipe
     os.write(writing, b"x")
-    loop = _Loop()
+    loop = Loop()
     lock = loop.make_lock()
     came = False
 
@@ -179,7 +179,7 @@ async def test_the_first_requests_let_another_task_come(pipe: tuple[int, int]) -
 
 async def test_closing_ends_the_wait(pipe: tuple[int, int]) -> None:
     reading, _ = pipe
-    loop = _Loop()
+    loop = Loop()
     loop.make_lock()
     async with trio.open_nursery() as nursery:
 
@@ -208,8 +208,8 @@ def replaced() -> Any:
 def test_two_functions_are_replaced_and_all_else_is_trio() -> None:
     for _ in range(2):  # a process may mount a second time
         assert install()
-        assert isinstance(replaced().Lock.__self__, _Loop)
-        assert isinstance(replaced().lowlevel.wait_readable.__self__, _Loop)
+        assert isinstance(replaced().Lock.__self__, Loop)
+        assert isinstance(replaced().lowlevel.wait_readable.__self__, Loop)
         assert replaced().open_nursery is trio.open_nursery
         assert replaced().ClosedResourceError is trio.ClosedResourceError
         assert replaced().lowlevel.notify_closing is trio.lowlevel.notify_closing

@@ -15,7 +15,8 @@ import trio
 from tests.fs.conftest import Tree
 from tests.fs.lab import until
 from tests.support.libraries import make_game
-from zipfs.catalog import retries, scanner
+from zipfs.catalog import retries
+from zipfs.catalog.background import scanner
 from zipfs.catalog.tree import Catalog
 from zipfs.index.hash_queue import Hasher
 from zipfs.index.index import Index
@@ -148,8 +149,8 @@ async def test_a_game_that_cant_be_listed_for_a_moment(
     library: Path, running: Tree, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It isn't gone: nobody has to ask for it, and no event has to come."""
-    folder, failed = failing(sealer.library.folder, b"roms/game", 3)
-    monkeypatch.setattr(sealer.library, "folder", folder)
+    folder, failed = failing(sealer.library.listed, b"roms/game", 3)
+    monkeypatch.setattr(sealer.library, "listed", folder)
     make_game(library, "roms/game", TWO)
     running.catalog.rescan()
     await until(lambda: running.games.by_archive(b"roms/game.zip"))
@@ -166,11 +167,11 @@ async def test_a_folder_of_games_that_cant_be_listed_for_a_moment(
     make_game(library, "roms/game", TWO)
     running.catalog.rescan()
     node = await running.sealed("roms/game.zip")
-    names, failed = failing(sealer.library.names, b"roms", 3)
-    monkeypatch.setattr(sealer.library, "names", names)
-    make_game(library, "roms/new", TWO)
+    kinds, failed = failing(sealer.library.kinds, b"roms", 3)
+    monkeypatch.setattr(sealer.library, "kinds", kinds)
     running.catalog.rescan()
     await until(lambda: failed)
+    make_game(library, "roms/new", TWO)
     game = running.game("roms/game")
     assert game
     assert isinstance(game.outcome, Sealed)

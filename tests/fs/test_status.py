@@ -20,7 +20,7 @@ from zipfs.config import Settings
 from zipfs.library.scan import LeftOut
 from zipfs.mount.fs import Operations
 from zipfs.mount.reader import Reader
-from zipfs.mount.status import Status
+from zipfs.mount.status.document import Status
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.process import Limits
 

@@ -14,6 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from zipfs.system import lanes as module
 from zipfs.system.lanes import LANE, MAX_STUCK_IN_LANE, Threads, timed_out
+from zipfs.system.measuring.width import Width
 
 PATIENCE = 0.05
 """Seconds on a clock that the tests move: a machine with much to do may take any time."""
@@ -407,3 +408,135 @@ async def test_map_with_no_thread_to_be_had(hang: Hang, clock: MockClock) -> Non
             assert await threads.map(str, range(1000), lane="a", key=int) == [None] * 1000
 
         await end(clock, hang.has(1))  # once, and not for each of them
+
+
+# -- Many at once ------------------------------------------------------------------------------
+
+
+class Wide(Width):
+    """A width that stays what it is."""
+
+    def __init__(self, now: int) -> None:
+        super().__init__()
+        self.now = now
+        self.measurements: list[tuple[int, int]] = []
+
+    def measured(self, width: int, count: int, seconds: float, busy: float) -> None:
+        self.measurements.append((width, count))
+
+
+@pytest.mark.parametrize("now", [1, 3, 32])
+@pytest.mark.parametrize("count", [0, 1, 2, 100, 1000])
+async def test_a_wide_map(now: int, count: int) -> None:
+    """All results in their order, whoever was faster; as many threads as are to be."""
+    lock = threading.Lock()
+    running = most = 0
+
+    def square(number: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.0005 * (number % 3))
+        with lock:
+            running -= 1
+        return number * number
+
+    width = Wide(now)
+    found = await Threads(64).map(
+        square, range(count), lane="lane", key=lambda number: number, width=width
+    )
+    assert found == [number * number for number in range(count)]
+    assert most <= now
+    assert most > 1 or now == 1 or count < 100
+    assert width.measurements == [(min(now, count) or 1, count)]
+
+
+async def test_a_wide_map_of_which_one_hangs() -> None:
+    """It alone has no result, and calls beside it have the lane."""
+    threads = Threads(64, patience=5.0)
+    release = threading.Event()
+
+    def look(number: int) -> int:
+        if number == 77:
+            release.wait()
+        return number
+
+    width = Wide(8)
+    try:
+        found = await threads.map(look, range(200), lane="lane", key=lambda n: n, width=width)
+        assert [n for n, result in enumerate(found) if result is None] == [77]
+        assert threads.stuck == 1
+        assert width.measurements == []
+        assert await threads.run(look, 78, lane="lane", item=78) == 78
+        with pytest.raises(TimeoutError):
+            await threads.run(look, 77, lane="lane", item=77)
+    finally:
+        release.set()
+    await until(lambda: not threads.stuck)
+
+
+async def test_an_error_in_a_wide_map() -> None:
+    def fail(number: int) -> int:
+        raise LookupError(number)
+
+    with pytest.raises(LookupError):
+        await Threads(8).map(fail, range(50), lane="lane", key=lambda n: n, width=Wide(4))
+
+
+async def test_what_has_much_to_do_is_not_given_up(clock: MockClock) -> None:
+    """However long it takes; but once it waits for something, it is."""
+    threads = Threads(2, PATIENCE)
+    steps = 0
+    go_on, end_it = threading.Semaphore(0), threading.Event()
+
+    def work() -> str:
+        nonlocal steps
+        while steps < 5:
+            enough = time.thread_time() + 2 * module._BUSY_SECONDS
+            while time.thread_time() < enough:
+                pass
+            steps += 1
+            assert go_on.acquire(timeout=LONG)
+        assert end_it.wait(LONG)
+        return "done"
+
+    async with trio.open_nursery() as nursery:
+        results = []
+
+        async def run() -> None:
+            results.append(await threads.run(work, lane="a", item=1))
+
+        nursery.start_soon(run)
+        for step in range(5):
+            await until(lambda step=step: steps == step + 1)  # type: ignore[misc]  # mypy can't infer a lambda's default
+            await wait_all_tasks_blocked()
+            clock.jump(PATIENCE)
+            await wait_all_tasks_blocked()
+            assert threads.stuck == 0
+            go_on.release()
+        end_it.set()
+    assert results == ["done"]
+    assert threads.stuck == 0
+
+    hang = Hang()
+
+    def begin() -> None:
+        began = time.thread_time()
+        while time.thread_time() < began + 2 * module._BUSY_SECONDS:
+            pass
+        hang()
+
+    async def twice() -> None:
+        await end(clock, hang.has(1))
+        await wait_all_tasks_blocked()
+        assert threads.stuck == 0
+        clock.jump(PATIENCE)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(twice)
+        with pytest.raises(TimeoutError):
+            await threads.run(begin, lane="a", item=1)
+    assert threads.is_stuck("a", 1)
+    hang.release()
+    await until(lambda: threads.stuck == 0)

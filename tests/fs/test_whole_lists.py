@@ -15,13 +15,13 @@ from tests.support.libraries import content, make_file, make_game
 from tests.support.lists import Wanted, text_of, write_list
 from zipfs.catalog import game as game_module
 from zipfs.index.index import Index
+from zipfs.library.decorators.lists import WithLists
+from zipfs.library.decorators.variants import WithVariants
 from zipfs.library.library import Library
-from zipfs.library.lists import WithLists
 from zipfs.library.rules.variants import Variant
-from zipfs.library.variants import WithVariants
 from zipfs.sealing.outcomes import Outcome, Sealed, Unhashed, Unsettled
 from zipfs.sealing.sealer import Sealer
-from zipfs.system.changes import Change
+from zipfs.system.events.changes import Change
 
 SETTLE = 3600.0
 """So that nothing settles in these tests but what they say."""
@@ -162,13 +162,13 @@ async def test_asked_for_before_it_is_heard_of(
 ) -> None:
     """A lookup finds it unsettled; what is heard then counts at once, and not in a while."""
     monkeypatch.setattr(game_module, "FRESH", SETTLE)
-    tree.catalog.polling = False  # nor by the next scan
+    tree.catalog.hearing.begin()  # nor by the next scan
     nursery.start_soon(tree.catalog.run)
     await until(lambda: tree.catalog.is_surveyed)
     write_list(lists / "x.list", text_of(library, MEMBERS))
     assert not await tree.is_there(".lists/x.zip")
     view.heard(view.lists, b"x.list", Change.RENAMED)
-    tree.catalog.changed([b".lists/x"])
+    tree.catalog.changed({b".lists/x"})
     await until(lambda: tree.games.by_archive(b".lists/x.zip"))
 
 

@@ -24,6 +24,7 @@ from typing import BinaryIO, Final
 
 from tests.model.versions import Blob, History, ModelError, Part, Source, check
 from tests.support.libraries import content
+from zipfs.archive.validators import DAY
 from zipfs.system.mounts import mounts
 
 NAMES: Final = (
@@ -56,13 +57,17 @@ class Game:
 
 
 class Shelf:
-    """A library at *root* with *count* games; *aside* is for what isn't in it, on the same disk."""
+    """A library at *root* with *count* games; *aside* is for what isn't in it, on the same disk.
+
+    *times* are those of a :class:`tests.model.versions.Version`.
+    """
 
     platform = "roms/psx"
     """Where its games are."""
 
-    def __init__(self, root: Path, aside: Path, count: int) -> None:
+    def __init__(self, root: Path, aside: Path, count: int, times: int = DAY) -> None:
         self.root = root
+        self._times = times
         self.aside = aside
         aside.mkdir()
         (root / "store").mkdir(parents=True)
@@ -91,7 +96,7 @@ class Shelf:
         return game
 
     def _new_game(self, path: str) -> Game:
-        game = Game(self.root / path, History(f"{path}.zip"), [])
+        game = Game(self.root / path, History(f"{path}.zip", self._times), [])
         self.games.append(game)
         return game
 

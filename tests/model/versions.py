@@ -74,9 +74,14 @@ class Part:
 
 
 class Version:
-    """One archive: what *parts* and empty *folders* make at *path* in the mount."""
+    """One archive: what *parts* and empty *folders* make at *path* in the mount.
 
-    def __init__(self, path: str, parts: list[Part], folders: list[bytes]) -> None:
+    *times*: number of times of a day that contents are given first.
+    """
+
+    def __init__(
+        self, path: str, parts: list[Part], folders: list[bytes], times: int = validators.DAY
+    ) -> None:
         names = entry_names([*(part.path for part in parts), *folders])
         ordered = sorted(
             parts, key=lambda part: (names[part.path].rpartition(b"/")[2], names[part.path])
@@ -92,7 +97,7 @@ class Version:
         self.content = validators.content_id(layout, (blob.digest for _, blob, _ in files))
         self.inode = validators.inode(b"archive", path.encode(), self.content.to_bytes(16))
         self.size = layout.size
-        self.first = validators.first_mtime(validators.date(layout), self.content)
+        self.first = validators.first_mtime(validators.date(layout), self.content % times)
         self.shown: int | None = None
         """The ``st_mtime_ns`` that it was seen with."""
 
@@ -145,6 +150,8 @@ class History:
     """All that a game has been. *path* is that of its archive, relative to the mount."""
 
     path: str
+    times: int = validators.DAY
+    """As those of a :class:`Version`."""
     epochs: list[Epoch] = field(default_factory=list)
     versions: dict[int, Version] = field(default_factory=dict)
     """By inode."""
@@ -159,7 +166,7 @@ class History:
         """It is *parts* and empty *folders* from now on; whether that is something new."""
         version = None
         if len(parts) >= 2:
-            version = Version(self.path, parts, folders)
+            version = Version(self.path, parts, folders, self.times)
             version = self.versions.setdefault(version.inode, version)
         sources = {part.source: part.writes for part in parts}
         if self.epochs:
@@ -231,6 +238,11 @@ class History:
     def seen(self) -> int:
         """How many versions were seen in the mount."""
         return len(self._seconds)
+
+    @property
+    def moved(self) -> int:
+        """How many of them have another time than their first, which was another's (V3)."""
+        return sum(seconds != version.first for seconds, version in self._seconds.items())
 
     def recent(self, now: float, seconds: float = RECENT) -> list[Epoch]:
         """What it was so many *seconds* ago and since."""

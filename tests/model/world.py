@@ -1,4 +1,4 @@
-"""A library that changes, its mount, and readers that hold what they opened.
+"""A library that changes, its mounts, and readers that hold what they opened.
 
 Every step is a name and the seed of all that is random in it, so that a list of steps can be
 taken again. What may be seen:
@@ -13,6 +13,13 @@ taken again. What may be seen:
 A read of several pages may come back short if a later page fails: the kernel then tells of the
 bytes first and of the error at the next call. So reading goes on to the end of the range.
 
+With *supervised*, daemons are killed and replaced all the time, and the mount outlives them (F2).
+What a daemon has pinned is lost with it: who reads a version on that the game hasn't any more may
+get an error then. Never another version's bytes, and who reads what the game is goes on.
+
+Several *heads* mount the library with a shared index (K1, K2). What one of them has shown, with
+whatever validators, counts for all: no two contents with one ETag, and none with two.
+
 The mount always runs with ``--trust state``. With ``--trust mtime`` a rewrite that puts the
 old mtime back is taken for a ``chmod``, and wrong bytes *are* served, knowingly, until the
 file has been hashed anew; there is nothing to be strict about.
@@ -24,7 +31,6 @@ import contextlib
 import errno
 import os
 import random
-import signal
 import threading
 import time
 from collections import Counter
@@ -33,15 +39,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tests.model.head import Head
 from tests.model.mapped import Mapped
 from tests.model.shelf import CHANGES, Game, Shelf
-from tests.model.versions import Epoch, ModelError, Version, check
+from tests.model.versions import RECENT, Epoch, History, ModelError, Version, check
 from tests.support.libraries import tree
-from tests.support.mounting import Mounted, Mounts
+from tests.support.mounting import Mounts
 from tests.support.waiting import poll
+from zipfs.archive.validators import DAY
 
 MAX_HANDLES: Final = 12
 MAX_MAPPINGS: Final = 3
+CROWDED: Final = 3
+"""So few times of a day for contents that many clash: which of them has its time first, and which
+one has to move, is then between heads, too (DESIGN V3)."""
 SETTLE_SECONDS: Final = 200.0
 """For all games to be shown as they are: usually it takes one or two."""
 _ALIGNMENT: Final = 4096  # of what is read with O_DIRECT
@@ -51,22 +62,38 @@ _ALIGNMENT: Final = 4096  # of what is read with O_DIRECT
 class Reader:
     """An open handle, or a mapping, and what it has to give."""
 
+    head: Head
     what: int | Mapped
     version: Version
     pins: list[Epoch]
-    path: str
+    history: History
+    opened: float = field(default_factory=time.monotonic)
     errors: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while it is read, and when it is closed."""
 
-    def may_fail(self) -> bool:
+    @property
+    def path(self) -> str:
+        return self.history.path
+
+    def was_changed_in_place(self) -> bool:
         return not all(epoch.is_untouched() for epoch in self.pins)
+
+    def may_be_lost(self) -> bool:
+        """Whether a daemon that has come since had to find it anew, and perhaps couldn't."""
+        now, restart = self.history.now, self.head.restart
+        return self.opened < restart.ended and (
+            now.version is not self.version or now.began > restart.began - RECENT
+        )
 
 
 class World:
     """A library in *place* with so many *games*, mounted by *mounts*.
 
-    *readers* threads read all the time, beside the steps. *counts* are added to.
+    *readers* threads read all the time, beside the steps. *counts* are added to. A mount outlives
+    its daemon if it is *supervised*. There are so many *heads*; with more than one, or if it is
+    given, they have the shared index at the address *shared*. *times* is that of
+    :class:`tests.model.head.Head`.
     """
 
     def __init__(
@@ -78,39 +105,47 @@ class World:
         watch: str = "auto",
         settle: float = 0.1,
         readers: int = 0,
+        supervised: bool = False,
+        heads: int = 1,
+        shared: str = "",
+        times: int = DAY,
         counts: Counter[str] | None = None,
     ) -> None:
         self.counts: Counter[str] = Counter() if counts is None else counts
-        self.trace: list[str] = [f"games={games} watch={watch} settle={settle} readers={readers}"]
+        told = f"games={games} watch={watch} settle={settle} readers={readers} "
+        self.trace: list[str] = [f"{told}supervised={supervised} heads={heads} times={times}"]
         library = place / "library"
         library.mkdir()
-        self.shelf = Shelf(library, place / "aside", games)
-        self._mounts = mounts
-        self._options = (f"--watch={watch}", "--log-level=info")
-        self._settle = settle
-        self._mountpoint = place / "mount"
-        self._mountpoint.mkdir()
+        self.shelf = Shelf(library, place / "aside", games, times)
+        options = [f"--watch={watch}", "--log-level=info"]
+        if shared:
+            options += [f"--shared-index={shared}", f"--shared-name={place.name}"]
+        self._supervised = supervised
+        self.progress: Callable[[], object] = lambda: None
+        """Called whenever something has answered: also where a step, or the end, takes long."""
         self._handles: list[Reader] = []
         self._mappings: list[Reader] = []
-        self._ctimes: dict[object, tuple[int, int]] = {}
         self._failures: list[Exception] = []
         self._began = time.monotonic()
         self._stop = threading.Event()
-        self.mounted = self._mount()
+        self.heads: Final = [
+            Head(
+                mounts,
+                library,
+                place / f"head-{number}",
+                options,
+                settle=settle,
+                times=times,
+                supervised=supervised,
+                shares=bool(shared),
+            )
+            for number in range(heads)
+        ]
         self._threads = [
             threading.Thread(target=self._read_on, args=(number,)) for number in range(readers)
         ]
         for thread in self._threads:
             thread.start()
-
-    def _mount(self) -> Mounted:
-        mounted = self._mounts(
-            self.shelf.root, *self._options, settle=self._settle, mountpoint=self._mountpoint
-        )
-        # Both are the point of it. The other says of a name that it isn't shown as it is.
-        mounted.expect_log(r"reading .* ended in an error: a file of it has changed")
-        mounted.expect_log(r"is called .*%5C")
-        return mounted
 
     def do(self, name: str, seed: int) -> None:
         """Take a step; fails if the mount did what it must not do, now or meanwhile."""
@@ -123,37 +158,49 @@ class World:
             change[1](self.shelf, rng)
             self.trace[-1] += f": {self.shelf.last}"
         else:
-            READS[name][1](self, rng)
+            {**READS, **RESTARTS}[name][1](self, rng)
         self.check()
 
     def check(self) -> None:
         """Fails if a reader in the background did."""
         if self._failures:
             raise self._failures[0]
-        self.mounted.check_runs()
+        for head in self.heads:
+            head.check()
 
     def close(self) -> None:
         """The end: nothing is left open, and zipfs ends as it should."""
         self.counts["versions"] += sum(game.history.seen for game in self.shelf.games)
+        self.counts["clashes"] += sum(game.history.moved for game in self.shelf.games)
         self.counts["states"] += sum(len(game.history.epochs) for game in self.shelf.games)
         self._stop.set()
         for thread in self._threads:
             thread.join()
+            self.progress()
         self._close_all()
         try:
-            if self._threads:  # worth the seconds that files stay open after their last reader
-                poll("files to be closed", lambda: not self.mounted.library_descriptors())
-            self.mounted.unmount()
+            for head in self.heads:
+                self._wait_served(head)
+                mounted = head.mounted
+                if self._threads:  # worth the seconds that files stay open after their last reader
+                    poll("files to be closed", lambda h=head: self._are_closed(h))  # type: ignore[misc]
+                self.progress()
+                mounted.unmount()
         except BaseException:
-            self.mounted.force()
+            for head in self.heads:
+                head.mounted.force()
             raise
         self.shelf.verify()
         self.shelf.close()
         if self._failures:
             raise self._failures[0]
 
+    def _are_closed(self, head: Head) -> bool:
+        self.progress()  # no access to the mount, so it hasn't hung; and poll() has its own end
+        return not head.mounted.library_descriptors()
+
     def log_text(self) -> str:
-        return self.mounted.log_text()
+        return "\n".join(head.mounted.log_text() for head in self.heads)
 
     def _close_all(self) -> None:
         for readers in (self._handles, self._mappings):
@@ -164,17 +211,17 @@ class World:
 
     def open(self, rng: random.Random) -> None:
         """Open an archive, wait a little for it to be there if need be, and keep it open."""
-        game = rng.choice(self.shelf.games)
+        head, game = self._head(rng), rng.choice(self.shelf.games)
         flags = os.O_RDONLY | (os.O_DIRECT if rng.random() < 0.3 else 0)
         deadline = time.monotonic() + rng.choice([0.0, 0.5, 2.0])
-        while (descriptor := self._open(game, flags)) is None:
+        while (descriptor := self._open(head, game, flags)) is None:
             if time.monotonic() >= deadline:
                 return
             time.sleep(0.02)
-        status = os.fstat(descriptor)
         try:
+            status = os.fstat(descriptor)
             reader = self._reader(
-                game, descriptor, status.st_ino, status.st_size, status.st_mtime_ns
+                head, game, descriptor, status.st_ino, status.st_size, status.st_mtime_ns
             )
         except BaseException:
             os.close(descriptor)
@@ -182,22 +229,25 @@ class World:
         self._keep(reader, self._handles, MAX_HANDLES, rng)
         self._read_somewhere(reader, rng)
 
-    def _open(self, game: Game, flags: int) -> int | None:
+    def _head(self, rng: random.Random) -> Head:
+        return rng.choice(self.heads)
+
+    def _open(self, head: Head, game: Game, flags: int) -> int | None:
         self.check()
         try:
-            return os.open(self.mounted.path / game.history.path, flags)
+            return os.open(head.path / game.history.path, flags)
         except FileNotFoundError:
             return None
 
     def map(self, rng: random.Random) -> None:
         """Map an archive, if it is there."""
-        game = rng.choice(self.shelf.games)
+        head, game = self._head(rng), rng.choice(self.shelf.games)
         try:
-            mapped = Mapped(self.mounted.path / game.history.path)
+            mapped = Mapped(head.path / game.history.path)
         except FileNotFoundError:
             return
         try:
-            reader = self._reader(game, mapped, mapped.inode, mapped.size, mapped.mtime_ns)
+            reader = self._reader(head, game, mapped, mapped.inode, mapped.size, mapped.mtime_ns)
         except BaseException:
             mapped.close()
             raise
@@ -205,12 +255,12 @@ class World:
         self._read_somewhere(reader, rng)
 
     def _reader(
-        self, game: Game, what: int | Mapped, inode: int, size: int, mtime_ns: int
+        self, head: Head, game: Game, what: int | Mapped, inode: int, size: int, mtime_ns: int
     ) -> Reader:
         now = time.monotonic()
         version = game.history.identify(inode, size, mtime_ns, now)
         self.trace[-1] += f": {game.history.path} is {version}"
-        return Reader(what, version, game.history.pins(version, now), game.history.path)
+        return Reader(head, what, version, game.history.pins(version, now), game.history)
 
     def _keep(self, reader: Reader, among: list[Reader], limit: int, rng: random.Random) -> None:
         among.append(reader)
@@ -229,29 +279,23 @@ class World:
             _close(among.pop(rng.randrange(len(among))))
 
     def stat(self, rng: random.Random) -> None:
-        """All archives, by name."""
-        for game in self.shelf.games:
-            with contextlib.suppress(FileNotFoundError):
-                status = self._stat(game)
-                self._follow(game.history.path, status.st_ctime_ns, status.st_ino)
-        folder = os.stat(self.mounted.path / self.shelf.platform)
-        self._follow(self.shelf.platform, folder.st_ctime_ns)
-        check(folder.st_mtime_ns == folder.st_ctime_ns, "a folder has two dates")
+        """All archives, by name, on all heads."""
+        for head in self.heads:
+            for game in self.shelf.games:
+                with contextlib.suppress(FileNotFoundError):
+                    status = self._stat(head, game)
+                    head.follow(game.history.path, status.st_ctime_ns, status.st_ino)
+            folder = os.stat(head.path / self.shelf.platform)
+            head.follow(self.shelf.platform, folder.st_ctime_ns)
+            check(folder.st_mtime_ns == folder.st_ctime_ns, "a folder has two dates")
 
-    def _follow(self, path: object, ctime_ns: int, version: int = 0) -> None:
-        """The ctime of *path* never goes back, and another version has a later one (F1)."""
-        before, last = self._ctimes.get(path, (0, version))
-        check(before <= ctime_ns, f"the ctime of {path} went back")
-        check(last == version or before < ctime_ns, f"{path}: another version of the same ctime")
-        self._ctimes[path] = ctime_ns, version
-
-    def _stat(self, game: Game) -> os.stat_result:
-        return self._identify(game, os.stat(self.mounted.path / game.history.path))
+    def _stat(self, head: Head, game: Game) -> os.stat_result:
+        return self._identify(game, os.stat(head.path / game.history.path))
 
     def list(self, rng: random.Random) -> None:
         """The folder of the games: nothing in it that was never there."""
         games = {Path(game.history.path).name: game for game in self.shelf.games}
-        with os.scandir(self.mounted.path / self.shelf.platform) as entries:
+        with os.scandir(self._head(rng).path / self.shelf.platform) as entries:
             for entry in entries:
                 game = games.get(entry.name)
                 if game is None:
@@ -263,14 +307,25 @@ class World:
 
     def restart(self, rng: random.Random) -> None:
         """End zipfs, well or badly, and start it again: the same content is the same (S3, H5)."""
+        head = self._head(rng)
         self._close_all()
-        if rng.random() < 0.5:
-            self.mounted.kill()
-            self._ctimes.clear()  # those of the last moments may be lost
-        else:
-            self.mounted.process.send_signal(signal.SIGTERM)
-            self.mounted.see_end()
-        self.mounted = self._mount()
+        self._wait_served(head)
+        head.mount_again(killed=rng.random() < 0.5)
+
+    def kill(self, rng: random.Random) -> None:
+        """Have another daemon of a head go on (F2)."""
+        head = self._head(rng)
+        done = head.kill(rng)
+        self.trace[-1] += f": head {self.heads.index(head)}, {done}"
+        if done:
+            self.counts["kills" if done.startswith("killed") else "hand-overs"] += 1
+
+    def _wait_served(self, head: Head) -> None:
+        """Wait until a single daemon is there, and serves."""
+        if self._supervised:
+            self._poll("a daemon", lambda: len(head.mounted.daemons) == 1)
+            os.statvfs(head.path)
+            self._poll("one daemon", lambda: len(head.mounted.daemons) == 1)
 
     def pause(self, rng: random.Random) -> None:
         """So that zipfs can seal, or is interrupted while it does."""
@@ -291,21 +346,24 @@ class World:
     def _is_shown(self, game: Game) -> bool:
         wanted = game.history.now.version
         try:
-            return wanted is not None and self._stat(game).st_ino == wanted.inode
+            return wanted is not None and all(
+                self._stat(head, game).st_ino == wanted.inode for head in self.heads
+            )
         except FileNotFoundError:
             return wanted is None
 
     def settle(self, rng: random.Random) -> None:
         """Nothing changes any more: what is shown becomes what is there, whole, and stays it."""
         before = tree(self.shelf.root)
-        for game in self.shelf.games:
-            self._see(game)
+        for head in self.heads:
+            for game in self.shelf.games:
+                self._see(head, game)
         check(tree(self.shelf.root) == before, "the library was changed")
         self.shelf.verify()
         self.counts["settled"] += 1
 
-    def _see(self, game: Game) -> None:
-        path = self.mounted.path / game.history.path
+    def _see(self, head: Head, game: Game) -> None:
+        path = head.path / game.history.path
         folder = path.with_suffix("")
         wanted = game.history.now.version
 
@@ -314,7 +372,7 @@ class World:
                 status = path.stat()
                 if wanted is None or status.st_ino != wanted.inode:
                     return False
-                if not self._read_whole(game, wanted):
+                if not self._read_whole(head, game, wanted):
                     return False
                 # Now nobody has another idea of it, the kernel included. (It may be gone once
                 # more: what was read came from the page cache, and that its files are in other
@@ -327,17 +385,17 @@ class World:
 
         self._poll(f"{game.history.path} to be {wanted}", shown)
 
-    def _read_whole(self, game: Game, wanted: Version) -> bool:
+    def _read_whole(self, head: Head, game: Game, wanted: Version) -> bool:
         """Whether all of *wanted* can be read by its name.
 
         Not yet, perhaps, even if that version is shown: if it was there before, and then another
         one, its files are in other states now, and that may not have been noticed.
         """
-        with (self.mounted.path / game.history.path).open("rb", buffering=0) as file:
+        with (head.path / game.history.path).open("rb", buffering=0) as file:
             if self._identify(game, os.fstat(file.fileno())).st_ino != wanted.inode:
                 return False
             pins = game.history.pins(wanted, time.monotonic())
-            reader = Reader(file.fileno(), wanted, pins, game.history.path)
+            reader = Reader(head, file.fileno(), wanted, pins, game.history)
             if not self._read(reader, 0, wanted.size):
                 return False
             check(not os.pread(file.fileno(), 1, wanted.size), "bytes beyond the end")
@@ -353,6 +411,7 @@ class World:
         while not condition():
             self.check()
             check(time.monotonic() < deadline, f"waited in vain for {what}")
+            self.progress()
             time.sleep(0.02)
 
     # -- Reading ---------------------------------------------------------------
@@ -401,14 +460,19 @@ class World:
             if failed and isinstance(reader.what, Mapped):
                 reader.what.close()
                 reader.what = _CLOSED
-            may_fail = reader.may_fail()
+            changed = reader.was_changed_in_place()
+            lost = reader.may_be_lost()
         self.counts["reads"] += 1
         self.counts["errors"] += failed
+        self.counts["lost"] += failed and not changed
         reader.errors += failed
         where = f"{reader.path}, {length} bytes at {offset}: {reader.version}"
         if not wanted.startswith(got):
             raise ModelError(f"WRONG BYTES: {where}; {_difference(wanted, got)}")
-        check(not failed or may_fail, f"an error, though nothing was changed in place: {where}")
+        check(
+            not failed or changed or lost,
+            f"an error, though nothing was changed in place, nor lost by a restart: {where}",
+        )
         return not failed
 
 
@@ -422,7 +486,8 @@ def _part(what: int | Mapped, offset: int, length: int) -> bytes | None:
     try:
         return os.pread(what, length, offset)
     except OSError as error:
-        if error.errno != errno.EIO:
+        # ESTALE if the kernel asks for its attributes first.
+        if error.errno not in (errno.EIO, errno.ESTALE):
             raise ModelError(f"a read answers {error}") from None
         return None
 
@@ -454,3 +519,8 @@ READS: Final[dict[str, tuple[int, Callable[[World, random.Random], None]]]] = {
     "settle": (2, World.settle),
 }
 """All other steps, by name, and how often each is taken."""
+
+RESTARTS: Final[dict[str, tuple[int, Callable[[World, random.Random], None]]]] = {
+    "kill": (8, World.kill),
+}
+"""The same for those that only a supervised world has."""

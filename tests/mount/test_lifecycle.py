@@ -274,10 +274,20 @@ def test_unmount(game: Path, library: Path, mount: Mounts) -> None:
     mounted = mount(library)
     mounted.wait_archive(GAME)
     done = run_zipfs("unmount", mounted.path, env=by_its_socket(mounted))
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    # It has been waited for, and so has all that it had open.
-    assert mounted.process.poll() == 0
+    if assert_unmounted(done):
+        # It has been waited for, and so has all that it had open.
+        assert mounted.process.poll() == 0
     mounted.see_end()
+
+
+def assert_unmounted(done: subprocess.CompletedProcess[str]) -> bool:
+    """Whether the daemon has ended with it, which others can't spoil but by a copy."""
+    if done.returncode == StillServingError.exit_code:
+        # A service of this machine, started meanwhile, got a copy of all that is mounted.
+        assert "a copy of the mount in the namespace of" in done.stderr
+        return False
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return True
 
 
 def by_its_socket(mounted: Mounted) -> dict[str, str | None]:
@@ -350,7 +360,7 @@ def test_unmount_by_a_relative_path(game: Path, library: Path, mount: Mounts, pl
     mounted = mount(library)
     (place / "link").symlink_to(place)
     done = run_zipfs("unmount", f"link/{mounted.path.name}/", cwd=place)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert_unmounted(done)
     mounted.see_end()
 
 
@@ -363,7 +373,7 @@ def test_names_with_blanks(place: Path, mount: Mounts) -> None:
     mounted = mount(library, mountpoint=point)
     assert mounted.wait_archive(GAME).exists()
     done = run_zipfs("unmount", point)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert_unmounted(done)
     mounted.see_end()
 
 

@@ -47,7 +47,7 @@ def test_only_what_nobody_asks_for(library: Path, place: Path, mount: Mounts) ->
         assert (lists / "open.list").exists()
         assert stream.read() == wanted.read(0, wanted.size)
     poll("the other to go", lambda: not (lists / "open.list").exists())
-    assert os.listdir(lists) == ["dated.list"]
+    poll("its temporary files to go", lambda: os.listdir(lists) == ["dated.list"])
     (lists / "dated.list").unlink()
 
 

@@ -89,6 +89,26 @@ def test_other_bytes_in_the_same_state(
     assert archive.stat().st_ino != before.st_ino
 
 
+def test_variants_are_proven(library: Path, faulty: Source, mount: Mounts, place: Path) -> None:
+    """Their files are those of their game, with all that is known of them."""
+    shown, faults = faulty
+    make_game(library, GAME, {"1.bin": content(SIZE, 1), "2.bin": b"second", "manual/a.txt": b"a"})
+    config = place / "zipfs.toml"
+    config.write_text('[[variants]]\nname = "game"\nonly = ["game"]\n')
+    mounted = mount(shown, "--config", config)
+    archive = mounted.wait_archive(f"{GAME} [game]")
+    wanted = archive.read_bytes()
+    assert mounted.unmount() == 0  # and so forgets what it has proven
+    mounted = mount(shown, "--config", config)
+    mounted.expect_log(r"reading .* ended in an error: .* has other bytes")
+    archive = mounted.wait_archive(f"{GAME} [game]")
+    with archive.open("rb", buffering=0) as file:
+        faults.freeze(f"{GAME}/1.bin")
+        rewrite(library / GAME / "1.bin", b"other bytes", 2 * BLOCK + 17)
+        with pytest.raises(OSError, match="Input/output error"):
+            os.pread(file.fileno(), 1, wanted.index(content(SIZE, 1)[:100]) + 2 * BLOCK)
+
+
 def test_files_that_changed_together(library: Path, faulty: Source, mount: Mounts) -> None:
     """One that fails its proof casts doubt on the others: a part of a change never was."""
     shown, faults = faulty

@@ -23,6 +23,7 @@ from tests.support.waiting import poll
 
 GAMES = [f"roms/x/Game {number}" for number in range(3)]
 SIZE = 300_000
+SINGLES = 20
 CHANGING = [kind for kind, made_by in SOURCES.items() if not made_by.lasting_inodes]
 """Sources whose inodes change by themselves."""
 
@@ -37,7 +38,7 @@ def share(
             files = {name: content(SIZE, f"{number} {name}") for name in ("a", "b")}
             make_game(made.at_server, game, files)
         # As many names as are looked up before, or not, decide on the number of the next.
-        for number in range(20):
+        for number in range(SINGLES):
             make_file(made.at_server / f"roms/y/{number}.rom", b"rom")
         yield made
 
@@ -65,6 +66,12 @@ def _hashed(mounted: Mounted) -> int:
     return found
 
 
+def _wait_singles(mounted: Mounted, count: int) -> None:
+    """Wait until nothing is left to hash, and this daemon has hashed *count* single files."""
+    wanted = {"waiting": 0, "hashed": count}
+    poll(f"{count} single files", lambda: status(mounted)["singles"] == wanted)
+
+
 def _scan(mounted: Mounted) -> None:
     """Have everything looked at again, to the end."""
     before = mounted.log_text().count("everything is sealed")
@@ -76,13 +83,15 @@ def test_mounted_again(share: Source, mount: Mounts) -> None:
     before = _inodes(share.library)
     mounted = mount(share.library)
     mounted.wait_sealed(len(GAMES))
-    assert _hashed(mounted) == len(GAMES) * 2 * SIZE
+    _wait_singles(mounted, SINGLES)
+    assert _hashed(mounted) == len(GAMES) * 2 * SIZE + SINGLES * len(b"rom")
     archives = _archives(mounted)
     mounted.stop()
     share.remount()
     _check_inodes(share, before)
     mounted = mount(share.library)
     mounted.wait_sealed(len(GAMES))
+    _wait_singles(mounted, 0)
     assert _archives(mounted) == archives
     assert _hashed(mounted) == 0
 
@@ -92,6 +101,7 @@ def test_mounted_again(share: Source, mount: Mounts) -> None:
 def test_caches_dropped(share: Source, mount: Mounts) -> None:
     mounted = mount(share.library)
     mounted.wait_sealed(len(GAMES))
+    _wait_singles(mounted, SINGLES)
     archives, hashed = _archives(mounted), _hashed(mounted)
     before = _inodes(share.library)
     # Files stay open for a few seconds after they were read, and keep their inodes.

@@ -15,6 +15,9 @@ server {
     listen 8080;
     root /srv/www;
     sendfile on;
+    open_file_cache max=1000 inactive=10s;
+    open_file_cache_valid 2s;
+    open_file_cache_errors off;
     autoindex on;
 }
 """

@@ -115,7 +115,7 @@ class Container:
             (place / name).mkdir()
 
     def install(self) -> None:
-        """``make install``, as for a package; and what any container needs."""
+        """``make install``, as for a package."""
         done = subprocess.run(
             ["make", "--no-print-directory", "install", f"DESTDIR={self.stage}"],
             cwd=_REPOSITORY,
@@ -125,6 +125,9 @@ class Container:
             check=False,
         )
         assert done.returncode == 0, done.stdout
+
+    def furnish(self) -> None:
+        """What any container needs."""
         for path in _HIDDEN:
             folder = self._staged(path)
             folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +176,13 @@ class Container:
         with self._log.open("ab") as log:
             self._process = start(
                 ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script],
-                env=environment({"SYSTEMD_LOG_LEVEL": "warning"}),
+                env=environment(
+                    {
+                        "SYSTEMD_LOG_LEVEL": "warning",
+                        # Also where the machine has the old hierarchy, which new systemds refuse.
+                        "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+                    }
+                ),
                 stdout=log.fileno(),
                 stderr=log,
             )
@@ -227,7 +236,8 @@ class Container:
         variables = ("HOME=/root", "LC_ALL=C.UTF-8", f"PATH={os.defpath}:/usr/local/bin:/usr/sbin")
         enter = ["nsenter", f"--target={self._leader}", "--all", "--wd=/"]
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if user else []
-        return [*enter, "env", "-i", *variables, *become]
+        # nsenter's own folder is outside of the container's root, where getcwd(2) fails.
+        return [*enter, "env", "-i", "--chdir=/", *variables, *become]
 
     def show(self, unit: str, name: str) -> str:
         """A property of *unit*."""
@@ -266,10 +276,12 @@ def missing() -> str | None:
 
 
 @contextlib.contextmanager
-def container(place: Path) -> Iterator[Container]:
-    """A container with zipfs installed, that is off in the end."""
+def container(place: Path, *, bare: bool = False) -> Iterator[Container]:
+    """A container with zipfs installed unless it is to be *bare*; it is off in the end."""
     made = Container(place)
-    made.install()
+    if not bare:
+        made.install()
+    made.furnish()
     try:
         yield made
     finally:

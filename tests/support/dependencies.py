@@ -24,6 +24,13 @@ def declared() -> list[str]:
     return found
 
 
+def optional() -> list[str]:
+    """Those of the extra that zipfs itself imports, if it is there."""
+    project = tomllib.loads(PYPROJECT.read_text())["project"]
+    found: list[str] = project["optional-dependencies"]["postgresql"]
+    return found
+
+
 def normal(name: str) -> str:
     """PEP 503."""
     return re.sub(r"[-_.]+", "-", name).lower()
@@ -39,7 +46,7 @@ def split(requirement: str) -> tuple[str, str, str]:
 def installed() -> dict[str, metadata.Distribution]:
     """All that runs with zipfs here, by name: what is declared, and what that needs in turn."""
     found: dict[str, metadata.Distribution] = {}
-    todo = [split(requirement)[0] for requirement in declared()]
+    todo = [split(requirement)[0] for requirement in [*declared(), *optional()]]
     while todo:
         name = todo.pop()
         if name in found:

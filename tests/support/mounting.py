@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import shutil
@@ -18,13 +19,14 @@ import stat
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bench.mount import is_mounted, mounts_below, unmount_lazily, zipfs_program
 from bench.process import start
 from tests.support.waiting import SECONDS, poll
+from zipfs.system.mounts import copies, mounted_at
 
 PREFIX: Final = "zipfs-test-"
 """How our temporary folders are called; then the process that owns one, and something random."""
@@ -156,7 +158,13 @@ class Mounted:
         log: Path,
         process: subprocess.Popen[bytes],
         notifications: Notifications,
+        supervised: bool = False,
+        apart: bool = False,
     ) -> None:
+        self.apart = apart
+        """Whether it is mounted in a mount namespace of its own."""
+        self.supervised = supervised
+        """Whether *process* holds the mount, and the daemon is a child of it."""
         self.library = library
         self.path = path
         """The mount point."""
@@ -169,10 +177,58 @@ class Mounted:
         self.notifications = notifications
         self.ended = False
         """Whether it was stopped, unmounted or killed, and looked at afterwards."""
-        self._expected: list[re.Pattern[str]] = []
+        # Where the tests run in a container: true of mounts in /dev/shm.
+        self._expected: list[re.Pattern[str]] = [re.compile("will stay in this container")]
         self._descriptors = 0
 
     # -- While it runs ---------------------------------------------------------
+
+    @property
+    def daemons(self) -> list[int]:
+        """The processes that serve it, or are to: mostly one."""
+        if not self.supervised:
+            return [self.process.pid]
+        holder = self.process.pid
+        with contextlib.suppress(OSError):
+            children = Path(f"/proc/{holder}/task/{holder}/children").read_text().split()
+            return list(map(int, children))
+        return []
+
+    @property
+    def within(self) -> list[str]:
+        """What to put before a command that runs in its mount namespace."""
+        return ["nsenter", "--mount", f"--target={self.process.pid}", "--"] if self.apart else []
+
+    @property
+    def daemon(self) -> int:
+        """The process that serves it."""
+        poll("a daemon", lambda: self.daemons)
+        return self.daemons[0]
+
+    def kill_daemon(self) -> None:
+        """SIGKILL the daemon; its holder starts another one."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.daemon, signal.SIGKILL)
+
+    def status(self) -> dict[str, Any]:
+        """What ``zipfs status`` says of it."""
+        done = run_zipfs(
+            *("status", "--json", self.path),
+            env={"RUNTIME_DIRECTORY": str(self.runtime)},
+            program=[*self.within, zipfs_program()],
+        )
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def wait_restarts(self, count: int) -> None:
+        """Wait until *count* daemons have taken the mount over."""
+
+        def taken_over() -> bool:
+            self.check_runs()
+            return self.log_text().count("took the mount on") >= count
+
+        poll(f"{count} restarts", taken_over)
 
     def wait_ready(self, seconds: float = SECONDS) -> None:
         """Wait for its own ``READY=1``."""
@@ -267,7 +323,7 @@ class Mounted:
 
     def descriptors(self) -> dict[int, str]:
         """What the daemon has open: descriptor numbers and what they lead to."""
-        return self._descriptors_of(self.process.pid)
+        return self._descriptors_of(self.daemon)
 
     def _descriptors_of(self, pid: int) -> dict[int, str]:
         found = {}
@@ -280,7 +336,8 @@ class Mounted:
     def children(self) -> list[int]:
         """Processes that the daemon has started, such as the one that hashes."""
         mark = f"{_OF_MOUNT}={self.notifications.address}"
-        return [pid for pid in processes_with(mark) if pid != self.process.pid]
+        ours = {self.process.pid, *self.daemons}
+        return [pid for pid in processes_with(mark) if pid not in ours]
 
     def _leads_to(self, descriptor: str) -> str:
         try:
@@ -294,7 +351,7 @@ class Mounted:
     def library_descriptors(self) -> dict[tuple[int, int], str]:
         """What leads into the library, the children's too, by process and descriptor."""
         found = {}
-        for pid in (self.process.pid, *self.children()):
+        for pid in (*self.daemons, *self.children()):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
                 for number, path in self._descriptors_of(pid).items():
                     if self._is_in_library(path):
@@ -319,12 +376,18 @@ class Mounted:
         table = sum(path.endswith("/mountinfo") for path in paths)
         return len(paths) - min(4, pipes) - min(3, index) - min(1, table)
 
+    def recount_descriptors(self) -> None:
+        """What it has open now, such as a connection to a shared index, it needs."""
+        self._descriptors = max(self._descriptors, self._count_descriptors())
+
     def check_descriptors(self) -> None:
         """Fail if the daemon has leaked descriptors.
 
         For its own needs it never holds more than when it was ready. Files of the library stay
         open for a few seconds after their last reader, each but once.
         """
+        if self.supervised:  # it may be another one
+            self._descriptors = max(self._descriptors, self._count_descriptors())
         try:
             poll(
                 "the daemon's descriptors to be no more than at its start",
@@ -362,30 +425,38 @@ class Mounted:
         """Unmount it, which fails as long as somebody is in there, and see it end."""
         self.check_runs()
         self.check_descriptors()
+        mounted = mounted_at(str(self.path))
         command = ["fusermount3", "-u", str(self.path)]
         if os.geteuid() == 0:  # any user's mount
-            command = ["umount", str(self.path)]
+            command = [*self.within, "umount", str(self.path)]
         said = ""
 
         def unmounted() -> bool:
             nonlocal said
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             said = done.stderr.strip()
-            return done.returncode == 0 or not is_mounted(self.path)
+            return done.returncode == 0 or not (self.apart or is_mounted(self.path))
 
         try:
             poll(f"{self.path} to be free", unmounted)
         except AssertionError as error:
             raise AssertionError(f"{error}: {said}; did the test leave something open?") from None
-        return self.see_end()
+        return self.see_end(mounted.device if mounted else None)
 
-    def see_end(self) -> int:
-        """Wait for the daemon's end, and assert that it is a good one."""
+    def see_end(self, device: str | None = None) -> int:
+        """Wait for the daemon's end, and assert that it is a good one.
+
+        *device* is that of a mount that is unmounted by now.
+        """
         try:
             # It saves its index at last, and other tests may have filled the disk's queue.
             status = self.process.wait(SECONDS)
         except subprocess.TimeoutExpired:
-            raise AssertionError("the daemon doesn't end") from None
+            # Who made a mount namespace meanwhile, such as a container's, has a copy of it.
+            elsewhere = copies(device)[0] if device else []
+            raise AssertionError(
+                f"the daemon doesn't end; mounted elsewhere: {elsewhere}"
+            ) from None
         self.ended = True
         self.notifications.update()
         self.notifications.close()
@@ -397,11 +468,18 @@ class Mounted:
 
     def kill(self) -> None:
         """SIGKILL: what it has mounted stays there, dead."""
+        daemons = self.daemons
         self.process.kill()
+        self._kill(daemons)
         self.process.wait(SECONDS)
         self.ended = True
         self.notifications.close()
         self.see_children_end()
+
+    def _kill(self, daemons: Iterable[int]) -> None:
+        for pid in daemons:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def see_children_end(self) -> None:
         """Assert that no process which the daemon has started outlives it."""
@@ -410,7 +488,9 @@ class Mounted:
     def force(self) -> None:
         """End it by any means."""
         if self.process.poll() is None:
+            daemons = self.daemons
             self.process.kill()
+            self._kill(daemons)
             self.process.wait(SECONDS)
         self.ended = True
         self.notifications.close()
@@ -436,11 +516,16 @@ class Mounts:
         user: int | None = None,
         program: Sequence[str] | None = None,
         ready: bool = True,
+        supervised: bool = False,
+        apart: bool = False,
     ) -> Mounted:
         """Mount *library*; ready if not told otherwise.
 
         The mount point is a new folder, and the index a file that all mounts of one library
-        share, unless they are given. *program* is what to run instead of our ``zipfs``.
+        share, unless they are given. Nothing is read again unless the options say so.
+        *program* is what to run instead of our ``zipfs``. With *supervised* the mount outlives its
+        daemon, else it is one process. *apart*: in a mount namespace of its own, from which nothing
+        propagates, as on another machine; for root.
         """
         number = len(self.all)
         if mountpoint is None:
@@ -461,8 +546,13 @@ class Mounts:
             os.chown(runtime, user, user)
         log = self.place / f"log-{number}"
         notifications = Notifications()
-        command = as_user(user) if user is not None else []
+        command = ["unshare", "--mount", "--propagation=private", "--"] if apart else []
+        command += as_user(user) if user is not None else []
         command += [*(program or [zipfs_program()]), "mount", f"--settle={settle}"]
+        if not supervised:
+            command.append("--no-supervise")
+        # What is read again would be in the way of tests that count reads, or make them fail.
+        command += ["--recheck-rate=0"]
         with log.open("wb") as stderr:
             process = start(
                 [*command, "--index", index, *options, library, mountpoint],
@@ -484,6 +574,8 @@ class Mounts:
             log=log,
             process=process,
             notifications=notifications,
+            supervised=supervised,
+            apart=apart,
         )
         self.all.append(mounted)
         if ready:
@@ -519,7 +611,7 @@ class Mounts:
         self.dump()
         for mounted in self.all:
             if mounted.process.poll() is None:
-                mounted.process.kill()
+                mounted.kill()
 
 
 # -- What tests leave behind ---------------------------------------------------------

@@ -19,10 +19,21 @@ time that a test has, so that it fails by itself and tells what it waited for.""
 
 
 def poll(what: str, condition: Callable[[], object], seconds: float = SECONDS) -> None:
-    """Wait until *condition* holds; fails if it doesn't within *seconds*."""
+    """Wait until *condition* holds; fails if it doesn't within *seconds*.
+
+    A condition that finds no file doesn't hold yet: an archive that is being made anew goes and
+    comes between any two calls.
+    """
     deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for {what}"
+    while True:
+        missing: FileNotFoundError | None = None
+        try:
+            if condition():
+                return
+        except FileNotFoundError as error:
+            missing = error
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"waited {seconds:.0f} s in vain for {what}") from missing
         time.sleep(0.01)
 
 

@@ -294,3 +294,24 @@ def test_three_ways_of_romm() -> None:
         for part in tables(found.model_copy(update={"reach": []})):
             console.print(part, highlight=False)
     assert "copied first" in said.get()
+
+
+def test_what_proving_costs() -> None:
+    """A table of its own; the ratios are of neighbours, and no other table has the column."""
+    both = {
+        "zipfs": series(900, 1000, 1100, sent=3e9, cpu=0.6),
+        "proving": series(450, 800, 1100, sent=3e9, cpu=1.2),
+    }
+    found = results(*FIGURES.rows, row("first-proven", **both))
+    text = markdown(found)
+    table = text[text.index("| `--prove always` |") :].partition("\n\n")[0]
+    assert table.splitlines() == [
+        (
+            "| `--prove always` | trusting | proving | proving to trusting | CPU s/GB"
+            " | CPU s/GB, proving |"
+        ),
+        "|---|--:|--:|--:|--:|--:|",
+        "| first-proven | 1,000 MB/s | 800 MB/s | 0.80 (0.50–1.00) | 0.20 | 0.40 |",  # noqa: RUF001 - as typography has it
+    ]
+    assert "to proving" not in text.replace("proving to trusting", "")
+    assert "--prove" not in markdown(FIGURES)

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,18 +18,6 @@ from bench.process import start
 from bench.session import Stop, StoppedError, temporary_folder
 from bench.speed.load import first_byte
 from bench.usage import Usage, peak_memory
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-@pytest.fixture
-def stop() -> Iterator[Stop]:
-    before = [signal.getsignal(number) for number in SIGNALS]
-    try:
-        yield Stop()
-    finally:
-        for number, handler in zip(SIGNALS, before, strict=True):
-            signal.signal(number, handler)
 
 
 def test_a_program_that_fails_is_told_by_its_last_words(stop: Stop) -> None:

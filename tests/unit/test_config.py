@@ -21,6 +21,8 @@ FULL = """
 library = "/srv/library"
 mountpoint = "/mnt/library"
 index = "/var/lib/zipfs/index"
+shared-index = "postgresql://zipfs@db/games"
+shared-name = "games"
 games = ["roms/*/*", "more/**"]
 selection = "romm"
 romm-config = "/srv/romm/config.yml"
@@ -32,6 +34,8 @@ read-ahead = 0
 watch = "poll"
 trust = "mtime"
 prove = "always"
+hash-singles = "always"
+recheck-rate = 3
 portable-names = true
 timestamps = "fixed"
 execute-bits = true
@@ -42,10 +46,13 @@ lists-folder = "bulk"
 lists-prefix = "/files"
 lists-keep = 30
 read-timeout = 5
+parallel-reads = 16
 hash-rate = 20
 uid = "root"
 gid = 33
 umask = "027"
+no-supervise = true
+setuid = "54321:100"
 options = ["noatime,nodev", "fsname=games"]
 log-level = "debug"
 
@@ -70,6 +77,8 @@ def test_defaults() -> None:
         "library": "lib",
         "mountpoint": None,
         "index": None,
+        "shared_index": None,
+        "shared_name": None,
         "games": (),
         "selection": "general",
         "romm_config": None,
@@ -91,11 +100,16 @@ def test_defaults() -> None:
         "watch": "auto",
         "trust": "state",
         "prove": "auto",
+        "hash_singles": "auto",
+        "recheck_rate": None,
         "read_timeout": 30.0,
+        "parallel_reads": None,
         "hash_rate": 0.0,
         "uid": None,
         "gid": None,
         "umask": None,
+        "no_supervise": False,
+        "setuid": None,
         "options": (),
         "log_level": "info",
     }
@@ -107,6 +121,8 @@ def test_file_says_all(file: Path) -> None:
         "library": "/srv/library",
         "mountpoint": "/mnt/library",
         "index": "/var/lib/zipfs/index",
+        "shared_index": "postgresql://zipfs@db/games",
+        "shared_name": "games",
         "games": ("roms/*/*", "more/**"),
         "selection": "romm",
         "romm_config": "/srv/romm/config.yml",
@@ -149,11 +165,16 @@ def test_file_says_all(file: Path) -> None:
         "watch": "poll",
         "trust": "mtime",
         "prove": "always",
+        "hash_singles": "always",
+        "recheck_rate": 3.0,
         "read_timeout": 5.0,
+        "parallel_reads": 16,
         "hash_rate": 20.0,
         "uid": 0,
         "gid": 33,
         "umask": 0o027,
+        "no_supervise": True,
+        "setuid": "54321:100",
         "options": ("noatime,nodev", "fsname=games"),
         "log_level": "debug",
     }
@@ -190,7 +211,7 @@ def test_no_platforms_are_some_too(file: Path) -> None:
     [("/", "/"), ("/a", "/a/"), ("/a/", "/a/"), ("/files/of mine", None), ("/é/b/", "/é/b/")],
 )
 def test_a_prefix_has_a_slash_at_both_ends(given: str, prefix: str | None) -> None:
-    values = {"library": "lib", "lists-prefix": given}
+    values = {"library": "lib", "lists": "lists", "lists-prefix": given}
     if prefix is None:
         with pytest.raises(ConfigError, match="isn't the path of a URL"):
             Settings.load(None, values)
@@ -267,6 +288,10 @@ WRONG: list[tuple[str, str]] = [
     ),
     ('romm-config = ""', "bad value for 'romm-config' in {file}: it is empty"),
     ('romm-config = "x"', "'romm-config' is for the selection 'romm' only; choose that as well"),
+    ("lists-keep = 5", "'lists-keep' is for 'lists' only; give that as well"),
+    ('lists-folder = "x"', "'lists-folder' is for 'lists' only; give that as well"),
+    ('lists-prefix = "/x/"', "'lists-prefix' is for 'lists' only; give that as well"),
+    ('shared-name = "x"', "'shared-name' is for 'shared-index' only; give that as well"),
     ('exclude = "*.nfo"', "bad value for 'exclude' in {file}: a list is wanted, like ['*.nfo']"),
     ('exclude = ["/x"]', "bad value for 'exclude' in {file}: '/x' isn't a pattern relative to"),
     ('include = ["a/../b"]', "bad value for 'include' in {file}: 'a/../b' isn't a pattern relati"),

@@ -12,21 +12,27 @@ from typing import Final
 import pytest
 
 from tests.audit import of_version, taken_back
-from tests.support.dependencies import declared, installed, licence, normal, split
+from tests.support.dependencies import declared, installed, licence, normal, optional, split
 
 LICENCES: Final = {
     "Apache Software License", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT",
     "MIT License", "PSF-2.0",
 }  # fmt: skip
 """Those of which a part may be had under the MIT licence, or beside it."""
-LINKED: Final = {"pyfuse3": "LGPL-2.1-or-later"}
+LINKED: Final = {
+    "pyfuse3": "LGPL-2.1-or-later",
+    "psycopg": "LGPL-3.0-only",
+    "psycopg-pool": "LGPL-3.0-only",
+}
 """Libraries that are used as such, as the LGPL wants it: imported, not copied."""
 CAPPED: Final = {"pyfuse3": ",<4"}
 """Packages with an upper bound: see pyproject.toml for the reason."""
 PACKAGE: Final = Path(__file__).parents[2] / "zipfs"
+BESIDE: Final = {"telling"}
+"""What zipfs.mount.restart.holder, run as a program without the package, finds beside itself."""
 
 
-@pytest.mark.parametrize("requirement", declared())
+@pytest.mark.parametrize("requirement", [*declared(), *optional()])
 def test_a_requirement_is_one_of_an_index(requirement: str) -> None:
     """By name and lowest version; no URL, no extra, and no upper bound to grow old under.
 
@@ -52,12 +58,13 @@ def test_all_that_is_imported_is_declared() -> None:
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 imported.add(node.module.partition(".")[0])
+    imported -= BESIDE
     foreign = {
         normal(owner)
         for module in imported - sys.stdlib_module_names - {"zipfs", "_typeshed"}
         for owner in owners[module]
     }
-    assert foreign == {split(requirement)[0] for requirement in declared()}
+    assert foreign == {split(requirement)[0] for requirement in [*declared(), *optional()]}
 
 
 def test_licences() -> None:

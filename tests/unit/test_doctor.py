@@ -12,9 +12,10 @@ from zipfs.mount.mountpoint import user_allow_other
 from zipfs.ops.doctor.checks_access import grants, way_to
 from zipfs.ops.doctor.checks_changes import InotifyLimits, InotifyUse, check, limits
 from zipfs.ops.doctor.checks_library import check_content, check_dates
-from zipfs.ops.doctor.checks_system import check_limits, check_versions, in_container, version_of
+from zipfs.ops.doctor.checks_system import check_limits, check_versions, version_of
 from zipfs.ops.doctor.findings import LEVELS, Finding, worst
 from zipfs.ops.doctor.headcount import Headcount
+from zipfs.system.containers import in_container
 from zipfs.system.filesystems import file_system, rows, settle_wanted
 from zipfs.system.mounts import Mount, lower_folders, mounts, mounts_below
 from zipfs.system.subprocesses import Identity

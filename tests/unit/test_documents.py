@@ -10,13 +10,22 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from tests import manual
-from tests.support.documents import ROOT, Block, all_blocks, anchor, documents, headings, section
+from tests import manual, newcomer
+from tests.support.documents import (
+    ROOT,
+    Block,
+    all_blocks,
+    anchor,
+    documents,
+    headings,
+    quoted,
+    section,
+)
 from zipfs.cli.cli import cli
 from zipfs.cli.command_help import pages
 
 README_LINES: Final = 300
-PAGE_LINES: Final = 250
+PAGE_LINES: Final = 300
 COLUMNS: Final = 80
 KINDS: Final = Path(__file__).parent / "kinds-0.1.0.txt"
 """The kinds of log messages of that version, a line each."""
@@ -35,7 +44,13 @@ DEMO: Final = "tests/e2e/test_demo.py"
 MOUNTED: Final = "tests/mount/test_documents.py"
 ROMM: Final = "tests/e2e/romm/test_middleware.py"
 FIVE_STEPS: Final = "tests/e2e/romm/test_five_steps.py"
+DOCKER: Final = "tests/containers/test_docker.py"
+PODMAN: Final = "tests/containers/test_podman.py"
 FRONT_ENDS: Final = "tests/e2e/test_without_front_end.py"
+
+NEWCOMER: Final = "tests/newcomer.py"
+HEADS: Final = "tests/e2e/test_heads.py"
+SHARED: Final = "tests/fs/test_shared_index.py"
 
 TYPED: Final[dict[tuple[str, str], str | NotRun]] = {
     # Place and beginning of a block: the test that runs it.
@@ -45,9 +60,14 @@ TYPED: Final[dict[tuple[str, str], str | NotRun]] = {
     ),
     ("README#install", "mkdir -p /srv/www/games"): MOUNTED,
     ("README#serve-it", "server {"): FRONT_ENDS,
-    ("docker", "services:"): "tests/e2e/test_propagation.py",
-    ("docker", "mkdir -p"): NotRun("a folder, which the test of the next block makes as well"),
-    ("docker", "mount --bind"): "tests/e2e/test_propagation.py",
+    ("containers#zipfs-on-the-host", "docker compose"): DOCKER,
+    ("containers#two-containers", "mkdir -p"): DOCKER,
+    ("containers#two-containers", "mount --bind"): "tests/e2e/test_propagation.py",
+    ("containers#one-container", "docker compose"): DOCKER,
+    ("containers#rootless-podman", "mkdir -p"): PODMAN,
+    ("containers#rootless-podman", "cd systemd"): PODMAN,
+    ("containers#the-image", "docker build"): DOCKER,
+    ("containers#when-it-doesnt-work", "docker compose"): "tests/containers/test_messages.py",
     ("doctor", "zipfs doctor"): MOUNTED,
     ("doctor#romm", "zipfs doctor"): FIVE_STEPS,
     ("front-ends#es-de", "mkdir -p"): FRONT_ENDS,
@@ -84,7 +104,12 @@ TYPED: Final[dict[tuple[str, str], str | NotRun]] = {
     ("romm#when-it-doesnt-work", "docker compose exec"): FIVE_STEPS,
     ("romm#romm-before-510", "docker run"): FIVE_STEPS,
     ("romm#romms-rules-for-the-mount", "zipfs mount"): MOUNTED,
-    ("service", "make install"): BOOTED,
+    ("service", "make install"): NEWCOMER,
+    ("scaling#set-it-up", "createdb games"): HEADS,
+    ("scaling#roles", "CREATE ROLE"): SHARED,
+    ("scaling#a-balancer-in-front", "upstream heads"): HEADS,
+    ("scaling#a-cache-or-a-cdn", "proxy_cache_path"): HEADS,
+    ("scaling#remove-a-library", "DELETE FROM"): SHARED,
     ("serving#nginx", "server {"): FRONT_ENDS,
     ("serving#caddy", "games.example.org {"): FRONT_ENDS,
     ("serving#a-page-to-click-through-with-nothing-but-nginx", "apt-get install"): FRONT_ENDS,
@@ -116,7 +141,7 @@ def test_each_command_is_run_by_a_test_or_says_why_not() -> None:
 
 
 def test_each_block_says_what_it_is() -> None:
-    known = {"", "sh", "nginx", "caddyfile", "python", "toml", "yaml", "http", "fstab"}
+    known = {"", "sh", "nginx", "caddyfile", "python", "toml", "yaml", "http", "fstab", "sql"}
     assert {block.language for block in all_blocks()} <= known
 
 
@@ -126,6 +151,27 @@ def test_each_block_says_what_it_is() -> None:
 def test_what_is_made_is_up_to_date() -> None:
     for file, text in manual.written():
         assert file.read_text() == text, f"{file.name} is out of date; run: make manual"
+
+
+def test_what_fresh_systems_lack_is_named() -> None:
+    """Ubuntu 24.04 has neither; and nginx, installed a moment ago, may not run yet."""
+    assert {"git", "make"} <= set(quoted("README#try-it"))
+    page = quoted("serving#a-page-to-click-through-with-nothing-but-nginx")
+    assert "nginx -t && systemctl reload-or-restart nginx" in page
+
+
+def test_a_newcomer_finds_what_to_type() -> None:
+    """What `make newcomer` takes from the text between the blocks."""
+    assert newcomer.before_the_clone() == "apt-get install git make"
+    first, *_, last = newcomer.with_nginx().splitlines()
+    assert (first, last) == (
+        "apt-get install nginx",
+        "nginx -t && systemctl reload-or-restart nginx",
+    )
+    for system in newcomer.NAMES:
+        packages = newcomer.before_docker(system).removeprefix("apt-get install ").split()
+        assert packages[0] == "docker.io"
+        assert any(name.startswith("docker-compose") for name in packages)
 
 
 def test_each_part_is_in_a_document() -> None:

@@ -174,7 +174,9 @@ def test_the_probe_sees_a_process_as_it_is(tmp_path: Path) -> None:
 
 def wait_until_it_sleeps(pid: int) -> None:
     def sleeps() -> bool:
-        return Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
+        # While it is loaded its libraries are open.
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return "Name:\tsleep" in lines and "State:\tS (sleeping)" in lines
 
     poll("the program to run", sleeps)
 

@@ -46,3 +46,26 @@ def test_what_is_over_is_forgotten(clock: list[float]) -> None:
         gaps.ended(b"%d.zip" % number, number)
         clock[0] += 1.0
     assert len(gaps._ended) <= 3
+
+
+def test_all_that_a_daemon_before_has_shown(clock: list[float]) -> None:
+    gaps = Gaps(2.0)
+    gaps.ended(b"c.zip", 5)  # of one that was never shown
+    shown = {b"a.zip": 1, b"c.zip": 6, b"d.zip": 9}
+    gaps.will_end(shown)
+    shown |= {b"a.zip": 7, b"e.zip": 4}
+    del shown[b"d.zip"]
+    gaps.have_ended(shown, [b"a.zip", b"d.zip", b"e.zip"])
+    shown[b"a.zip"] = 8  # the next version is told of
+    clock[0] += 0.5
+    assert gaps.left(b"a.zip", 7) == 0
+    assert gaps.left(b"a.zip", 8) == 1.5
+    assert gaps.left(b"b.zip", 8) == 0
+    assert gaps.left(b"d.zip", 8) == 0
+    assert gaps.left(b"e.zip", 8) == 1.5
+    assert gaps.left(b"c.zip", 5) == 1.5
+    assert gaps.left(b"c.zip", 6) == 0
+    gaps.ended(b"a.zip", 7)
+    clock[0] += 1.5
+    assert gaps.left(b"a.zip", 8) == 0.5
+    assert gaps.left(b"c.zip", 5) == 0

@@ -1,4 +1,4 @@
-"""One heap for all threads, where the C library has such a choice."""
+"""One heap for all threads, without large blocks, where the C library has such a choice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.heaps import glibc_only
-from zipfs.system.process import share_heap
+from zipfs.system.process import map_large_blocks, share_heap
 
 PROGRAM = """
 import ctypes, os, threading
@@ -32,9 +32,28 @@ print(said, thread_heaps(os.getpid()))
 meet.wait()
 """
 
+BUFFERS = """
+import ctypes
+from zipfs.system.process import map_large_blocks
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+said = map_large_blocks() if {share} else None
+bytearray(1 << 20)  # glibc's own limit is above this from now on
+before = resident()
+buffers = []
+for _ in range(20):
+    buffers.append(bytearray(1 << 20))
+    libc.malloc(ctypes.c_size_t(100_000))  # what stays, above it
+del buffers
+print(said, resident() - before >> 20)
+"""
 
-def said(share: bool, **environment: str) -> list[str]:
-    command = [sys.executable, "-c", PROGRAM.replace("{share}", str(share))]
+
+def said(share: bool, program: str = PROGRAM, **environment: str) -> list[str]:
+    command = [sys.executable, "-c", program.replace("{share}", str(share))]
     # From here, `-c` finds the modules.
     root = Path(__file__).parents[2]
     ours = {**os.environ, **environment}
@@ -58,9 +77,30 @@ def test_who_has_chosen_keeps_the_choice(name: str, value: str) -> None:
     assert int(heaps) > 0
 
 
+@glibc_only
+def test_buffers_are_given_back() -> None:
+    given, left = said(share=True, program=BUFFERS)
+    assert given == "True"
+    assert int(left) < 5
+    assert int(said(share=False, program=BUFFERS)[1]) >= 15
+
+
+@glibc_only
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MALLOC_MMAP_THRESHOLD_", "1000000000"),
+        ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=33554432"),
+    ],
+)
+def test_who_has_chosen_a_limit_keeps_it(name: str, value: str) -> None:
+    assert said(share=True, program=BUFFERS, **{name: value})[0] == "False"
+
+
 def test_where_the_c_library_has_no_such_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """As musl: there is one heap anyway."""
     monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     assert not share_heap()
+    assert not map_large_blocks()

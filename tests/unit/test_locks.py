@@ -29,8 +29,10 @@ DECLARED: Final[dict[str, list[str]]] = {
     "lowest": PROJECT["dependencies"] + EXTRAS["dev"],
     "audit": EXTRAS["audit"],
     "bench": EXTRAS["bench"],
+    "dist": EXTRAS["dist"],
+    "postgresql": EXTRAS["postgresql"],
 }
-TOGETHER: Final = ("build", "dev", "run", "audit", "bench")
+TOGETHER: Final = ("build", "dev", "run", "audit", "bench", "dist", "postgresql")
 """Come into one environment."""
 NPM: Final = ("tests/readers/drivers/node", ".ci/locks/hfs")
 

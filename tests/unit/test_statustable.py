@@ -60,6 +60,7 @@ def document() -> dict[str, Any]:
                 for n in range(12)
             ],
         },
+        "singles": {"waiting": 3, "hashed": 12_000},
         "open": {"handles": 4, "files": 12, "most_files": 8192},
         "stuck": {"looking": 0, "reading": 2, "hashing": 0},
         "reads": {"bytes": 10 << 30, "cached": 990, "waited": 10},

@@ -76,9 +76,9 @@ def test_entries(by_descriptor: bool, tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "a").write_bytes(b"1")
     (tmp_path / "b").mkdir()
     (tmp_path / "c").symlink_to("b")
-    assert sorted(entries(folder)) == [
-        (name, os.lstat(folder + b"/" + name)) for name in (b"a", b"b", b"c")
-    ]
+    found, status = entries(folder)
+    assert sorted(found) == [(name, os.lstat(folder + b"/" + name)) for name in (b"a", b"b", b"c")]
+    assert status == os.lstat(folder)
     for wrong, error in [
         (b"/a", NotADirectoryError),
         (b"/c", NotADirectoryError),
@@ -147,7 +147,8 @@ def test_an_entry_that_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(paths, "LISTS_DESCRIPTORS", False)
     (tmp_path / "there").write_bytes(b"1")
     monkeypatch.setattr(os, "listdir", lambda path: [b"gone", b"there"])
-    assert [name for name, _ in entries(os.fsencode(tmp_path))] == [b"there"]
+    found, _ = entries(os.fsencode(tmp_path))
+    assert [name for name, _ in found] == [b"there"]
 
 
 class OldLinux:

@@ -50,8 +50,8 @@ def test_systemd_finds_nothing_wrong(unit: Path) -> None:
 
 
 def test_the_daemon_has_hardly_a_right(unit: Path) -> None:
-    if unit.suffix != ".service":
-        return
+    if unit.suffix != ".service" or unit.name.startswith("zipfs-unmount@"):
+        return  # that unmounts, as root, and is over
     done = subprocess.run(
         [
             analyze(),
@@ -69,12 +69,13 @@ def test_the_daemon_has_hardly_a_right(unit: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_the_unit_waits_for_the_mount_and_reloads_by_a_signal() -> None:
+def test_the_unit_waits_for_the_mount_and_reloads_by_a_successor() -> None:
     text = (UNITS / "zipfs@.service").read_text()
     for line in (
         "Type=notify",
+        "DeviceAllow=/dev/fuse rw",  # with cgroup 2 `+` commands are refused it, too
         "ExecStart=/usr/local/bin/zipfs mount --config /etc/zipfs/%i.toml",
-        "ExecReload=/bin/kill -HUP $MAINPID",
+        "ExecReload=/usr/local/bin/zipfs restart --config /etc/zipfs/%i.toml",
         "StateDirectory=zipfs/%i",
         "WatchdogSec=30",
         "CapabilityBoundingSet=",

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tests.roots import locked
+from tests.distros import locked
 from tests.vm import results
 from tests.vm.guest.exports import EXPORTED
 from tests.vm.guest.sources import SOURCES

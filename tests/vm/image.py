@@ -1,8 +1,8 @@
 """What the machine boots from: a disk with Debian, and for each kernel its modules and initrd.
 
-Debian's system is a root as ``make roots`` makes it (:mod:`tests.roots`), with the servers, file
-systems and clients of a library's sources, and zipfs' locked dependencies in ``/opt/zipfs``. The
-kernels are Debian's own, each from the release that has it; only their image and modules are
+Debian's system is a root as ``make distros`` makes it (:mod:`tests.distros`), with the servers,
+file systems and clients of a library's sources, and zipfs' locked dependencies in ``/opt/zipfs``.
+The kernels are Debian's own, each from the release that has it; only their image and modules are
 taken, so one disk serves all of them. All of it is kept below *place*, and made again if what it
 was made from has changed.
 """
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.roots import Root, locked
+from tests.distros import Root, locked
 
 REPOSITORY: Final = Path(__file__).parents[2]
 KERNELS: Final = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie"}

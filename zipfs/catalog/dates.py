@@ -24,10 +24,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-import trio
-
+from zipfs.catalog.saver import Saver, drop_saved
 from zipfs.index.index import Index
-from zipfs.index.tables import NONE, Published
+from zipfs.index.rows import NONE, Published
 from zipfs.library.filestate import FileState
 from zipfs.system.lanes import Threads
 
@@ -45,12 +44,15 @@ _MEMORY: Final = 10_000
 class Dates:
     """Dates of archives and folders, by their path in the mount, saved to *index*.
 
+    *redated* is called with the path of each folder that has other dates now.
+
     The methods belong to trio's thread, unless they say otherwise. Times are nanoseconds since
     the epoch.
     """
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, redated: Callable[[bytes], object]) -> None:
         self._index = index
+        self._redated = redated
         # A thread of its own: saving must not wait for the library's disk.
         self._in_thread = Threads(1).run
         self._folders: dict[bytes, int] = {}
@@ -61,8 +63,7 @@ class Dates:
         self._is_compared = False
         self._archives_unsaved: dict[bytes, Published] = {}
         self._folders_unsaved: dict[bytes, int] = {}
-        self._changed = trio.Event()
-        self._saving = trio.Lock()
+        self._saver = Saver(self._save, _SAVE_SECONDS)
 
     async def load(self) -> None:
         """Load the dates of all folders, once; before that they are those of the library."""
@@ -115,7 +116,8 @@ class Dates:
         folder = path.rpartition(b"/")[0]
         now = _later_than(self._folders.get(folder))
         self._folders[folder] = self._folders_unsaved[folder] = now
-        self._changed.set()
+        self._redated(folder)
+        self._saver.changed()
 
     async def compare(self, is_there: Callable[[bytes], object]) -> None:
         """Withdraw what the index has and *is_there* denies, once: it went before the start.
@@ -145,35 +147,26 @@ class Dates:
 
     async def run(self) -> None:
         """Save what changes, for ever."""
-        while True:
-            await self._changed.wait()
-            await self.save()
-            await trio.sleep(_SAVE_SECONDS)
+        await self._saver.run()
 
     async def save(self) -> None:
         """Save all that isn't saved."""
-        async with self._saving:
-            self._changed = trio.Event()
-            archives, folders = dict(self._archives_unsaved), dict(self._folders_unsaved)
-            if not (archives or folders):
-                return
-            await self._in_thread(self._index.put_dates, archives, folders)
-            _drop(self._archives_unsaved, archives)
-            _drop(self._folders_unsaved, folders)
-            while len(self._withdrawn) > _MEMORY:
-                if next(iter(self._withdrawn)) in self._archives_unsaved:
-                    break
-                self._withdrawn.popitem(last=False)
+        await self._saver.now()
+
+    async def _save(self) -> None:
+        archives, folders = dict(self._archives_unsaved), dict(self._folders_unsaved)
+        if not (archives or folders):
+            return
+        await self._in_thread(self._index.put_dates, archives, folders)
+        drop_saved(self._archives_unsaved, archives)
+        drop_saved(self._folders_unsaved, folders)
+        while len(self._withdrawn) > _MEMORY:
+            if next(iter(self._withdrawn)) in self._archives_unsaved:
+                break
+            self._withdrawn.popitem(last=False)
 
 
 def _later_than(before: int | None) -> int:
     """Now, or if that isn't later than *before*, a nanosecond after that."""
     now = time.time_ns()
     return now if before is None else max(now, before + 1)
-
-
-def _drop(unsaved: dict[bytes, T], saved: dict[bytes, T]) -> None:
-    """Drop from *unsaved* what is *saved*, and hasn't changed since."""
-    for key, value in saved.items():
-        if unsaved.get(key) == value:
-            del unsaved[key]

@@ -5,24 +5,34 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from typing import NamedTuple
+import time
+from collections.abc import Collection, Mapping
+from itertools import islice
+from typing import Final, NamedTuple
 
 from zipfs.catalog.dates import Dates
-from zipfs.catalog.game import Look
-from zipfs.catalog.nodes import File, Folder, file_node, folder_node
+from zipfs.catalog.game import Game, Look
+from zipfs.catalog.listing.cookies import MOST_FIRST
+from zipfs.catalog.listing.listing import Names
+from zipfs.catalog.nodes import File, Folder, folder_node
 from zipfs.catalog.reseal import Resealer
+from zipfs.catalog.singles import Singles
 from zipfs.catalog.skipped import WENT_AWAY
 from zipfs.errors import GoneError
 from zipfs.library.filestate import FileState
 from zipfs.library.presence import Asking
-from zipfs.library.rules.general import folders_of
-from zipfs.library.scan import Entry, LeftOut
+from zipfs.library.rules.general import archive_name, folders_of
+from zipfs.library.scan import Entry, LeftOut, Place, Type
 from zipfs.logs import Once
+from zipfs.sealing.outcomes import Plain
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.paths import join
 from zipfs.text import shown
 
 log = logging.getLogger(__name__)
+
+_FEW: Final = 1024
+"""Names from which on a folder is large: more than are told in one answer."""
 
 
 class Candidate(NamedTuple):
@@ -38,10 +48,11 @@ Child = File | Folder | LeftOut | Candidate
 class Finder:
     """Looks into the library of *sealer*; *dates* are those of its folders."""
 
-    def __init__(self, sealer: Sealer, resealer: Resealer, dates: Dates) -> None:
+    def __init__(self, sealer: Sealer, resealer: Resealer, singles: Singles, dates: Dates) -> None:
         self._sealer = sealer
         self._library = sealer.library
         self._examine = resealer.examine
+        self._file = singles.node
         self._dates = dates
         self._once = Once(log)
 
@@ -102,16 +113,41 @@ class Finder:
                 asking.confirm()
             return entry
 
-    def names(self, source: bytes) -> tuple[FileState, list[bytes]]:
-        """A folder's state, and after that what is in it."""
-        with self._library.presence.asking(source) as asking:
+    def names(
+        self, folder: Folder, first: Collection[bytes] = (), *, is_whole: bool = False
+    ) -> Names:
+        """What is in *folder*, and what its games may be called.
+
+        *first* are the first names that it has had until now. A large folder is read to its end
+        only if *is_whole*, or if it has none.
+        """
+        source = folder.source
+        library = self._library
+        with library.presence.asking(source) as asking:
             self._sealer.decide()
-            state, names = self._library.state(source), self._library.names(source)
-            if not names:
+            now_ns = time.time_ns()
+            state = library.state(source)
+            found = library.kinds(source, None if is_whole else _FEW)
+            if not found:
                 asking.confirm()
-        if missing := self._library.presence.missing_in(source):
-            names = sorted({*names, *missing})
-        return state, names
+            if len(found) >= _FEW and (
+                not first or (found.keys().isdisjoint(first) and not is_whole)
+            ):
+                first = _first_of(found)
+            if len(found) >= _FEW and not is_whole:
+                if first:
+                    return Names.of_first(state, now_ns, first)
+                found = library.kinds(source)
+        found |= dict.fromkeys(library.presence.missing_in(source))
+        is_game = self._sealer.policy.is_game
+        games = sorted(
+            name
+            for name, kind in found.items()
+            if kind is not Type.FILE and is_game(join(folder.path, name))
+        )
+        games += library.beside(folder.path, games, found)
+        archives = {archive_name(name, found.__contains__): name for name in games}
+        return Names.of(state, now_ns, found.keys(), archives, first)
 
     def child(self, folder: Folder, name: bytes) -> Child | None:
         """What *name* in *folder* is, which was there a moment ago; a game is examined.
@@ -154,7 +190,27 @@ class Finder:
     def _mirrored(self, path: bytes, entry: Entry) -> File | Folder:
         if entry.is_folder:
             return folder_node(path, entry, self._dates.of_folder(path, entry.status))
-        return file_node(path, self._library.file(b"", entry), entry.status)
+        return self._file(path, entry)
 
     def _log_skipped(self, left_out: LeftOut) -> None:
         self._once.warning("%s is left out: %s", shown(left_out.path), left_out.reason)
+
+
+def _first_of(found: Mapping[bytes, Type | None]) -> Collection[bytes]:
+    """The first names of a folder that holds what is *found*.
+
+    Files alone: what the archive of a game is called depends on all other names.
+    """
+    files = (name for name, kind in islice(found.items(), _FEW) if kind is Type.FILE)
+    return tuple(islice(files, MOST_FIRST))
+
+
+def is_in(folder: Folder, game: Game) -> bool:
+    """Whether *game* is in *folder* as such, and not behind a link that may lead elsewhere."""
+    source = join(folder.source, game.path.rpartition(b"/")[2])
+    return game.place == (source, folder.origins)
+
+
+def last_seen(place: Place, outcome: Plain) -> Entry:
+    """The folder of a game that doesn't answer, as it was last known."""
+    return Entry(place.source, outcome.status, place.origins)

@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 import trio
 
 from zipfs.catalog.retries import Retries
-from zipfs.index.hash_queue import Request
-from zipfs.index.tables import Published
+from zipfs.index.hash_jobs import Request
+from zipfs.index.rows import Made, Published
 from zipfs.library.scan import Place
 from zipfs.sealing.outcomes import Examination, Outcome, Sealed, Version
 
@@ -125,6 +125,8 @@ class Look(NamedTuple):
     version: Version | None = None
     last: Published | None = None
     """What the index has of its archive, if that is to be published."""
+    made: Made | None = None
+    """What the index is to have of it."""
 
 
 @dataclass(slots=True)

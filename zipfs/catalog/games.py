@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from zipfs.catalog.dates import Dates
 from zipfs.catalog.game import Game, Sums
+from zipfs.catalog.made import MadeArchives
 from zipfs.catalog.skipped import By, Skipped
 from zipfs.catalog.versions import Gaps, Versions
-from zipfs.index.tables import Published
+from zipfs.index.rows import Published
+from zipfs.library.rules.general import folders_of
 from zipfs.library.scan import Place
 from zipfs.sealing.outcomes import Absent, Examination, Plain, Sealed, Unhashed, Unsettled
+from zipfs.system.paths import join
 from zipfs.text import shown
 
 log = logging.getLogger(__name__)
@@ -27,7 +30,7 @@ class Games:
 
     Two versions of one archive are *gap* seconds apart. *moved* is called with the path of a
     game that is, or may be, another now; *unpublished* with that of an archive that isn't there
-    any more as it was. *dates* are told of what comes and goes.
+    any more as it was. *dates* and *made* are told of what comes and goes.
     """
 
     def __init__(
@@ -35,6 +38,8 @@ class Games:
         gap: float,
         skipped: Skipped,
         dates: Dates,
+        made: MadeArchives,
+        *,
         moved: Callable[[bytes], None],
         unpublished: Callable[[bytes], None],
     ) -> None:
@@ -44,10 +49,14 @@ class Games:
         self.sums: Final = Sums()
         self.versions: Final = Versions()
         self.dates: Final = dates
+        self._made = made
         self._gaps = Gaps(gap)
         self._skipped = skipped
         self._moved = moved
         self._unpublished = unpublished
+        self._elsewhere: Mapping[bytes, int] = {}
+        self._others: set[bytes] = set()
+        """Archives of which another daemon may show another version."""
         self._scanned = False
         self._announce = True
         """Whether it is worth a line in the log when everything is sealed."""
@@ -65,6 +74,15 @@ class Games:
     def by_archive(self, path: bytes) -> Game | None:
         """The game whose archive is at *path*; atomic."""
         return self._by_archive.get(path)
+
+    def behind(self, folder: bytes, name: bytes) -> bytes:
+        """The game whose archive *name* in *folder* may be, or its path: what may hang."""
+        path = join(folder, name)
+        for base in (name, *folders_of(name)):
+            game = self._games.get(join(folder, base))
+            if game and not (isinstance(game.outcome, Sealed) and game.outcome.path != path):
+                return game.path
+        return path
 
     def snapshot(self) -> list[Game]:
         """All games; atomic."""
@@ -145,10 +163,13 @@ class Games:
             self.forget(game)
         elif isinstance(outcome, Sealed):
             self._by_archive[outcome.path] = game
+            if self._elsewhere and self._other(outcome.path, self._elsewhere):
+                self._others.add(outcome.path)
             if is_new:
                 self._announce = True
                 game.since_ns = self.dates.published(outcome.path, outcome.inode, saved)
-                log.debug("sealed %s: %d members", shown(outcome.path), outcome.count)
+                if log.isEnabledFor(logging.DEBUG):
+                    log.debug("sealed %s: %d members", shown(outcome.path), outcome.count)
 
     def _with_gap(self, examination: Examination) -> Examination:
         """*examination*, but unsettled if another version was there until a moment ago."""
@@ -175,6 +196,39 @@ class Games:
         elif isinstance(game.outcome, Plain):
             self.dates.moved(game.path)
 
+    def shown_elsewhere(self, archives: Mapping[bytes, int]) -> None:
+        """Another daemon shows *archives*, versions by path, until :meth:`shown_before`.
+
+        So that little is left to be done then.
+        """
+        self._elsewhere = archives
+        self._gaps.will_end(archives)
+        self._others = {path for path in archives if self._other(path, archives)}
+
+    def shown_before(self, archives: Mapping[bytes, int], others: Iterable[bytes]) -> list[bytes]:
+        """Another daemon has shown *archives*, versions by path, until now (DESIGN V1).
+
+        *others* are what has changed in them since :meth:`shown_elsewhere`. Returns the paths of
+        games that have another one here, and are forgotten.
+        """
+        if archives is not self._elsewhere:
+            self.shown_elsewhere(archives)
+        changed = set(others)
+        found = [self._other(path, archives) for path in self._others | changed]
+        forgotten = [game for game in found if game]
+        for game in forgotten:
+            self.forget(game)
+        self._gaps.have_ended(archives, changed)
+        self._elsewhere, self._others = {}, set()
+        return [game.path for game in forgotten]
+
+    def _other(self, path: bytes, archives: Mapping[bytes, int]) -> Game | None:
+        """The game whose archive is at *path*, if it is another version than in *archives*."""
+        game = self._by_archive.get(path)
+        if game is None or not isinstance(game.outcome, Sealed):
+            return None
+        return game if archives.get(path, game.outcome.inode) != game.outcome.inode else None
+
     def not_found(self, archive: bytes, asked: float) -> None:
         """No folder was found for *archive* by who looked for it from *asked* on."""
         game = self._by_archive.get(archive)
@@ -189,7 +243,7 @@ class Games:
     def distrust(self, game: Game) -> None:
         """Its files may have other bytes than their states say: examine it from the beginning."""
         if game.examination:
-            game.examination = dataclasses.replace(game.examination, fingerprint=b"")
+            game.examination = dataclasses.replace(game.examination, fingerprint=b"", tree=b"")
         self.invalidate(game)
 
     def _unpublish(self, game: Game, sealed: Sealed) -> None:
@@ -197,6 +251,7 @@ class Games:
             del self._by_archive[sealed.path]
             self.dates.withdrawn(sealed.path, game.since_ns)
         self._gaps.ended(sealed.path, sealed.inode)
+        self._made.drop(game.path)
         self._unpublished(sealed.path)
         self.versions.drop(sealed.inode)
 

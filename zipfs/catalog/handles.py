@@ -19,15 +19,21 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import trio
+
 from zipfs.archive import validators
 from zipfs.catalog.games import Games
 from zipfs.catalog.nodes import Folder, Node
 from zipfs.errors import StaleError
-from zipfs.sealing.outcomes import Sealed
+from zipfs.library.rules.general import folders_of
+from zipfs.sealing.outcomes import Sealed, Unhashed, Unsettled
 from zipfs.system.lanes import Threads
+from zipfs.system.paths import join
 
 MEMORY: Final = 20_000
 """Paths that are kept, of about a hundred bytes each."""
+_FIRST_PAUSE: Final = 0.01
+_LONGEST_PAUSE: Final = 0.5
 
 
 class Handles:
@@ -51,10 +57,10 @@ class Handles:
         self._refresh = refresh
         self._paths: OrderedDict[int, bytes] = OrderedDict()
 
-    def forgotten(self, node: Node) -> None:
-        """The kernel has forgotten *node*, and may ask for it by its inode."""
-        self._paths[node.attributes.inode] = node.path
-        self._paths.move_to_end(node.attributes.inode)
+    def forgotten(self, inode: int, path: bytes) -> None:
+        """The kernel has forgotten the node *inode* at *path*, and may ask for it by its inode."""
+        self._paths[inode] = path
+        self._paths.move_to_end(inode)
         if len(self._paths) > MEMORY:
             self._paths.popitem(last=False)
 
@@ -64,17 +70,40 @@ class Handles:
         *known* is that node, if it isn't forgotten. Raises :exc:`StaleError` if it isn't found;
         the root's folder is the root.
         """
-        node = await (self._refresh(known) if known else self._find(inode))
+        node = await (self._refresh(known) if known else self.find(inode))
         return node if name == b"." else await self._at(node.path.rpartition(b"/")[0])
 
-    async def _find(self, inode: int) -> Node:
-        path = self._paths.get(inode)
+    async def find(self, inode: int, path: bytes | None = None, *, patience: float = 0.0) -> Node:
+        """The node *inode*, which was at *path* if that is known.
+
+        Where its archive is still to come, as its game settles or is hashed, it waits for that,
+        for *patience* seconds. Raises :exc:`StaleError` if it isn't found.
+        """
+        if path is None:
+            path = self._paths.get(inode)
         if path is None:
             path = await self._in_thread(self._search, inode, lane="handles")
-        node = await self._at(path) if path is not None else None
-        if node is None or node.attributes.inode != inode:
+        if path is None:
             raise StaleError
-        return node
+        pause, until = _FIRST_PAUSE, trio.current_time() + patience
+        while True:
+            try:
+                node = await self._at(path)
+            except FileNotFoundError:
+                if not self._is_coming(path) or trio.current_time() >= until:
+                    raise StaleError from None
+            else:
+                if node.attributes.inode != inode:
+                    raise StaleError
+                return node
+            await trio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _is_coming(self, path: bytes) -> bool:
+        """Whether an archive may appear at *path*: its game settles, or is hashed."""
+        folder, _, name = path.rpartition(b"/")
+        games = (self._games.get(join(folder, base)) for base in folders_of(name))
+        return any(game and isinstance(game.outcome, Unhashed | Unsettled) for game in games)
 
     async def _at(self, path: bytes) -> Node:
         """The node at *path*; raises :exc:`StaleError` or :exc:`FileNotFoundError`."""

@@ -11,12 +11,26 @@ import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from zipfs.archive import validators
 from zipfs.archive.layout import Data, Piece
+from zipfs.index.rows import Made
 from zipfs.library.filestate import FileState
-from zipfs.library.scan import Entry, Origins, SourceFile
-from zipfs.sealing.outcomes import Sealed
+from zipfs.library.scan import NO_LINKS, Entry, Origins, SourceFile
+from zipfs.sealing.outcomes import Sealed, archive_inode
+
+_NANOSECONDS: Final = 1_000_000_000
+
+
+class Proof(NamedTuple):
+    """What proves a single file: its XXH3-128.
+
+    Its dates are *later* than told by so many seconds: another content had the same ones.
+    """
+
+    digest: bytes
+    later: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +64,7 @@ class File:
     file: SourceFile
     attributes: Attributes
     digests: tuple[bytes, ...] = ()
-    """Its XXH3-128, if that is known and its state can't vouch for its bytes."""
+    """Its XXH3-128, if it is proven by that (:mod:`zipfs.catalog.singles`)."""
 
     @property
     def size(self) -> int:
@@ -81,8 +95,17 @@ class Archive:
 Node = Folder | File | Archive
 
 
-def file_node(path: bytes, file: SourceFile, status: os.stat_result) -> File:
+def file_node(
+    path: bytes, file: SourceFile, status: os.stat_result, proof: Proof | None = None
+) -> File:
+    """The file at *path* with that *status*; with a *proof*, the one with just those bytes."""
     version = struct.pack("<QQqq", *file.state)
+    digests: tuple[bytes, ...] = ()
+    later_ns = 0
+    if proof:
+        digests = (proof.digest,)
+        version += proof.digest
+        later_ns = proof.later * _NANOSECONDS
     attributes = Attributes(
         inode=validators.inode(b"file", path, version),
         # No set-user-id bits: H3, no file can do more here than at its source.
@@ -90,10 +113,11 @@ def file_node(path: bytes, file: SourceFile, status: os.stat_result) -> File:
         uid=status.st_uid,
         gid=status.st_gid,
         size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
-        ctime_ns=FileState.of(status).ctime_ns,
+        mtime_ns=status.st_mtime_ns + later_ns,
+        # Some states are without a ctime. To make another one takes as long as the rest.
+        ctime_ns=(file.state.ctime_ns or FileState.of(status).ctime_ns) + later_ns,
     )
-    return File(path, file, attributes)
+    return File(path, file, attributes, digests)
 
 
 def folder_node(path: bytes, entry: Entry, changed_ns: int) -> Folder:
@@ -111,6 +135,20 @@ def folder_node(path: bytes, entry: Entry, changed_ns: int) -> Folder:
     return Folder(path, entry.source, entry.origins, attributes)
 
 
+def unseen_root() -> Folder:
+    """The root of a library that wasn't there yet: what is asked of it is answered without this."""
+    attributes = Attributes(
+        inode=validators.ROOT_INODE,
+        mode=stat.S_IFDIR | 0o555,
+        uid=0,
+        gid=0,
+        size=0,
+        mtime_ns=0,
+        ctime_ns=0,
+    )
+    return Folder(b"", b"", NO_LINKS, attributes)
+
+
 def archive_node(game: bytes, sealed: Sealed, since_ns: int) -> Archive:
     """The version *sealed* of the archive of the game at *game*, there since *since_ns*."""
     attributes = Attributes(
@@ -123,3 +161,17 @@ def archive_node(game: bytes, sealed: Sealed, since_ns: int) -> Archive:
         ctime_ns=since_ns,
     )
     return Archive(sealed.path, game, attributes)
+
+
+def made_node(game: bytes, made: Made, since_ns: int) -> Archive:
+    """The same as the index knows it, before the game was looked at."""
+    attributes = Attributes(
+        inode=archive_inode(made.archive, made.content),
+        mode=stat.S_IFREG | made.mode,
+        uid=made.uid,
+        gid=made.gid,
+        size=made.size,
+        mtime_ns=made.mtime_ns,
+        ctime_ns=since_ns,
+    )
+    return Archive(made.archive, game, attributes)

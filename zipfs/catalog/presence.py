@@ -98,7 +98,8 @@ class Keeper:
                 self._mounts_changed()
                 for source in await self._read_mounts():
                     # The first scan, which has just begun, sees what was mounted before.
-                    is_old = is_first and self._presence.last_seen(source) is None
+                    is_new = self._presence.last_seen(source) is None
+                    is_old = is_first and is_new and not self._presence.gone_at(source)
                     self._start(nursery, source, is_old=is_old)
                 is_first = False
                 await trio.lowlevel.wait_readable(events.fileno())

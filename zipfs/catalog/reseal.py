@@ -37,16 +37,18 @@ also limit how many games are examined at once, whoever wants it.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Collection, Iterable, Sequence
 
 import trio
 
 from zipfs.catalog.game import Game, Look, Reseal, lane_of
 from zipfs.catalog.games import Games
+from zipfs.catalog.made import MadeArchives
+from zipfs.catalog.singles import Singles
 from zipfs.catalog.skipped import By, Skipped
 from zipfs.errors import GoneError
 from zipfs.index.hash_queue import Hasher
@@ -71,11 +73,13 @@ from zipfs.text import shown
 log = logging.getLogger(__name__)
 
 
+Names = Collection[bytes]
+
+
 class Resealer:
     """Examines the games of *sealer*, and has them hashed until they are sealed.
 
-    A disk is given *patience* seconds to answer; files are hashed at *hash_rate* bytes per
-    second, 0 for no limit.
+    *hasher* hashes files into *unsaved*; *singles* are told of those of games without an archive.
     """
 
     def __init__(
@@ -84,18 +88,20 @@ class Resealer:
         threads: Threads,
         games: Games,
         skipped: Skipped,
-        patience: float | None,
-        hash_rate: float,
+        hasher: Hasher,
+        unsaved: Unsaved,
+        singles: Singles,
+        made: MadeArchives,
     ) -> None:
         self._sealer = sealer
         self._threads = threads
         self._games = games
+        self._made = made
         self._skipped = skipped
         self._presence = sealer.library.presence
-        self._unsaved = Unsaved(sealer.index)
-        self.hasher: Final = Hasher(
-            sealer.library.absolute, self._unsaved.keep, patience, hash_rate
-        )
+        self._unsaved = unsaved
+        self._hasher = hasher
+        self._singles = singles
         self._once = Once(log)
         self._nursery: trio.Nursery | None = None
         self._early: list[tuple[Game, Reseal]] = []
@@ -108,7 +114,9 @@ class Resealer:
             for game in self._early:
                 nursery.start_soon(self._reseal, *game)
             self._early.clear()
-            nursery.start_soon(self.hasher.run)
+            nursery.start_soon(self._hasher.run)
+            if gate := self._sealer.index.gate:
+                nursery.start_soon(gate.run, self._hasher, self.save, self.reissued)
             try:
                 await trio.sleep_forever()
             finally:
@@ -129,8 +137,10 @@ class Resealer:
         )
         self.install(look, asked=asked)
 
-    def examine(self, path: bytes, place: Place, *, whole: bool = False) -> Look:
-        """In a worker thread: what the game at *path* and *place* is now."""
+    def examine(
+        self, path: bytes, place: Place, *, whole: bool = False, beside: Names | None = None
+    ) -> Look:
+        """In a worker thread: what the game at *path* and *place* is now; see :class:`Sealer`."""
         game = self._games.get(path)
         before = None
         if game and game.place == place:
@@ -142,19 +152,35 @@ class Resealer:
         # A list names files anywhere in the library, and only a wrong one may miss some.
         is_list = self._sealer.library.list_of(path) is not None
         source = b"" if is_list else place.source
+        made, last = (None if before else self._made.take(path)) or (None, None)
         with presence.asking(source, inside=not is_list):
             examination, version = self._sealer.examine(
-                path, place.source, before, origins=place.origins, whole=whole
+                path,
+                place.source,
+                before,
+                origins=place.origins,
+                whole=whole,
+                made=made,
+                beside=None if is_list else beside,
             )
+            examination = self._singles.without_files(path, examination)
             outcome = examination.outcome
-            if before is None or before.fingerprint != examination.fingerprint:
+            is_known = before and before.fingerprint == examination.fingerprint
+            if not (is_known or (version is None and isinstance(outcome, Sealed))):
                 inside = not is_list or isinstance(outcome, Absent | Impossible)
                 failed = isinstance(outcome, Absent) and bool(outcome.reason)
                 presence.confirm(source, since, inside=inside, thoroughly=failed)
-        last = None
         if isinstance(outcome, Sealed) and not (game and game.outcome == outcome):
-            last = self._games.dates.last(outcome.path)
-        return Look(path, place, examination, version, last)
+            if not (made and made.archive == outcome.path):
+                last = self._games.dates.last(outcome.path)
+        else:
+            last = None
+        new = None
+        is_news = not is_known or before is None or before.outcome != outcome
+        if version and version.key and is_news:
+            new = self._sealer.remember(path, place.source, examination, version)
+            examination = dataclasses.replace(examination, tree=new.tree)
+        return Look(path, place, examination, version, last, new)
 
     def _lacks_version(self, game: Game) -> bool:
         outcome = game.outcome
@@ -165,13 +191,15 @@ class Resealer:
 
         None if the game isn't known any more.
         """
-        path, place, examination, version, last = look
+        path, place, examination, version, last, made = look
         if examination is None:
             game = self._games.get(path)
             if game is None or game.place != place:
                 return None
         else:
             game = self._games.put(path, place, examination, last)
+            if made and version and game.outcome == version.sealed:
+                self._made.keep(path, made)
         # For those that nobody has asked for there is no room.
         if version and asked and game.outcome == version.sealed:
             self._games.versions.keep(version)
@@ -190,7 +218,7 @@ class Resealer:
         if not state.asked:
             state.asked = True
             if state.request:
-                self.hasher.hurry(state.request)
+                self._hasher.hurry(state.request)
 
     def failed(self, path: bytes, error: Exception) -> None:
         """The game at *path* couldn't be examined."""
@@ -236,6 +264,13 @@ class Resealer:
         if self._games.get(game.path) is game:
             self._games.distrust(game)
             self._start(game).examine_in(0)
+
+    def reissued(self, archives: Iterable[bytes]) -> None:
+        """*archives* have other modification times: theirs belong to other contents (DESIGN V3)."""
+        for path in archives:
+            if game := self._games.by_archive(path):
+                self._games.distrust(game)
+                self.invalidate(game, 0)
 
     def returned(self) -> None:
         """The library is back, or another one: nothing that was seen of it is valid."""
@@ -302,15 +337,14 @@ class Resealer:
                 return
 
     async def _hash(self, game: Game, state: Reseal, files: Sequence[SourceFile]) -> None:
-        """Wait until *files* of *game* are hashed, and save their checksums."""
-        # Those that were hashed since they were found missing are left.
+        """Have *files* of *game* hashed, but for those that have been, and save that."""
         if missing := [file for file in files if not self._unsaved.holds(file)]:
-            request = state.request = self.hasher.request(missing, asked=state.asked)
+            request = state.request = self._hasher.request(missing, asked=state.asked)
             try:
                 await state.wait(math.inf, request.done)
             finally:
                 state.request = None
-                self.hasher.withdraw(request)
+                self._hasher.withdraw(request)
             if request.failures and not await self._is_gone(request.failures[0][0]):
                 self._take_failures(game, state, request.failures)
         await self.save()

@@ -3,7 +3,7 @@
 A log line says once that something was skipped, and is never taken back. Here each *owner*, a
 game, the files of a game that couldn't be hashed, or the listing of a folder, says all that it
 skips, and that replaces what it said before. Each scan of the library renews all of it
-(:mod:`zipfs.catalog.scanner`). Of an owner only numbers are kept, and of all of them
+(:mod:`zipfs.catalog.background.scanner`). Of an owner only numbers are kept, and of all of them
 :data:`NEWEST` paths.
 
 All of it belongs to trio's thread.

@@ -14,46 +14,44 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
-from operator import itemgetter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 import trio
 
+from zipfs.catalog.background.recheck import Rechecker
+from zipfs.catalog.background.scanner import Scanner
+from zipfs.catalog.background.turns import Turns
+from zipfs.catalog.background.widths import Widths
 from zipfs.catalog.dates import Dates
-from zipfs.catalog.dir_cache import Listing, Listings, Making
-from zipfs.catalog.finder import Child, Finder
-from zipfs.catalog.game import Game, Totals, lane_of
+from zipfs.catalog.finder import Finder, is_in
+from zipfs.catalog.game import Totals, lane_of
 from zipfs.catalog.games import Games
 from zipfs.catalog.handles import Handles
+from zipfs.catalog.listing.hearing import Hearing
+from zipfs.catalog.listing.lister import Lister
+from zipfs.catalog.listing.listing import Listing, Listings
+from zipfs.catalog.made import MadeArchives
 from zipfs.catalog.nodes import Archive, File, Folder, Node, archive_node, folder_node
 from zipfs.catalog.presence import Keeper
 from zipfs.catalog.reseal import Resealer
-from zipfs.catalog.scanner import Scanner
-from zipfs.catalog.skipped import By, Skipped
+from zipfs.catalog.singles import Singles
+from zipfs.catalog.skipped import Skipped
 from zipfs.errors import StaleError
 from zipfs.index.hash_queue import Hasher
-from zipfs.library.filestate import FileState
+from zipfs.index.unsaved import Unsaved
 from zipfs.library.proven import DisprovedError
-from zipfs.library.rules.general import folders_of, prefixes
+from zipfs.library.rules.general import prefixes
 from zipfs.library.rules.romm import Rules
-from zipfs.library.scan import Entry, LeftOut, Place
-from zipfs.logs import Once
+from zipfs.library.scan import Entry, LeftOut
+from zipfs.library.vouching import HashSingles
 from zipfs.sealing.outcomes import Plain, Sealed, Version
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.lanes import Threads
 from zipfs.system.paths import join
 from zipfs.system.process import Limits
-from zipfs.text import shown
 
 log = logging.getLogger(__name__)
-
-_TIDY: Final = 1.0
-"""Seconds between two times that old listings are dropped."""
-
-
-def _ignore(path: bytes) -> None:
-    """Does nothing: there is no kernel to be told of *path*."""
 
 
 class Catalog:
@@ -71,7 +69,9 @@ class Catalog:
         patience: float | None = None,
         hash_rate: float = 0.0,
         *,
-        invalidated: Callable[[bytes], None] = _ignore,
+        hash_singles: HashSingles = "auto",
+        recheck_rate: float | None = 0.0,
+        invalidated: Callable[[bytes], None] = lambda _: None,
     ) -> None:
         threads = Threads(limits.looking, patience, spare=limits.spare)
         self._threads = threads
@@ -79,31 +79,82 @@ class Catalog:
         self._sealer = sealer
         self._library = sealer.library
         self._invalidated = invalidated
-        self._once = Once(log)
         self._listings = Listings()
+        self.hearing: Final = Hearing(self._listings.clear)
+        """Whether changes of the library are told of."""
         self.skipped: Final = Skipped()
         """What isn't shown, and why."""
-        self._dates = Dates(sealer.index)
+        self._dates = Dates(sealer.index, self._listings.redated)
+        self._made = MadeArchives(sealer.index)
+        widths, turns = Widths(sealer.library.presence, limits.looking), Turns()
         self._games = Games(
-            sealer.settle, self.skipped, self._dates, self._listings.moved, invalidated
+            sealer.settle,
+            self.skipped,
+            self._dates,
+            self._made,
+            moved=self._listings.moved,
+            unpublished=invalidated,
         )
-        self._resealer = Resealer(sealer, threads, self._games, self.skipped, patience, hash_rate)
+        self.shown_elsewhere: Final = self._games.shown_elsewhere
+        unsaved = Unsaved(sealer.index)
+        self.hasher: Final = Hasher(
+            sealer.library.absolute, unsaved.keep, patience, hash_rate, sealer.index.gate
+        )
+        self.singles: Final = Singles(sealer, self.hasher, unsaved, hash_singles, self._moved)
+        self._resealer = Resealer(
+            sealer,
+            threads,
+            self._games,
+            self.skipped,
+            self.hasher,
+            unsaved,
+            self.singles,
+            self._made,
+        )
         self.handles: Final = Handles(self._games, threads, self.root, self.lookup, self.refresh)
-        self._finder = Finder(sealer, self._resealer, self._dates)
-        self._scanner = Scanner(sealer, threads, self._games, self.skipped, self._resealer)
+        self._finder = Finder(sealer, self._resealer, self.singles, self._dates)
+        self._scanner = Scanner(
+            sealer,
+            threads,
+            self._games,
+            self.skipped,
+            self._resealer,
+            self.singles,
+            hearing=self.hearing,
+            made=self._made,
+            widths=widths,
+            turns=turns,
+        )
+        self._lister = Lister(
+            sealer,
+            threads,
+            self._games,
+            self.skipped,
+            self._resealer,
+            self._finder,
+            self._made,
+            widths=widths,
+            turns=turns,
+            listings=self._listings,
+            hearing=self.hearing,
+            invalidated=invalidated,
+        )
+        self.rechecker: Final = Rechecker(
+            sealer, self._games, self._resealer, self.singles, recheck_rate, patience
+        )
         self.presence: Final = sealer.library.presence
         """Whether the library is there."""
-        self._keeper = Keeper(
-            self.presence, threads, sealer.detect, self._returned, self._library.vouchers.forget
-        )
+        forget = self._library.vouchers.forget
+        self._keeper = Keeper(self.presence, threads, sealer.detect, self._returned, forget)
         self.returned = trio.Event()
         """Set, and replaced, when the library is back or another one."""
 
     # -- What the file system asks ---------------------------------------------
 
     async def root(self) -> Folder:
-        """The library's own folder."""
+        """The library's own folder. Raises :exc:`GoneError`."""
         await self._dates.load()
+        self.presence.check(b"")
         entry = await self._in_thread(self._library.entry, b"")
         if not isinstance(entry, Entry):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -113,10 +164,11 @@ class Catalog:
         """The node called *name* in *folder*; raises :exc:`FileNotFoundError`."""
         self.presence.check(folder.source)
         path = join(folder.path, name)
+        await self._lister.look_ahead(folder, name)
         game = self._games.by_archive(path)
         if game:
             self.presence.check(game.place.source, inside=True)
-        if game and game.is_fresh() and _is_in(folder, game) and isinstance(game.outcome, Sealed):
+        if game and game.is_fresh() and is_in(folder, game) and isinstance(game.outcome, Sealed):
             return archive_node(game.path, game.outcome, game.since_ns)
         asked = time.monotonic()
         found = await self._in_thread(
@@ -124,7 +176,7 @@ class Catalog:
             folder,
             name,
             lane=lane_of(path),
-            item=self._game_behind(folder, name, path),
+            item=self._games.behind(folder.path, name),
         )
         if not isinstance(found, list) or not found:
             self._games.not_found(path, asked)
@@ -142,90 +194,24 @@ class Catalog:
                 return self._folder_node(path, entry)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
-    def _game_behind(self, folder: Folder, name: bytes, path: bytes) -> bytes:
-        """The known game whose archive *name* may be, or *path*: what a thread may hang in."""
-        for base in (name, *folders_of(name)):
-            game = self._games.get(join(folder.path, base))
-            if game and not (isinstance(game.outcome, Sealed) and game.outcome.path != path):
-                return game.path
-        return path
+    async def open_folder(self, folder: Folder) -> Listing:
+        """The listing of *folder*, with its names as they are now."""
+        return await self._lister.open(folder)
 
-    async def children(self, folder: Folder) -> Listing:
+    async def look_at(self, listing: Listing, number: int, told: int = 0) -> bool:
+        """Look at what is at the place *number* of *listing*, and at some that follow.
+
+        Returns whether there is such a place.
+        """
+        return await self._lister.fill(listing, number, told)
+
+    async def behind(self, listing: Listing, cookie: int) -> tuple[int, int]:
+        """The number of the first place behind *cookie*; and the tag of those that follow."""
+        return await self._lister.behind(listing, cookie)
+
+    async def children(self, folder: Folder) -> list[tuple[bytes, Node]]:
         """All that is in *folder*."""
-        self.presence.check(folder.source)
-        await self._listings.made(folder)
-        if known := self._listings.get(folder):
-            listing, state = known
-            if await self._still_holds(folder, listing, state) and (
-                self._listings.get(folder) == known  # not dropped meanwhile
-            ):
-                return listing
-        with self._listings.making(folder) as making:
-            return await self._list(folder, making)
-
-    async def _still_holds(self, folder: Folder, listing: Listing, state: FileState) -> bool:
-        """Whether all but the games are as in *listing*; games that change drop it themselves."""
-        now = await self._in_thread(
-            self._finder.state, folder.source, lane=lane_of(folder.path), item=folder.path
-        )
-        if now != state:
-            return False
-        others = await self._look_at(folder, [name for name, _ in listing.others])
-        return others == [node for _, node in listing.others]
-
-    async def _look_at(self, folder: Folder, names: Sequence[bytes]) -> list[Child | None]:
-        """What each of *names* in *folder* is; None where the disk doesn't answer."""
-        return await self._threads.map(
-            functools.partial(self._finder.child, folder),
-            names,
-            lane=lane_of(join(folder.path, b"")),
-            key=functools.partial(join, folder.path),
-        )
-
-    async def _list(self, folder: Folder, making: Making) -> Listing:
-        state, names = await self._in_thread(
-            self._finder.names, folder.source, lane=lane_of(folder.path), item=folder.path
-        )
-        found = list(zip(names, await self._look_at(folder, names), strict=True))
-        # What doesn't answer may be a game.
-        games = (name for name, child in found if not isinstance(child, File | Folder | LeftOut))
-        if variants := self._library.beside(folder.path, games, names):
-            looks = await self._look_at(folder, variants)
-            found = sorted([*found, *zip(variants, looks, strict=True)], key=itemgetter(0))
-        dropped = making.dropped  # by others; what follows is in the listing already
-        nodes: list[tuple[bytes, Node]] = []
-        others: list[tuple[bytes, object]] = []
-        for name, child in found:
-            if isinstance(child, File | Folder):
-                nodes.append((name, child))
-            if isinstance(child, File | Folder | LeftOut):
-                others.append((name, child))
-                continue
-            path = join(folder.path, name)
-            if child is None:
-                if not self.presence.gone_at(join(folder.source, name)):
-                    self._once.warning("can't look at %s: no answer", shown(path))
-            else:
-                self._resealer.install(child.look, asked=False)
-            # What doesn't answer is shown as it was last known.
-            game = self._games.get(path)
-            outcome = game.outcome if game else None
-            if game and isinstance(outcome, Sealed):
-                own = outcome.path.rpartition(b"/")[2]
-                nodes.append((own, archive_node(path, outcome, game.since_ns)))
-            elif game and isinstance(outcome, Plain):
-                entry = child.entry if child else _last_seen(game.place, outcome)
-                nodes.append((name, self._folder_node(path, entry)))
-        if not self._is_in_game(folder):
-            silent = (join(folder.source, name) for name, child in found if child is None)
-            left_out = [child for _, child in found if isinstance(child, LeftOut)]
-            left_out += [LeftOut(path, "doesn't answer") for path in silent]
-            self.skipped.replace((By.FOLDER, folder.source), left_out)
-        listing = Listing(nodes, others)
-        if all(child is not None for _, child in found):
-            making.dropped = dropped
-            making.state, making.listing = state, listing
-        return listing
+        return await self._lister.children(folder)
 
     def is_there(self, node: Node) -> bool:
         """Whether *node* is still there: an archive is while it has no other version."""
@@ -237,9 +223,9 @@ class Catalog:
 
     async def refresh(self, node: Node) -> Node:
         """*node* with attributes as they are now; the bytes of a version never change."""
-        if isinstance(node, Archive):
-            game, inode = self._games.by_archive(node.path), node.attributes.inode
-            if game and isinstance(game.outcome, Sealed) and game.outcome.inode == inode:
+        if isinstance(node, Archive) and (game := self._games.by_archive(node.path)):
+            inode = node.attributes.inode
+            if isinstance(game.outcome, Sealed) and game.outcome.inode == inode:
                 return archive_node(game.path, game.outcome, game.since_ns)
         if not isinstance(node, Folder):
             return node
@@ -251,8 +237,12 @@ class Catalog:
     def _folder_node(self, path: bytes, entry: Entry) -> Folder:
         return folder_node(path, entry, self._dates.of_folder(path, entry.status))
 
-    async def open(self, node: Archive) -> Version:
-        """The version that *node* stands for; raises :exc:`StaleError` if it is gone."""
+    async def open(self, node: Archive | File) -> Version | File:
+        """What to read of *node*; raises :exc:`StaleError` if that version is gone."""
+        if isinstance(node, File):
+            self.singles.check(node)
+            return node
+        self.rechecker.opened(node.game)
         game = self._games.get(node.game)
         if game:
             self.presence.check(game.place.source, inside=True)
@@ -279,6 +269,8 @@ class Catalog:
                 self._resealer.distrust(game, error, read if isinstance(read, Version) else None)
             else:
                 self._resealer.invalidate(game, 0)
+        elif isinstance(node, File):
+            self.singles.failed(node, error)
 
     async def confirm(self, node: Node) -> None:
         """Raise :exc:`GoneError` if *node* can't be opened because a disk is gone."""
@@ -300,20 +292,25 @@ class Catalog:
             nursery.start_soon(self._keeper.run)
             nursery.start_soon(self._scanner.run)
             nursery.start_soon(self._dates.run)
-            while True:
-                await trio.sleep(_TIDY)
-                self._listings.tidy()
+            nursery.start_soon(self._made.run)
+            nursery.start_soon(self.singles.run)
+            nursery.start_soon(self.rechecker.run)
+            nursery.start_soon(self._lister.run)
 
-    def changed(self, paths: Iterable[bytes]) -> None:
-        """Something has changed at *paths*, relative to the library."""
+    def _moved(self, path: bytes) -> None:
+        """There is another node at *path* of the mount."""
+        self._listings.moved(path)
+        self._invalidated(path)
+
+    def changed(self, paths: Collection[bytes]) -> None:
+        """Something has changed at *paths*, relative to the library; ``b""``: anywhere."""
+        self._listings.told(paths)
         policy = self._sealer.policy
         games: set[bytes] = set()
         for path in paths:
             if not path:
                 self._keeper.doubt()
             self._invalidated(path)
-            self._listings.moved(path)
-            self._listings.drop(path)
             self._scanner.changed(path)
             if game := next(filter(policy.is_game, prefixes(path)), None):
                 games.update((game, *self._library.variants_of(game)))
@@ -325,16 +322,17 @@ class Catalog:
     @property
     def polling(self) -> bool:
         """Whether the library is scanned every few seconds, as no events come of changes."""
-        return self._scanner.polling
-
-    @polling.setter
-    def polling(self, polling: bool) -> None:
-        self._scanner.polling = polling
+        return not self.hearing.is_complete
 
     def rescan(self) -> None:
         """Scan the whole library now."""
         self._listings.clear()
         self._scanner.rescan(asked=True)
+
+    def shown_before(self, archives: Mapping[bytes, int], others: Iterable[bytes] = ()) -> None:
+        """As :meth:`Games.shown_before`."""
+        for forgotten in self._games.shown_before(archives, others):
+            self._scanner.notice(forgotten)
 
     def _returned(self) -> None:
         self._listings.clear()
@@ -356,6 +354,7 @@ class Catalog:
         """Save the checksums and dates that aren't saved yet."""
         await self._resealer.save()
         await self._dates.save()
+        await self._made.save()
 
     def totals(self) -> Totals:
         """Totals of what is sealed, and of what isn't yet."""
@@ -374,25 +373,6 @@ class Catalog:
         return self._games.is_scanned
 
     @property
-    def hasher(self) -> Hasher:
-        return self._resealer.hasher
-
-    @property
     def stuck(self) -> int:
-        """How many threads hang in a disk that doesn't answer."""
-        return self._threads.stuck
-
-    def _is_in_game(self, folder: Folder) -> bool:
-        """Whether *folder* is in a game, whose examination says what is skipped in it."""
-        return any(map(self._sealer.policy.is_game, prefixes(folder.path)))
-
-
-def _is_in(folder: Folder, game: Game) -> bool:
-    """Whether *game* is in *folder* as such, and not behind a link that may lead elsewhere."""
-    source = join(folder.source, game.path.rpartition(b"/")[2])
-    return game.place == (source, folder.origins)
-
-
-def _last_seen(place: Place, outcome: Plain) -> Entry:
-    """The folder of a game that doesn't answer, as it was last known."""
-    return Entry(place.source, outcome.status, place.origins)
+        """How many threads hang in a disk."""
+        return self._threads.stuck + self.rechecker.stuck

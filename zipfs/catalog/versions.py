@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from zipfs.sealing.outcomes import Version
@@ -60,6 +61,9 @@ class Gaps:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._ended: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
+        self._expected: dict[bytes, int] = {}
+        self._all: dict[bytes, int] = {}
+        self._all_until = 0.0
 
     def ended(self, path: bytes, inode: int) -> None:
         """The version *inode* of the archive at *path* was unpublished now."""
@@ -69,7 +73,29 @@ class Gaps:
         while next(iter(self._ended.values()))[1] <= now:
             self._ended.popitem(last=False)
 
+    def will_end(self, versions: Mapping[bytes, int]) -> None:
+        """All *versions*, by path, are going to be unpublished: they are copied for that."""
+        self._expected = dict(versions)
+
+    def have_ended(self, versions: Mapping[bytes, int], changed: Iterable[bytes]) -> None:
+        """All *versions*, by path, were unpublished now; of each it is the last that was there.
+
+        They are those of :meth:`will_end` but for the paths that have *changed*.
+        """
+        self._all, self._expected = self._expected, {}
+        for path in changed:
+            if path in versions:
+                self._all[path] = versions[path]
+            else:
+                self._all.pop(path, None)
+        self._all_until = time.monotonic() + self._seconds
+
     def left(self, path: bytes, inode: int) -> float:
         """Seconds until *inode* may be published; 0 for the version that was there last."""
         last, until = self._ended.get(path, (inode, 0.0))
+        if self._all:
+            if time.monotonic() >= self._all_until:
+                self._all = {}
+            elif path in self._all and until <= self._all_until:
+                last, until = self._all[path], self._all_until
         return 0.0 if last == inode else max(0.0, until - time.monotonic())

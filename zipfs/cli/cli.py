@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -17,12 +17,12 @@ from zipfs.cli.command_doctor import doctor
 from zipfs.cli.command_front import front
 from zipfs.cli.command_help import manual
 from zipfs.cli.command_mounts import prepare, tune, unmount
+from zipfs.cli.command_restart import restart
 from zipfs.cli.command_status import status
 from zipfs.cli.command_verify import verify
 from zipfs.cli.options import archive_options, json_option, mount_options, trust_option
 from zipfs.cli.terminal import (
     Bar,
-    check_answers,
     console,
     drop_output,
     guard_output,
@@ -30,9 +30,11 @@ from zipfs.cli.terminal import (
     log_to_stderr,
     print_json,
 )
+from zipfs.config_shared import shown_address
 from zipfs.errors import (
     EXIT_CODES,
     INTERRUPTED,
+    ConfigError,
     FuseError,
     IndexFileError,
     LayoutError,
@@ -41,13 +43,15 @@ from zipfs.errors import (
     OutputError,
     ZipfsError,
 )
+from zipfs.library.absence import check_answers
 from zipfs.library.rules.general import folders_of
 from zipfs.library.scan import Entry
 from zipfs.library.view import find_games
+from zipfs.mount.restart.held import Held, from_environment
 from zipfs.sealing import offline
 from zipfs.sealing.outcomes import Impossible, Plain, Unneeded
 from zipfs.sealing.sealer import Sealer
-from zipfs.sealing.sealers import make_sealer
+from zipfs.sealing.sealers import make_sealer, psycopg_needed
 from zipfs.text import counted
 
 log = logging.getLogger(__name__)
@@ -73,7 +77,7 @@ def cli() -> None:
     """
 
 
-for _command in (doctor, front, manual, prepare, status, tune, unmount, verify):
+for _command in (doctor, front, manual, prepare, restart, status, tune, unmount, verify):
     cli.add_command(_command)
 
 
@@ -93,37 +97,77 @@ def mount(**given: Any) -> None:
     settings = load_settings(**given)
     log_to_stderr(settings.log_level)
     try:
-        from zipfs.mount import daemon  # noqa: PLC0415 - the other commands don't need FUSE
+        # The other commands don't need FUSE, which is the first that isn't there elsewhere.
+        import pyfuse3  # noqa: F401, PLC0415
+
+        from zipfs.mount import as_user, daemon  # noqa: PLC0415
+        from zipfs.mount.restart.supervisor import divide  # noqa: PLC0415
+        from zipfs.mount.sd_notify import has_stored  # noqa: PLC0415
     except ImportError as error:
         raise FuseError(
             f"FUSE isn't available ({error}); zipfs mounts only on Linux, with pyfuse3"
         ) from None
-    check_answers(settings)
-    daemon.run(settings)
+    settings = settings.absolute()
+    held = from_environment()
+    if held is None and not has_stored():
+        check_answers(settings.library)
+        held = divide(settings)
+    if held is None:
+        served = as_user.separate(settings)
+        held = None if served.device is None else Held(served.device)
+        daemon.run(settings, held, mounted=served.mounted)
+        return
+    as_user.drop(settings)
+    daemon.run(settings, held)
 
 
 @cli.command(short_help="Hash all games of a library now.")
 @click.argument("library", required=False)
 @archive_options
 @trust_option
-def index(**given: Any) -> None:
+@click.option(
+    "--prune",
+    is_flag=True,
+    help="Forget the checksums of files that are gone, also of disks that aren't mounted now.",
+)
+@click.option(
+    "--migrate",
+    is_flag=True,
+    help="Make the tables of the shared index, or bring them to this version, and hash nothing.",
+)
+def index(*, migrate: bool, prune: bool, **given: Any) -> None:
     """Hash all games of LIBRARY now, so that a mount has every archive at once.
 
     After Ctrl-C the next run, or the mount, continues from there.
     """
+    if migrate:
+        _migrate(given)
+        return
     settings = load_settings(**given)
     log_to_stderr("warning")
-    check_answers(settings)
+    check_answers(settings.library)
     sealer = make_sealer(settings)
     with closing(sealer.index), Bar() as bar:
+        sealer.index.join()
         summary = offline.seal_all(sealer, list(find_games(sealer.library, sealer.policy)), bar)
+        forgotten = offline.prune(sealer) if prune else 0
         saved = sealer.index.is_saving
+        head = sealer.index.head_facts()
     for problem in summary.problems:
         click.echo(f"zipfs: {problem}", err=True)
     click.echo(
         f"{counted(summary.archives, 'archive')} sealed: {counted(summary.members, 'member')},"
         f" {counted(summary.size, 'byte')} ({counted(summary.hashed, 'byte')} hashed now)"
     )
+    if prune:
+        click.echo(f"{counted(forgotten, 'file')} forgotten")
+    if head and head.mode in ("joining", "away"):
+        reason = head.reason or "it doesn't answer"
+        click.echo(
+            f"zipfs: the shared index {head.address} is away: {reason}; the next run, or a mount,"
+            " tells it of this",
+            err=True,
+        )
     if not saved:
         raise IndexFileError(f"the checksums could not be saved to the index {sealer.index.file}")
     if summary.changing:
@@ -136,6 +180,22 @@ def index(**given: Any) -> None:
             f"{len(summary.changing)} games could not be sealed, because they keep changing or"
             f" can't be read; the first is {first}"
         )
+
+
+def _migrate(given: Mapping[str, Any]) -> None:
+    """Make or migrate the tables of the shared index; no library is needed for that."""
+    settings = load_settings(**{**given, "library": given["library"] or "."})
+    if settings.shared_index is None:
+        raise ConfigError("--migrate is for a shared index; name it with --shared-index URL")
+    with psycopg_needed():
+        from zipfs.index.shared.migration import migrate  # noqa: PLC0415 - an extra
+    where = shown_address(settings.shared_index)
+    before, after = migrate(settings.shared_index)
+    if before == after:
+        click.echo(f"the shared index {where} is of version {after}: nothing to do")
+    else:
+        did = f"brought from version {before} to {after}" if before else f"made, version {after}"
+        click.echo(f"the tables of the shared index {where}: {did}")
 
 
 @cli.command(short_help="Show the members and validators of an archive.")
@@ -152,9 +212,10 @@ def inspect(place: tuple[str, ...], as_json: bool, **given: Any) -> None:
     game = place[-1]
     settings = load_settings(library=place[0] if len(place) == 2 else None, **given)
     log_to_stderr("error")
-    check_answers(settings)
+    check_answers(settings.library)
     sealer = make_sealer(settings)
     with closing(sealer.index):
+        sealer.index.join()
         found = _find_game(sealer, _within(settings.library, os.fsencode(game)))
         with Bar() as bar:
             examination, version = offline.seal_one(sealer, found, bar)
@@ -180,7 +241,7 @@ def _within(library: str, path: bytes) -> bytes:
     path = os.path.normpath(path)
     for root in (os.path.abspath(library), os.path.realpath(library)):
         path = path.removeprefix(os.fsencode(root).rstrip(b"/") + b"/")
-    return path.strip(b"/")
+    return b"" if path == b"." else path.strip(b"/")
 
 
 def _find_game(sealer: Sealer, path: bytes) -> offline.FoundGame:
@@ -193,8 +254,9 @@ def _find_game(sealer: Sealer, path: bytes) -> offline.FoundGame:
         if isinstance(entry, Entry) and entry.is_folder:
             if sealer.policy.is_game(candidate):
                 return candidate, entry
+            shown = os.fsdecode(path) or "the library itself"
             raise LibraryError(
-                f"{os.fsdecode(path)} isn't where games are; see --games in `zipfs index --help`"
+                f"{shown} isn't where games are; see --games in `zipfs index --help`"
             )
     if (missing := sealer.library.list_of(path.removesuffix(b".zip"))) is not None:
         raise LibraryError(f"there is no list {os.fsdecode(missing)} in the folder of lists")

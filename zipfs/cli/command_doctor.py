@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zipfs import __version__
-from zipfs.cli.options import json_option
+from zipfs.cli.options import json_option, shared_index_option, shared_name_option
 from zipfs.cli.terminal import load_settings, log_to_stderr, print_json
 from zipfs.errors import FuseError, Level, ProblemsFoundError
 from zipfs.ops.doctor.findings import Finding, worst
@@ -33,16 +33,19 @@ _STYLES: Final[dict[Level, str]] = {
     help="The TOML file of the mount, for options that aren't given here.",
 )
 @click.option("--index", metavar="FILE", help="The index of checksums, as for `mount`.")
+@shared_index_option
+@shared_name_option
 @click.option(
     "--allow-other", is_flag=True, help="Check that other users can be let into the mount."
 )
 @click.option(
     "--web-user",
     "web_users",
-    metavar="NAME",
+    metavar="USER",
     multiple=True,
-    help="A user who must be able to read the mount; can be given several times.  [default: those"
-    " of www-data, nginx, caddy, apache, http, lighttpd and wwwrun that exist]",
+    help="A user who must be able to read the mount, by name or number; can be given several"
+    " times.  [default: those of www-data, nginx, caddy, apache, http, lighttpd and wwwrun that"
+    " exist]",
 )
 @click.option(
     "--romm",
@@ -59,6 +62,8 @@ def doctor(  # noqa: PLR0913 - its options
     *,
     config: str | None,
     index: str | None,
+    shared_index: str | None,
+    shared_name: str | None,
     allow_other: bool,
     web_users: tuple[str, ...],
     romm: str | None,
@@ -85,6 +90,8 @@ def doctor(  # noqa: PLR0913 - its options
         library=library if named else ".",
         mountpoint=mountpoint,
         index=index,
+        shared_index=shared_index,
+        shared_name=shared_name,
         allow_other=allow_other,
         lists=lists,
     )

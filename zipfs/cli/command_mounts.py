@@ -1,28 +1,36 @@
-"""``zipfs unmount``, ``prepare`` and ``tune``: commands beside a mount's daemon.
-
-The mount of a service is made by one process of root, and unmounted by another, maybe after the
-config was changed or removed, or when something else is mounted there. So the first writes device
-and path of its mount to a file that only root may write, the *note*, and the second uses only that.
-"""
+"""``zipfs unmount``, ``prepare`` and ``tune``: commands beside a mount's daemon."""
 
 from __future__ import annotations
 
-import json
+import contextlib
+import logging
 import os
 import select
 import stat
-from typing import Final
+from typing import Final, NamedTuple
 
 import click
 
-from zipfs.cli.terminal import check_answers, load_settings, log_to_stderr, mountpoint_of
+from zipfs.cli.terminal import load_settings, log_to_stderr, mountpoint_of
 from zipfs.config import Settings
-from zipfs.errors import ConfigError, FuseError, MountpointError, StillServingError
+from zipfs.errors import (
+    ConfigError,
+    FuseError,
+    LibraryError,
+    MountpointError,
+    StillServingError,
+    ZipfsError,
+)
+from zipfs.library.absence import check_answers
 from zipfs.mount import mountpoint as mp
-from zipfs.mount.sd_notify import FUSE, Notifier
-from zipfs.mount.status_client import daemon_of
-from zipfs.sealing.sealers import make_library, romm_rules
+from zipfs.mount.restart import note as notes
+from zipfs.mount.restart import unit as restarts
+from zipfs.mount.sd_notify import FUSE, STATE, Notifier
+from zipfs.mount.status.client import daemon_of
+from zipfs.sealing.sealers import index_file, make_library, romm_rules
 from zipfs.system import mounts
+
+log = logging.getLogger(__name__)
 
 _PATIENCE: Final = 30
 """Seconds to wait for the end of a daemon whose mount is gone: it saves what it has hashed."""
@@ -48,8 +56,19 @@ _CONFIG = click.option(
 @click.option(
     "--noted", metavar="FILE", help="Unmount only what `prepare --note FILE` has mounted."
 )
+@click.option(
+    "--unit",
+    metavar="NAME",
+    help="Unmount only if no other daemon of this systemd unit follows, which adopts the mount."
+    " Needs --noted.",
+)
 def unmount(
-    mountpoint: str | None, config: str | None, lazy: bool, if_mounted: bool, noted: str | None
+    mountpoint: str | None,
+    config: str | None,
+    lazy: bool,
+    if_mounted: bool,
+    noted: str | None,
+    unit: str | None,
 ) -> None:
     """Unmount MOUNTPOINT, also one whose daemon has died.
 
@@ -60,9 +79,11 @@ def unmount(
     if noted is not None:
         if mountpoint is not None or config is not None:
             raise click.UsageError("--noted names the mount; leave MOUNTPOINT and --config out")
-        if not _unmount_noted(noted, lazy=lazy) and not if_mounted:
+        if not _unmount_noted(noted, lazy=lazy, unit=unit) and not if_mounted:
             raise MountpointError(f"nothing is mounted by the note {noted}")
         return
+    if unit is not None:
+        raise click.UsageError("--unit needs --noted, which tells which mount is the unit's")
     named = mountpoint_of(mountpoint, config)
     try:
         mount = mp.zipfs_mount(named)
@@ -127,29 +148,30 @@ def _await_end(daemon: int | None, mount: mounts.Mount) -> None:
     raise StillServingError(f"{mount.path} is unmounted, but its daemon hasn't ended: {why}")
 
 
-def _unmount_noted(file: str, *, lazy: bool) -> bool:
-    """Unmount the mount in the note *file*, and remove *file*; False if it isn't mounted."""
-    try:
-        with open(file, encoding="utf-8", errors="surrogateescape") as stream:
-            note = json.load(stream)
-        device, path = str(note["device"]), str(note["path"])
-    except FileNotFoundError:
+def _unmount_noted(file: str, *, lazy: bool, unit: str | None = None) -> bool:
+    """Unmount the mount in the note *file*, and remove *file*; False if it isn't mounted.
+
+    It stays, and so does *file*, if another daemon of *unit* adopts it.
+    """
+    with notes.locked(file):
+        if unit is not None and restarts.keeps(unit):
+            return True
+        return _unmount_locked(file, lazy=lazy)
+
+
+def _unmount_locked(file: str, *, lazy: bool) -> bool:
+    note = notes.read(file)
+    if note is None:
         return False
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MountpointError(
-            f"the note {file} can't be read ({error}); unmount by hand, and remove it"
-        ) from None
-    mounted = mounts.mounted_at(path)
-    # Another file system may be mounted there meanwhile.
-    ours = mounted is not None and (mounted.device, mounted.kind) == (device, mp.KIND)
+    mounted = note.mounted()
     try:
-        if mounted is not None and ours:
+        if mounted is not None:
             _unmount(mounted, lazy=lazy)
-    except StillServingError:
-        os.unlink(file)
-        raise
-    os.unlink(file)
-    return ours
+    finally:
+        # If unmounting failed, it wasn't by a note that is wrong.
+        if mounted is None or note.mounted() is None:
+            os.unlink(file)
+    return mounted is not None
 
 
 @click.command(
@@ -157,43 +179,134 @@ def _unmount_noted(file: str, *, lazy: bool) -> bool:
 )
 @click.option("--config", metavar="FILE", required=True, help="TOML file, as that of `mount`.")
 @click.option("--note", metavar="FILE", help="File for a note of the mount, for `unmount --noted`.")
-def prepare(config: str, note: str | None) -> None:
+@click.option(
+    "--unit",
+    metavar="NAME",
+    help="Leave a mount that the daemon before has left to the next one as it is, if both of its"
+    " descriptors are stored for this unit. Needs --note.",
+)
+def prepare(config: str, note: str | None, unit: str | None) -> None:
     """Mount, and store the descriptor in the service manager for `zipfs mount`.
 
     For the unit's ExecStartPre=, as root, so that the daemon itself needs no privilege. A mount
     whose daemon has died is unmounted first. Nobody but root may be able to write the config, as
     it decides what root mounts.
     """
-    from zipfs.mount import privileged  # noqa: PLC0415 - it imports only on Linux
-
-    _check_config(config)
-    settings = load_settings(config)
-    log_to_stderr(settings.log_level)
+    if unit is not None and note is None:
+        raise click.UsageError("--unit needs --note, which tells which mount is the unit's")
     notifier = Notifier()
     if not notifier.is_heard:
         raise FuseError(
             "no service manager takes the mount over; this is for ExecStartPre= of a systemd unit"
         )
+    try:
+        settings, mountpoint = _settings(config)
+        options = _options(settings, _held(note, unit))
+    except ZipfsError:
+        if note is not None:
+            _unmount_noted(note, lazy=True)  # nobody will answer who waits
+        raise
+    with notes.locked(note) if note is not None else contextlib.nullcontext():
+        _mount(settings, options, mountpoint, notifier, _Unit(config, note, unit))
+
+
+class _Unit(NamedTuple):
+    """What the unit file says: *config* and *note* are files, *name* is that of the unit."""
+
+    config: str
+    note: str | None
+    name: str | None
+
+
+def _settings(config: str) -> tuple[Settings, str]:
+    """The checked settings in *config*, and the mount point. Raises :exc:`ZipfsError`."""
+    _check_config(config)
+    settings = load_settings(config)
+    log_to_stderr(settings.log_level)
     mountpoint = mountpoint_of(settings.mountpoint, None)
     for key, path in (("library", settings.library), ("mountpoint", mountpoint)):
         if not os.path.isabs(path):
             raise ConfigError(f"{key!r} in {config} isn't an absolute path, which a service needs")
-    check_answers(settings)
-    make_library(settings)  # before anything is made or cleared away
     romm_rules(settings)
-    if note is not None:
-        _unmount_noted(note, lazy=True)  # of a run without ExecStopPost=
-    path = mp.prepare(mountpoint, settings.library)
-    options = mp.mount_options(settings)
+    return settings, mountpoint
+
+
+def _options(settings: Settings, held: notes.Note | None) -> set[str]:
+    """The options of the mount, if there is a library to mount. Raises :exc:`ZipfsError`.
+
+    The daemon that adopts the mount *held* can do without, for as long as it is away.
+    """
+    try:
+        check_answers(settings.library)
+        make_library(settings)
+    except LibraryError:
+        if held is None:
+            raise
+        return mp.mount_options(settings, held.options)
+    return mp.mount_options(settings)
+
+
+def _held(note: str | None, unit: str | None) -> notes.Note | None:
+    """The note of the mount that waits for the next daemon, if there is one."""
+    before = notes.read(note) if note is not None and unit is not None else None
+    return before if before and unit and restarts.is_held(before, restarts.ask(unit)) else None
+
+
+def _mount(
+    settings: Settings, options: set[str], mountpoint: str, notifier: Notifier, unit: _Unit
+) -> None:
+    """Have the service manager store the descriptor of a mount, unless that of before is held."""
+    from zipfs.mount import privileged  # noqa: PLC0415 - it imports only on Linux
+
+    made = notes.Note("", mp.resolved(mountpoint), tuple(sorted(options)))
+    if unit.note is not None:
+        if (before := _held(unit.note, unit.name)) is not None:
+            if (before.path, before.options) == (made.path, made.options):
+                # The next time, that the config is the same is all that has to be found out.
+                notes.write(unit.note, before._replace(config=notes.fingerprint(unit.config)))
+                return
+            log.warning("%s", _made_anew(before, made))
+        _unmount_locked(unit.note, lazy=True)
+    path = mp.prepare(mountpoint, settings.library, index_file(settings))
     device = privileged.mount(path, options, uid=os.getuid(), gid=os.getgid())
     try:
-        if note is not None:
-            _write_note(note, path)
-        if not notifier.keep(device, FUSE):
-            raise FuseError("the service manager doesn't take the mount over; see its log")
+        if unit.note is not None:
+            mounted = mounts.mounted_at(path)
+            if mounted is None:
+                raise FuseError(f"the mount on {path} isn't there")
+            notes.write(
+                unit.note,
+                made._replace(
+                    device=mounted.device, path=path, config=notes.fingerprint(unit.config)
+                ),
+            )
+        _store(device, notifier, with_state=unit.name is not None)
     except BaseException:
         mp.unmount(path)
         raise
+
+
+def _store(device: int, notifier: Notifier, *, with_state: bool) -> None:
+    """Store *device* in the service manager, and with it a state that is empty yet."""
+    for name in (FUSE, STATE):
+        notifier.let_go(name)  # of a mount that nobody adopts
+    kept = True
+    if with_state:
+        state = os.memfd_create("zipfs-state")
+        kept = notifier.keep(state, STATE)
+        os.close(state)
+    if not (kept and notifier.keep(device, FUSE)):
+        raise FuseError("the service manager doesn't take the mount over; see its log")
+
+
+def _made_anew(before: notes.Note, after: notes.Note) -> str:
+    if before.path != after.path:
+        return f"the mount moves from {before.path} to {after.path}, and downloads are cut off"
+    changed = {option.partition("=")[0] for option in {*before.options} ^ {*after.options}}
+    return (
+        f"{before.path} is mounted anew, and downloads are cut off: the kernel never changes"
+        f" {', '.join(sorted(changed))} of a mount"
+    )
 
 
 def _check_config(file: str) -> None:
@@ -210,22 +323,14 @@ def _check_config(file: str) -> None:
         )
 
 
-def _write_note(file: str, path: str) -> None:
-    mounted = mounts.mounted_at(path)
-    if mounted is None:
-        raise FuseError(f"the mount on {path} isn't there")
-    try:
-        with open(file, "w", encoding="utf-8", errors="surrogateescape") as stream:
-            json.dump({"device": mounted.device, "path": path}, stream)
-    except OSError as error:
-        raise FuseError(f"can't note down the mount in {file}: {error.strerror}") from None
-
-
 @click.command(short_help="Set the kernel's read-ahead for a mount without privileges.")
 @click.argument("mountpoint", required=False)
 @_CONFIG
 @click.option("--read-ahead", type=int, metavar="KIB", help="As that of `mount`.  [default: 1024]")
-def tune(mountpoint: str | None, config: str | None, read_ahead: int | None) -> None:
+@click.option("--library", type=click.Path(), help="As that of `mount`.  [default: the file's]")
+def tune(
+    mountpoint: str | None, config: str | None, read_ahead: int | None, library: str | None
+) -> None:
     """Set the limits of the mount on MOUNTPOINT that only root can set.
 
     They are its read-ahead, and the number of read-ahead requests at once. `zipfs mount` sets
@@ -233,7 +338,9 @@ def tune(mountpoint: str | None, config: str | None, read_ahead: int | None) -> 
     unit's ExecStartPost=: the daemon's first answer resets them.
     """
     named = mountpoint_of(mountpoint, config)
-    settings = Settings.load(config, {"library": "/"} if config is None else {})
-    kib = settings.read_ahead if read_ahead is None else read_ahead
-    if why := mp.tune(mp.zipfs_mount(named).path, kib):
+    library = library or ("/" if config is None else None)
+    settings = Settings.load(config, {} if library is None else {"library": library})
+    if read_ahead is not None:
+        settings = settings.model_copy(update={"read_ahead": read_ahead})
+    if why := mp.tune(mp.zipfs_mount(named).path, mp.read_ahead_for(settings)):
         raise FuseError(why)

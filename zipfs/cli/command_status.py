@@ -8,12 +8,14 @@ import time
 from typing import Any, Final
 
 import click
+from rich.console import RenderableType
 from rich.live import Live
 
 from zipfs.cli.options import json_option
 from zipfs.cli.statustable import table
 from zipfs.cli.terminal import console, mountpoint_of, print_json
-from zipfs.mount.status_client import ask
+from zipfs.mount.status.client import ask
+from zipfs.mount.status.unserved import UnservedError
 
 _EVERY: Final = "2"
 """Default interval of ``--watch``, in seconds."""
@@ -52,7 +54,15 @@ def status(
     if watch is not None:
         _watch(path, _seconds(watch))
         return
-    document = ask(path)
+    try:
+        document = ask(path)
+    except UnservedError as error:
+        if prometheus:
+            document = error.document  # which says that it isn't up
+        else:
+            if as_json:
+                print_json(error.document)
+            raise
     if as_json:
         print_json(document)
     elif prometheus:
@@ -84,13 +94,17 @@ def _watch(path: str, seconds: float) -> None:
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         live: Live | None = None
         while True:
-            document = ask(path)
-            view = table(document, before, _WATCHED_NEWEST)
+            view: RenderableType
+            try:
+                document = ask(path)
+                view = table(document, before, _WATCHED_NEWEST)
+                before = document
+            except UnservedError as error:  # another daemon is on its way
+                view, before = f"zipfs: {error}", None
             if not screen.is_terminal:
                 screen.print(view)
             elif live is None:
                 live = stack.enter_context(Live(view, console=screen, auto_refresh=False))
             else:
                 live.update(view, refresh=True)
-            before = document
             time.sleep(seconds)

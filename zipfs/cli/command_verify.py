@@ -15,10 +15,12 @@ from typing import Any, Final
 import click
 
 from zipfs.cli.options import archive_options, json_option
-from zipfs.cli.terminal import Bar, check_answers, load_settings, log_to_stderr, print_json
+from zipfs.cli.terminal import Bar, load_settings, log_to_stderr, print_json
 from zipfs.errors import DamageError, IndexFileError, LibraryError
-from zipfs.index.index import IN_MEMORY, Index
-from zipfs.index.tables import Store
+from zipfs.index.index import Index
+from zipfs.index.indexfile import IN_MEMORY
+from zipfs.index.tables import Store, is_damage
+from zipfs.library.absence import check_answers
 from zipfs.ops.verify import foundreport, verified
 from zipfs.ops.verify.verified import BadFile, Memory
 from zipfs.ops.verify.verify import Verifier
@@ -89,7 +91,7 @@ def verify(
     deadline = None if max_time is None else time.monotonic() + max_time
     settings = load_settings(**given)
     log_to_stderr("warning")
-    check_answers(settings)
+    check_answers(settings.library)
     file = index_file(settings)
     with closing(Index(IN_MEMORY)) as nothing:
         sealer = make_sealer(settings, nothing)
@@ -132,9 +134,13 @@ def _store(file: str) -> Iterator[Store]:
         with closing(Store(file, reading=True)) as store:
             yield store
     except sqlite3.Error as error:
-        raise IndexFileError(
-            f"can't read the index {file}: {error}; `zipfs index` replaces a damaged one"
-        ) from None
+        if is_damage(error):
+            remedy = "`zipfs index` replaces it"
+        elif os.statvfs(file).f_flag & os.ST_RDONLY:
+            remedy = "SQLite has to write beside it: copy it off that read-only file system"
+        else:
+            remedy = "`zipfs doctor` says what is wrong with its place"
+        raise IndexFileError(f"can't read the index {file}: {error}; {remedy}") from None
     except UnicodeDecodeError:
         raise IndexFileError(f"the index {file} is damaged; `zipfs index` replaces it") from None
 

@@ -1,4 +1,4 @@
-"""The status of a mount for Prometheus: the document of :mod:`zipfs.mount.status` as metrics.
+"""The status of a mount for Prometheus: :mod:`zipfs.mount.status.document` as metrics.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/ and, for the names,
 https://prometheus.io/docs/practices/naming/: base units, ``_total`` for counters. Every series
@@ -40,11 +40,18 @@ class _Mount(Collector):
         self._mountpoint = str(document["mountpoint"])
 
     def collect(self) -> Iterator[Metric]:
+        is_served = self._document.get("serving", True)
+        yield self._gauge("up", "Whether a daemon answers for the mount.", is_served)
+        if not is_served:
+            yield from self._attempts(self._document["restarts"])
+            return
         yield self._info()
         yield from self._state()
         yield from self._work()
         yield from self._requests()
+        yield from self._restarts()
         yield from self._index()
+        yield from self._shared_index()
 
     def _info(self) -> Metric:
         found = InfoMetricFamily("zipfs", "Version and settings of zipfs.", labels=["mountpoint"])
@@ -92,6 +99,13 @@ class _Mount(Collector):
         yield self._gauge("unsealed_games", "Games without an archive yet.", pending["games"])
         yield self._gauge("unhashed_bytes", "Bytes still to hash.", pending["bytes"])
         yield self._counter("hashed_bytes", "Bytes hashed.", pending["hashed_bytes"])
+        if singles := self._document.get("singles"):  # an older daemon says nothing of them
+            yield self._gauge(
+                "unhashed_singles", "Files outside archives still to hash.", singles["waiting"]
+            )
+            yield self._counter(
+                "hashed_singles", "Files outside archives that were hashed.", singles["hashed"]
+            )
 
     def _requests(self) -> Iterator[Metric]:
         document, reads = self._document, self._document["reads"]
@@ -122,6 +136,46 @@ class _Mount(Collector):
             durations.add_metric([self._mountpoint, operation], buckets, found["seconds"])
         yield durations
 
+    def _attempts(self, restarts: Mapping[str, Any]) -> Iterator[Metric]:
+        yield self._gauge(
+            "restart_attempt",
+            "Which attempt to go on after a crash the daemon is, or the next one; 0: none.",
+            restarts.get("attempt", 0),
+        )
+        yield self._gauge(
+            "restart_attempts_limit",
+            "Attempts within two minutes after which the mount is taken away.",
+            restarts.get("attempts", 0),
+        )
+        yield self._gauge(
+            "restart_pause_seconds", "Time until the next attempt.", restarts.get("starts_in") or 0
+        )
+
+    def _restarts(self) -> Iterator[Metric]:
+        found = self._document.get("restarts")  # an older daemon says nothing of it
+        if found is None:
+            return
+        yield from self._attempts(found)
+        yield self._counter("restarts", "Daemons that this mount had before.", found["count"])
+        if found["outage"] is not None:
+            yield self._gauge(
+                "last_outage_seconds",
+                "Time without a daemon before the current one.",
+                found["outage"],
+            )
+        yield self._gauge(
+            "asked_again",
+            "Whether the kernel asked the current daemon what the one before had not answered.",
+            found["asked_again"],
+        )
+        yield self._counter(
+            "reopened", "Files and folders opened again after a restart.", found["reopened"]
+        )
+        yield self._counter(
+            "lost", "Files and folders that a restart has made stale.", found["lost"]
+        )
+        yield self._counter("failed_restarts", "Daemons that failed to take over.", found["failed"])
+
     def _index(self) -> Iterator[Metric]:
         index = self._document["index"]
         yield self._gauge("index_up", "Whether the index of checksums answers.", index is not None)
@@ -137,6 +191,31 @@ class _Mount(Collector):
         )
         yield self._counter(
             "index_set_aside", "Times that an unusable index was set aside.", index["set_aside"]
+        )
+
+    def _shared_index(self) -> Iterator[Metric]:
+        shared = self._document.get("shared_index")  # an older daemon says nothing of it
+        if shared is None:
+            return
+        yield self._gauges(
+            "shared_index_mode",
+            "What this head does with the shared index: 1 for the current mode.",
+            (({"mode": mode}, mode == shared["mode"]) for mode in _MODES),
+            ["mode"],
+        )
+        yield self._gauge("shared_index_heads", "Heads that are alive.", shared["heads"])
+        yield self._gauge(
+            "shared_index_waiting_rows", "Rows still to be saved there.", shared["waiting"]
+        )
+        yield self._gauge(
+            "shared_index_unlike_files",
+            "Files with other inodes or times here than on other heads.",
+            shared["unlike"],
+        )
+        yield self._counter("shared_index_rows_taken", "Rows read from there.", shared["taken"])
+        yield self._counter("shared_index_rows_shared", "Rows saved there.", shared["shared"])
+        yield self._counter(
+            "shared_index_rows_dropped", "Damaged rows among those read.", shared["damaged"]
         )
 
     def _gauge(self, name: str, help_: str, value: float) -> Metric:
@@ -163,3 +242,4 @@ class _Mount(Collector):
 
 
 _READS: Final = ("cached", "waited")
+_MODES: Final = ("joining", "sharing", "reading", "alone", "away")

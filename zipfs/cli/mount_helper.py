@@ -12,27 +12,28 @@ a backslash before the comma. Options that mount(8) and systemd use themselves a
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import logging
 import os
-import pwd
 import re
 import signal
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NoReturn
 
 import click
 
 from zipfs import logs
 from zipfs.cli.cli import mount as mount_command
-from zipfs.cli.terminal import check_answers, load_settings
+from zipfs.cli.terminal import load_settings
 from zipfs.config import Settings
 from zipfs.errors import ZipfsError
+from zipfs.library.absence import check_answers
 from zipfs.mount import mountpoint as mp
-from zipfs.mount import privileged, runtime
-from zipfs.sealing.sealers import make_library, romm_rules
+from zipfs.mount.restart.held import Held, from_environment
 from zipfs.system import mounts
+
+log = logging.getLogger(__name__)
 
 USAGE: Final = 1
 FAILED: Final = 32
@@ -53,14 +54,6 @@ _FUSE: Final = re.compile(
 _NEVER: Final = frozenset(("remount", "bind", "rbind", "move"))
 
 
-class Plan(NamedTuple):
-    """What to mount, and how."""
-
-    settings: Settings
-    user: str | None
-    """The user that the daemon becomes; None for the current one."""
-
-
 def split(options: str) -> Iterator[str]:
     """The single options of *options*, without quotes and backslashes."""
     if re.fullmatch(r'(?:[^"\\]|\\.|"[^"]*")*', options, re.DOTALL) is None:
@@ -71,8 +64,8 @@ def split(options: str) -> Iterator[str]:
         )
 
 
-def arguments_of(options: Iterable[str], *, sloppy: bool = False) -> tuple[list[str], str | None]:
-    """The arguments of ``zipfs mount`` for *options*, and the user of ``setuid=``.
+def arguments_of(options: Iterable[str], *, sloppy: bool = False) -> list[str]:
+    """The arguments of ``zipfs mount`` for *options*.
 
     Raises :exc:`click.UsageError` for an unknown option, unless *sloppy*.
     """
@@ -84,7 +77,6 @@ def arguments_of(options: Iterable[str], *, sloppy: bool = False) -> tuple[list[
         if name.startswith("--")
     }
     arguments: list[str] = []
-    user = None
     for option in options:
         name, equals, value = option.partition("=")
         parameter = known.get(name.replace("_", "-"))
@@ -96,8 +88,6 @@ def arguments_of(options: Iterable[str], *, sloppy: bool = False) -> tuple[list[
             else:
                 needs = "takes no value" if parameter.is_flag else f"needs a value, {name}=..."
                 raise click.UsageError(f"the mount option {option!r} {needs}")
-        elif name == "setuid" and value:
-            user = value
         elif _FUSE.fullmatch(option):
             arguments += ["-o", option]
         elif option in _NEVER:
@@ -106,7 +96,7 @@ def arguments_of(options: Iterable[str], *, sloppy: bool = False) -> tuple[list[
             raise click.UsageError(
                 f"unknown mount option {option!r}; `zipfs mount --help` lists those of zipfs"
             )
-    return arguments, user
+    return arguments
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -133,93 +123,101 @@ def helper(
     """Mount the library SOURCE on TARGET, for mount(8); the daemon runs in the background."""
     if namespace:
         raise click.UsageError("-N isn't supported; run mount in that namespace, by nsenter(1)")
-    arguments, user = arguments_of(split(",".join(options)), sloppy=sloppy)
+    arguments = arguments_of(split(",".join(options)), sloppy=sloppy)
     if not any(argument.startswith("fsname=") for argument in arguments) and not (
         set(source) & set(",\\")
     ):
         # So that `mount -a` recognises the mount of an fstab line, and df(1) shows the library.
         arguments += ["-o", f"fsname={source}"]
     context = mount_command.make_context("zipfs mount", [*arguments, "--", source, target])
-    plan = Plan(load_settings(**context.params).absolute(), user)
+    settings = load_settings(**context.params).absolute()
     if fake:
         return
-    status = _in_background(plan)
+    if (held := from_environment()) is not None:
+        raise SystemExit(_again(settings, held))
+    status = _in_background(settings)
     if status:
         raise SystemExit(FAILED)
     if verbose:
         click.echo(f"zipfs: {source} mounted on {target}")
 
 
-def _in_background(plan: Plan) -> int:
+def _in_background(settings: Settings) -> int:
     """Start the daemon; 0 once it has mounted, or its exit status if it ends before."""
     ours, its = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(ours)
-        os._exit(_child(plan, its))
+        os._exit(_child(settings, its))
     os.close(its)
     with os.fdopen(ours, "rb") as pipe:
         if pipe.read(1):
-            if plan.user is not None and plan.settings.mountpoint is not None:
+            if settings.setuid is not None and settings.mountpoint is not None:
                 # After the daemon's first answer, which resets it.
-                mp.tune(mp.absolute(plan.settings.mountpoint), plan.settings.read_ahead)
+                mp.tune(mp.absolute(settings.mountpoint), mp.read_ahead_for(settings))
             return 0
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if plan.user is not None and plan.settings.mountpoint is not None:
+    if settings.setuid is not None and settings.mountpoint is not None:
         # The daemon, which has become another user, may not unmount.
-        path = mp.absolute(plan.settings.mountpoint)
+        path = mp.absolute(settings.mountpoint)
         mounted = mounts.mounted_at(path)
         if mounted and mounted.kind == mp.KIND and mounts.is_dead(path):
             mp.unmount(path)
     return status or FAILED
 
 
-def _child(plan: Plan, pipe: int) -> int:
+def _child(settings: Settings, pipe: int) -> int:
     """Run the daemon; returns its exit status. Errors before the mount are printed on stderr."""
     try:
         logs.to_stderr("error")
-        _serve(plan, functools.partial(_detach, plan, pipe))
+        _serve(settings, functools.partial(_detach, settings, pipe))
     except ZipfsError as error:
         click.echo(f"mount.zipfs: {error}", err=True)
         return error.exit_code
     except BaseException:
-        import logging  # noqa: PLC0415
-
-        logging.getLogger(__name__).exception("unexpected error; please report it")
+        log.exception("unexpected error; please report it")
         return ZipfsError.exit_code
     return 0
 
 
-def _serve(plan: Plan, mounted: functools.partial[None]) -> None:
-    from zipfs.mount import daemon  # noqa: PLC0415 - only Linux has it
+def _again(settings: Settings, held: Held) -> int:
+    """Run the daemon for a mount that another one has served; returns its exit status."""
+    from zipfs.mount import as_user, daemon  # noqa: PLC0415
 
-    settings = plan.settings
-    check_answers(settings)
-    if plan.user is None or settings.mountpoint is None:
-        daemon.run(settings, mounted=mounted)
-        return
-    make_library(settings)  # before anything is made or cleared away
-    romm_rules(settings)
-    path = mp.prepare(settings.mountpoint, settings.library)
-    options = mp.mount_options(settings)
-    device = privileged.mount(path, options, uid=os.getuid(), gid=os.getgid())
-    with contextlib.suppress(OSError, KeyError):  # then there is no `zipfs status`
-        entry = pwd.getpwnam(plan.user)
-        os.environ["RUNTIME_DIRECTORY"] = runtime.for_user(entry.pw_uid, entry.pw_gid)
-        # Not in its home: a system user often doesn't own its home.
-        os.environ["STATE_DIRECTORY"] = runtime.state_for_user(entry.pw_uid, entry.pw_gid)
-    privileged.become(plan.user)
-    daemon.run(settings, device, mounted=mounted)
+    logs.to_system(settings.log_level)
+    try:
+        as_user.drop(settings)
+        daemon.run(settings, held)
+    except ZipfsError as error:
+        log.error("%s", error)
+        return error.exit_code
+    except BaseException:
+        log.exception("unexpected error; please report it")
+        return ZipfsError.exit_code
+    return 0
 
 
-def _detach(plan: Plan, pipe: int) -> None:
-    """Detach from mount(8) after mounting, and let mount(8) return."""
+def _serve(settings: Settings, mounted: functools.partial[None]) -> None:
+    # Only Linux has it.
+    from zipfs.mount import as_user, daemon  # noqa: PLC0415
+    from zipfs.mount.restart.supervisor import divide  # noqa: PLC0415
+
+    check_answers(settings.library)
     # setsid not before the mount: only systemd's own process group may access the mount point of
     # an automount without waiting for the mount.
+    held = divide(settings, quiet=True, before=os.setsid)
+    if held is None and (user := as_user.wanted(settings)) is not None:
+        held = Held(as_user.mount_for(settings, user)[0])
+    as_user.drop(settings)
+    daemon.run(settings, held, mounted=mounted)
+
+
+def _detach(settings: Settings, pipe: int) -> None:
+    """Detach from mount(8) after mounting, and let mount(8) return."""
     os.setsid()
-    logs.to_system(plan.settings.log_level)
-    if plan.settings.mountpoint is not None:
-        logs.about(mp.absolute(plan.settings.mountpoint))
+    logs.to_system(settings.log_level)
+    if settings.mountpoint is not None:
+        logs.about(mp.absolute(settings.mountpoint))
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):

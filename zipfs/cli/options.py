@@ -7,8 +7,9 @@ from typing import ParamSpec, TypeVar, get_args
 
 import click
 
-from zipfs.config import LogLevel, PlaylistMode, SelectionName, Timestamps, Trust, Watch
-from zipfs.library.vouching import Prove
+from zipfs.config import LogLevel, SelectionName, Timestamps, Trust, Watch
+from zipfs.config_variants import PlaylistMode
+from zipfs.library.vouching import HashSingles, Prove
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -16,6 +17,20 @@ _Command = Callable[P, R]
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, for programs instead of people."
+)
+
+shared_index_option = click.option(
+    "--shared-index",
+    metavar="URL",
+    help="A PostgreSQL database, postgresql://HOST/DATABASE, in which all who show this library"
+    " share its checksums, so that each file is hashed once (`zipfs help scaling`). Its password is"
+    " taken from PGPASSFILE, a service file or PGPASSWORD.",
+)
+shared_name_option = click.option(
+    "--shared-name",
+    metavar="NAME",
+    help="The name of the library in the shared index, the same for all who show it.  [default: the"
+    " path of LIBRARY]",
 )
 
 _ARCHIVE_OPTIONS = (
@@ -30,6 +45,8 @@ _ARCHIVE_OPTIONS = (
         help="The file of checksums (SQLite).  [default: a file of its own for each"
         " library, in $STATE_DIRECTORY or else in your state folder, ~/.local/state/zipfs]",
     ),
+    shared_index_option,
+    shared_name_option,
     click.option(
         "--games",
         metavar="GLOB",
@@ -150,7 +167,8 @@ _MOUNT_OPTIONS = (
         "--read-ahead",
         type=int,
         metavar="KIB",
-        help="The kernel's read-ahead for the mount, in KiB; only root can set it; 0 keeps the"
+        help="The kernel's read-ahead for the mount, in KiB, and four times as far where the"
+        " library takes more than half a millisecond to answer; only root can set it; 0 keeps the"
         " kernel's default.  [default: 1024]",
     ),
     click.option(
@@ -168,6 +186,12 @@ _MOUNT_OPTIONS = (
         "  [default: auto]",
     ),
     click.option(
+        "--hash-singles",
+        type=click.Choice(get_args(HashSingles)),
+        help="Which files outside archives get checksums as well, and are compared with them:"
+        " `always` all, `never` none, or those whose dates can't be relied on.  [default: auto]",
+    ),
+    click.option(
         "--read-timeout",
         type=float,
         metavar="SECONDS",
@@ -175,10 +199,25 @@ _MOUNT_OPTIONS = (
         "  [default: 30]",
     ),
     click.option(
+        "--parallel-reads",
+        type=int,
+        metavar="N",
+        help="How many files to read at a time for one reader, and ahead of it; 0: only what is"
+        " asked for, one after the other.  [default: as many as make it quicker, by measuring the"
+        " source: up to 32 on a share, few on a disk]",
+    ),
+    click.option(
         "--hash-rate",
         type=float,
         metavar="MIB",
         help="Most MiB to read per second to compute checksums; 0: no limit.  [default: 0]",
+    ),
+    click.option(
+        "--recheck-rate",
+        type=float,
+        metavar="MIB",
+        help="MiB to read again per second of what its dates don't vouch for, to find changes that"
+        " no date tells of; 0: none.  [default: 1, but 0 on cloud storage such as rclone]",
     ),
     click.option(
         "--lists-keep",
@@ -201,6 +240,17 @@ _MOUNT_OPTIONS = (
         metavar="OCTAL",
         help="Octal umask, such as 022; replaces the source's permission bits.  [default: the"
         " source's bits]",
+    ),
+    click.option(
+        "--no-supervise",
+        is_flag=True,
+        help="Serve in this process alone, so that the mount dies with it. Otherwise a small one"
+        " keeps the mount and starts the daemon again, and no download is cut.",
+    ),
+    click.option(
+        "--setuid",
+        metavar="USER[:GROUP]",
+        help="Mount as root, then become this user, by name or number, and drop all rights.",
     ),
     click.option(
         "-o",

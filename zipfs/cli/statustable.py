@@ -1,4 +1,4 @@
-"""The status of a mount for people: the document of :mod:`zipfs.mount.status` as tables."""
+"""The status of a mount for people: :mod:`zipfs.mount.status.document` as tables."""
 
 from __future__ import annotations
 
@@ -62,6 +62,10 @@ def _lines(
         f"{archives['sealed']:,} sealed: {archives['members']:,} members, {size}",
     )
     yield "to do", _to_do(document["pending"])
+    singles = document.get("singles", {})
+    if any(singles.values()):
+        hashed = f"{singles['hashed']:,} hashed since the start, {singles['waiting']:,} to go"
+        yield "single files", hashed
     opened = document["open"]
     files = f"{opened['files']:,} of at most {opened['most_files']:,}"
     yield (
@@ -76,7 +80,10 @@ def _lines(
         f"{error['count']:,} {error['operation']} {error['errno']}" for error in document["errors"]
     )
     yield "errors", ", ".join(errors) or "none"
+    yield "restarts", _restarts(document.get("restarts"))
     yield "index", _index(document["index"])
+    if shared := document.get("shared_index"):
+        yield "shared index", _shared(shared)
 
 
 def _to_do(pending: Document) -> str:
@@ -106,6 +113,25 @@ def _reads(document: Document, before: Document | None, seconds: float | None) -
     return found
 
 
+def _restarts(restarts: Document | None) -> str:
+    if restarts is None or not restarts["outlives"]:
+        return "none: the mount ends with its daemon"
+    keeper = (
+        "the service manager" if restarts["holder"] is None else f"process {restarts['holder']}"
+    )
+    found = f"{restarts['count']:,}; {keeper} keeps the mount"
+    if restarts.get("attempt"):
+        found += f"; attempt {restarts['attempt']} of {restarts['attempts']} after crashes"
+    if restarts["outage"] is not None:
+        found += f"; the last took {text.duration(restarts['outage'])}"
+        found += f", {restarts['reopened']:,} opened again, {restarts['lost']:,} lost"
+    if restarts["failed"]:
+        found += f"; {restarts['failed']:,} daemons failed to take over"
+    if restarts["remount_for"]:
+        found += f"; unmount and mount again for {', '.join(restarts['remount_for'])}"
+    return found
+
+
 def _index(index: Document | None) -> str:
     if index is None:
         return "it doesn't answer"
@@ -115,6 +141,30 @@ def _index(index: Document | None) -> str:
     found += f"; {index['rows_checked']:,} rows read, {index['rows_dropped']:,} of them damaged"
     if index["set_aside"]:
         found += f"; made anew {index['set_aside']:,} times"
+    return found
+
+
+_MODES: Final = {
+    "joining": "getting in step",
+    "sharing": "in step",
+    "reading": "only read",
+    "alone": "NOT shared, hashing alone",
+    "away": "AWAY, hashing here until it is back",
+}
+
+
+def _shared(shared: Document) -> str:
+    found = f"{shared['library']} at {shared['address']}: {_MODES[shared['mode']]}"
+    if shared["reason"]:
+        found += f", since {text.date(shared['since'])} (UTC): {shared['reason']}"
+    found += f"; {text.counted(shared['heads'], 'head')}; {shared['shared']:,} rows saved,"
+    found += f" {shared['taken']:,} taken"
+    if shared["waiting"]:
+        found += f", {shared['waiting']:,} to be saved"
+    if shared["damaged"]:
+        found += f", {shared['damaged']:,} damaged"
+    if shared["unlike"]:
+        found += f"; {text.counted(shared['unlike'], 'file')} with other inodes here"
     return found
 
 

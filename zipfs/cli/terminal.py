@@ -20,13 +20,11 @@ from rich.progress import (
 )
 
 from zipfs.config import Settings
-from zipfs.errors import ConfigError, LibraryError, OutputError, UnansweredError
+from zipfs.errors import ConfigError, OutputError
 from zipfs.logs import to_stderr as log_to_stderr
-from zipfs.system.subprocesses import FailedError, ask
 
 __all__ = [
     "Bar",
-    "check_answers",
     "console",
     "drop_output",
     "guard_output",
@@ -49,30 +47,6 @@ class _Output(io.FileIO):
             raise
         except OSError as error:
             raise OutputError(f"can't write the output: {error.strerror}") from None
-
-
-def check_answers(settings: Settings) -> None:
-    """Raise :exc:`LibraryError` if the library, or its file system, doesn't answer.
-
-    Any access to a share or a mount that hangs blocks for ever, and such a process can't be
-    killed. To be called before threads are started, as it forks.
-    """
-    if os.name != "posix" or not (hasattr(os, "fork") and hasattr(os, "statvfs")):
-        return
-    try:
-        ask(_look_at, settings.library)
-    except UnansweredError as error:
-        raise LibraryError(
-            f"the file system of the library {settings.library} doesn't answer ({error}); `zipfs"
-            f" doctor {settings.library}` may tell more"
-        ) from None
-    except (OSError, FailedError):
-        return  # reported when the library is opened
-
-
-def _look_at(path: str) -> None:
-    os.path.realpath(path)
-    os.statvfs(path)  # never answered from a cache
 
 
 def guard_output() -> None:

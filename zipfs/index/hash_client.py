@@ -14,8 +14,8 @@ from typing import Final, Protocol
 
 import trio
 
-from zipfs.index import hash_process
-from zipfs.index.hash_process import Answer, At, Done, End, Failed, Job, Ready, Unexpected
+from zipfs.index import hash_messages, hash_process
+from zipfs.index.hash_messages import Answer, At, Done, End, Failed, Job, Ready, Unexpected
 from zipfs.library.scan import SourceFile
 from zipfs.system.lanes import timed_out
 
@@ -133,7 +133,7 @@ class Worker:
         )
         self._is_first = True
         try:
-            await self._requests.send_all(hash_process.packed(job))
+            await self._requests.send_all(hash_messages.packed(job))
         except trio.BrokenResourceError:
             raise LostError from None
 
@@ -170,7 +170,7 @@ class Worker:
         if not data:
             raise LostError
         self._buffer += data
-        for message in hash_process.messages_in(self._buffer):
+        for message in hash_messages.messages_in(self._buffer):
             if not isinstance(message, Job):
                 self._answers.append(message)
 

@@ -18,6 +18,7 @@ from isal import isal_zlib
 
 from zipfs.errors import ChangedError
 from zipfs.library.filestate import BLOCK, Checksums, FileState
+from zipfs.system.folders import Folders
 from zipfs.system.page_cache import CacheWindows, fill
 from zipfs.system.paths import open_path
 from zipfs.system.syscalls import GONE, READ_FILE
@@ -59,8 +60,8 @@ class FileHasher:
     *path* is absolute. *offset* is the number of bytes hashed so far; *progress* is called with
     the length of each piece that is hashed, and may sleep. With *afresh* the page cache isn't
     used, and the state is compared once more after the file was closed and opened again: for
-    files whose state can't vouch for their bytes (:mod:`zipfs.library.vouching`). Raises
-    :exc:`ChangedError` or :exc:`OSError`.
+    files whose state can't vouch for their bytes (:mod:`zipfs.library.vouching`). It is opened
+    below one of *folders*, if any are given. Raises :exc:`ChangedError` or :exc:`OSError`.
     """
 
     def __init__(
@@ -70,8 +71,10 @@ class FileHasher:
         progress: Callable[[int], None] | None = None,
         *,
         afresh: bool = False,
+        folders: Folders | None = None,
     ) -> None:
         self._state = state
+        self._folders = folders
         self._progress = progress
         self.offset = 0
         self._checksums = RunningChecksums()
@@ -83,8 +86,20 @@ class FileHasher:
         self._open()
 
     def _open(self) -> None:
+        if self._folders is not None:
+            try:
+                self._open_by(self._folders.open)
+            except ChangedError:
+                # As in zipfs.library.files.open_file.
+                if not self._folders.forget(self._path):
+                    raise
+            else:
+                return
+        self._open_by(open_path)
+
+    def _open_by(self, open_it: Callable[[bytes, int], int]) -> None:
         try:
-            self._descriptor = open_path(self._path, READ_FILE)
+            self._descriptor = open_it(self._path, READ_FILE)
         except OSError as error:
             if error.errno in GONE:
                 raise ChangedError from None

@@ -12,8 +12,10 @@ the result of each file in the order of the job, and the end of the job. A file 
 finished by then is continued when another job names it. A job can end before all its files have
 a result, so that an urgent job doesn't wait for a long list.
 
-Messages are marshalled tuples, each after its length: both ends run the same interpreter and
-trust each other.
+Small files of a source that answers slowly are hashed many at a time, by threads; as many as make
+it quicker (:mod:`zipfs.system.measuring.gauge`). Others are hashed one after the other.
+
+:mod:`zipfs.index.hash_messages` has the messages.
 """
 
 from __future__ import annotations
@@ -21,20 +23,35 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import marshal
 import os
 import select
 import signal
-import struct
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from _queue import SimpleQueue  # `queue` imports `threading`, half a MiB
+from _thread import allocate_lock, start_new_thread
+from collections import deque
+from typing import Final, TypeAlias
 
 from zipfs.errors import ChangedError
 from zipfs.index.hash_file import FileHasher
-from zipfs.library.filestate import Checksums, FileState
+from zipfs.index.hash_messages import (
+    Answer,
+    At,
+    Done,
+    End,
+    Failed,
+    File,
+    Job,
+    Ready,
+    Unexpected,
+    messages_in,
+    packed,
+)
+from zipfs.library.filestate import FileState
+from zipfs.system.folders import Folders
+from zipfs.system.measuring.gauge import Gauge, is_slow
 from zipfs.system.process import lower_process, lower_session
 from zipfs.system.rates import Pace
 
@@ -52,87 +69,42 @@ _LONG: Final = 0.25
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 
-_LENGTH: Final = struct.Struct("=I")
+_SMALL: Final = 256 << 10
+"""Bytes of a file up to which it is hashed with others at the same time, if the source is slow."""
+_THREADS: Final = 32
+"""Most files that are hashed at the same time."""
+_FOLDERS: Final = 4
+"""Most folders that are kept open; until the end of a job."""
+_SAMPLES: Final = 16
 
 
-class Job(NamedTuple):
-    """Hash *limit* bytes of *files*, each a number, an absolute path, a state, and *afresh*,
-    which daemons of 0.1 leave out.
-
-    *rate* is in bytes per second; 0: no limit. While files are read there is an answer at least
-    every *interval* seconds.
-    """
-
-    files: Sequence[tuple[int, bytes, tuple[int, int, int, int], bool]]
-    limit: int
-    rate: float
-    interval: float
+_Result: TypeAlias = tuple[Answer, int, float]
+"""An answer, the size of its file, and the seconds that it took."""
 
 
-class Ready(NamedTuple):
-    """The process has started."""
+def _failure(number: int, error: Exception) -> Failed | Unexpected:
+    """The answer for a file that can't be hashed because of *error*, which is being handled."""
+    if isinstance(error, ChangedError):
+        return Failed(number, 0, "")
+    if isinstance(error, OSError):
+        return Failed(number, error.errno or errno.EIO, error.strerror or str(error))
+    return Unexpected(number, traceback.format_exc())
 
 
-class At(NamedTuple):
-    """*offset* bytes of a file are hashed."""
-
-    number: int
-    offset: int
-
-
-class Done(NamedTuple):
-    """The checksums of a file."""
-
-    number: int
-    crc32: int
-    digest: bytes
-    blocks: bytes
-
-    @property
-    def checksums(self) -> Checksums:
-        return Checksums(self.crc32, self.digest, self.blocks)
-
-
-class Failed(NamedTuple):
-    """A file can't be hashed: *error* is the errno, 0 if the file has changed."""
-
-    number: int
-    error: int
-    reason: str
-
-
-class Unexpected(NamedTuple):
-    """A file can't be hashed because of a defect in zipfs."""
-
-    number: int
-    traceback: str
-
-
-class End(NamedTuple):
-    """The job is done."""
-
-
-Answer: TypeAlias = Ready | At | Done | Failed | Unexpected | End
-_Message: TypeAlias = Job | Answer
-_KINDS: Final[tuple[type[_Message], ...]] = (Job, Ready, At, Done, Failed, Unexpected, End)
-
-
-def packed(message: _Message) -> bytes:
-    """*message* as bytes: a 32-bit length in native order, then the marshalled tuple."""
-    data = marshal.dumps((_KINDS.index(type(message)), *message))
-    return _LENGTH.pack(len(data)) + data
-
-
-def messages_in(buffer: bytearray) -> Iterator[_Message]:
-    """The complete messages in *buffer*; each is removed from it."""
-    while len(buffer) >= _LENGTH.size:
-        end = _LENGTH.size + _LENGTH.unpack_from(buffer)[0]
-        if len(buffer) < end:
-            return
-        data = bytes(buffer[_LENGTH.size : end])
-        del buffer[:end]
-        kind, *fields = marshal.loads(data)  # noqa: S302 - from our own parent, or child
-        yield _KINDS[kind](*fields)
+def _hashed(file: File, folders: Folders) -> _Result:
+    """In a thread: hash a whole *file*."""
+    number, path, state, *afresh = file
+    started = time.monotonic()
+    try:
+        hasher = FileHasher(path, FileState(*state), afresh=any(afresh), folders=folders)
+        try:
+            checksums = hasher.advance(state[1])
+        finally:
+            hasher.close()
+        answer: Answer = Done(number, *checksums) if checksums else At(number, hasher.offset)
+    except Exception as error:  # noqa: BLE001 - H4: the daemon logs it and continues
+        answer = _failure(number, error)
+    return answer, state[1], time.monotonic() - started
 
 
 class _Gone(BaseException):
@@ -169,6 +141,14 @@ class _Server:
         self._current = -1
         self._answered_at = 0.0
         self._pace = Pace(0.0, time.monotonic, self._sleep)
+        self._started = 0.0
+        self._left = 0
+        """Bytes that the job has left."""
+        self._folders = Folders(_FOLDERS)
+        self._lock = allocate_lock()
+        self._gauge = Gauge(_THREADS)
+        self._seconds: deque[float] = deque(maxlen=_SAMPLES)
+        """How long each of the last small files took."""
 
     def close(self) -> None:
         if self._open:
@@ -186,43 +166,112 @@ class _Server:
     def _work(self, job: Job) -> None:
         self._job = job
         self._pace.rate = job.rate
-        started = self._answered_at = time.monotonic()
-        left = job.limit
-        last = job.files[-1][0]
-        for number, path, state, *afresh in job.files:
-            self._current = number
-            before = self._hashers[number].offset if number in self._hashers else 0
-            answer = self._answer(number, path, FileState(*state), left, afresh=any(afresh))
-            left -= (answer.offset if isinstance(answer, At) else state[1]) - before
-            if left <= 0 or time.monotonic() - started > _LONG or number == last:
-                self._send(answer, End())
-                return
-            # At once, so that if this process hangs, it is in the first file without an answer.
-            self._send(answer)
+        self._started = self._answered_at = time.monotonic()
+        self._left = job.limit
+        todo = deque(job.files)
+        is_over = False
+        while not is_over:  # once at least, however long it took to get here
+            if is_slow(self._seconds) and not job.rate and (small := self._small(todo)):
+                self._many(todo, small)
+            else:
+                # At once, so that if this process hangs, it is in the first file without an answer.
+                self._send(self._one(todo.popleft()))
+            is_over = not todo or self._left <= 0 or self._is_long
+        self._folders.close()
+        self._send(End())
 
-    def _answer(
-        self, number: int, path: bytes, state: FileState, limit: int, *, afresh: bool
-    ) -> Answer:
-        """Hash *limit* more bytes of a file."""
+    def _one(self, file: File) -> Answer:
+        """Hash as much of *file* as is left to the job."""
+        number, path, state, *afresh = file
+        started = time.monotonic()
+        self._current = number
+        before = self._hashers[number].offset if number in self._hashers else 0
+        answer = self._answer(number, path, FileState(*state), afresh=any(afresh))
+        self._left -= (answer.offset if isinstance(answer, At) else state[1]) - before
+        if state[1] <= _SMALL:
+            self._seconds.append(time.monotonic() - started)
+        return answer
+
+    @property
+    def _is_long(self) -> bool:
+        return time.monotonic() - self._started > _LONG
+
+    def _small(self, todo: deque[File]) -> int:
+        """How many of the next files are small, and haven't been begun."""
+        files = enumerate(todo)
+        return next((n for n, f in files if f[2][1] > _SMALL or f[0] in self._hashers), len(todo))
+
+    def _many(self, todo: deque[File], small: int) -> None:
+        """Hash the first *small* files of *todo*, several at a time, and send their results.
+
+        They are begun in their order, so if a file hangs, the first without an answer does.
+        """
+        files = [todo.popleft() for _ in range(small)]
+        results = SimpleQueue[_Result | None]()
+        working = begun = alive = 0
+        over = False
+
+        def take() -> File | None:
+            """The next file for a thread, which ends if there is none."""
+            nonlocal over, working, begun
+            with self._lock:
+                over = over or (begun > 0 and self._is_long)
+                if over or begun == small or working > self._gauge.limit:
+                    working -= 1
+                    return None
+                begun += 1
+                return files[begun - 1]
+
+        def work() -> None:
+            for file in iter(take, None):
+                results.put(_hashed(file, self._folders))
+            results.put(None)
+
+        while True:
+            while working < self._gauge.limit and not over and begun < small:
+                with self._lock:
+                    working += 1
+                alive += 1
+                try:
+                    start_new_thread(work, ())
+                except RuntimeError:  # there may be no more threads
+                    with self._lock:
+                        working -= 1
+                    alive -= 1
+                    if not alive:
+                        self._seconds.clear()  # one after the other then
+                        over = True
+                    break
+            if not alive:
+                break
+            if (result := results.get()) is None:
+                alive -= 1
+                continue
+            answer, size, seconds = result
+            self._gauge.add(size, time.monotonic())
+            self._seconds.append(seconds)
+            self._left -= size
+            self._send(answer)
+        self._gauge.idle()
+        todo.extendleft(reversed(files[begun:]))
+
+    def _answer(self, number: int, path: bytes, state: FileState, *, afresh: bool) -> Answer:
+        """Hash more bytes of a file, as many as are left to the job."""
         try:
             hasher = self._hashers.get(number)
             if self._open is not hasher:
                 self._close()
             if hasher is None:
                 hasher = self._hashers[number] = FileHasher(
-                    path, state, self._progress, afresh=afresh
+                    path, state, self._progress, afresh=afresh, folders=self._folders
                 )
             self._open = hasher
-            checksums = hasher.advance(limit)
+            checksums = hasher.advance(self._left)
             if checksums is None:
                 return At(number, hasher.offset)
             answer: Answer = Done(number, *checksums)
-        except ChangedError:
-            answer = Failed(number, 0, "")
-        except OSError as error:
-            answer = Failed(number, error.errno or errno.EIO, error.strerror or str(error))
-        except Exception:  # noqa: BLE001 - H4: the daemon logs it and continues
-            answer = Unexpected(number, traceback.format_exc())
+        except Exception as error:  # noqa: BLE001 - H4: the daemon logs it and continues
+            answer = _failure(number, error)
         self._hashers.pop(number, None)
         self._close()
         return answer

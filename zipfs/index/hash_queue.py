@@ -1,9 +1,9 @@
 """The queue of files to be hashed in the background.
 
-Order: first the files of archives that a program accesses (*asked*, DESIGN S2), then the others;
-the smallest first. One file is hashed at a time, in slices, in a process of its own
-(:mod:`zipfs.index.hash_process`), so that an urgent file waits for one slice of a big file and
-not for all of it. Small files are sent in batches.
+Order (:class:`Rank`): first the files of archives that a program accesses (*asked*, DESIGN S2),
+then those of the other archives, then single files; the smallest first. One file is hashed at a
+time, in slices, in a process of its own (:mod:`zipfs.index.hash_process`), so that an urgent file
+waits for one slice of a big file and not for all of it. Small files are sent in batches.
 
 A process that hangs in a disk that doesn't answer is abandoned, and another one continues with
 other files. A process that was killed is replaced as well. The state of unfinished files is
@@ -18,17 +18,18 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import trio
 
 from zipfs.errors import ChangedError
+from zipfs.index.gate import Gate
 from zipfs.index.hash_client import LostError, Worker
 from zipfs.index.hash_file import SLICE
-from zipfs.index.hash_process import At, Done, Failed, Unexpected
-from zipfs.library.filestate import BLOCK, Checksums, FileState
+from zipfs.index.hash_jobs import Job, Key, Position, Rank, Request, UnexpectedError
+from zipfs.index.hash_messages import At, Done, Failed, Unexpected
+from zipfs.library.filestate import BLOCK, Checksums
 from zipfs.library.scan import SourceFile
 from zipfs.system.lanes import timed_out
 from zipfs.system.rates import Speed
@@ -50,72 +51,12 @@ _END: Final = 1.0
 """Seconds to wait for the process when the daemon ends."""
 
 
-class UnexpectedError(Exception):
-    """An unexpected exception in the process that hashes; the argument is its traceback."""
-
-
-class Request:
-    """Files that one game waits for.
-
-    *done* is set when each of them has its checksums or can't be read
-    (:exc:`PermissionError`), and as soon as one fails otherwise (:exc:`ChangedError`,
-    :exc:`OSError`, :exc:`UnexpectedError`). *failures* are the files without checksums, each
-    with its error.
-    """
-
-    __slots__ = ("_pending", "done", "failures", "files")
-
-    def __init__(self, files: Sequence[SourceFile]) -> None:
-        self.files = files
-        self.done = trio.Event()
-        self.failures: list[tuple[SourceFile, Exception]] = []
-        self._pending = 0
-        """Number of them in the queue."""
-
-    def join(self, job: _Job) -> None:
-        """Wait for *job* as well."""
-        if self not in job.requests:
-            job.requests.append(self)
-            self._pending += 1
-
-    def finish(self, file: SourceFile, error: Exception | None) -> None:
-        """Record that *file* has its checksums, or has none because of *error*."""
-        self._pending -= 1
-        if error:
-            self.failures.append((file, error))
-        if not self._pending or (error and not isinstance(error, PermissionError)):
-            self.done.set()
-
-
-_Key = tuple[bytes, FileState]
-_Place = tuple[bool, int, int, _Key]
-"""A position in the queue, in sort order: whether in the background, size, number, and file."""
-
-
-@dataclass(eq=False, slots=True)
-class _Job:
-    """A file in the queue, and its progress: *offset* bytes are hashed."""
-
-    number: int
-    file: SourceFile
-    background: bool
-    requests: list[Request] = field(default_factory=list)
-    """The requests that wait for it; none if the game was examined again meanwhile."""
-    offset: int = 0
-    died: int = 0
-    """Number of processes that ended unexpectedly at this file."""
-
-    @property
-    def key(self) -> _Key:
-        return self.file.source, self.file.state
-
-
 class Hasher:
     """The queue, and the task that processes it: :meth:`run`.
 
     *absolute* returns the absolute path of a source; *keep* stores the checksums of a file. A
     file of which nothing could be read for *patience* seconds fails with :exc:`TimeoutError`.
-    *rate* is the maximum rate of reading in bytes per second; 0: unlimited.
+    *rate* is the maximum rate of reading in bytes per second; 0: unlimited. *gate*: see there.
     """
 
     def __init__(
@@ -124,16 +65,20 @@ class Hasher:
         keep: Callable[[SourceFile, Checksums], Awaitable[None]],
         patience: float | None = None,
         rate: float = 0.0,
+        gate: Gate | None = None,
     ) -> None:
+        self._gate = gate
         self._absolute = absolute
         self._keep = keep
         self._patience = patience
-        self._rate = rate
-        self._jobs: dict[_Key, _Job] = {}
-        self._unfinished: set[_Job] = set()
+        self.rate: Final = rate
+        self._jobs: dict[Key, Job] = {}
+        self._unfinished: set[Job] = set()
         """Jobs that the process has started and not finished."""
         # A job moved to the front leaves its first place in the heap; `_next` ignores it.
-        self._heap: list[_Place] = []
+        self._heap: list[Position] = []
+        self._admitted: list[Position] = []
+        """The same, of those that a gate has admitted."""
         self._numbers = itertools.count()
         self._wakeup = trio.Event()
         self._worker: Worker | None = None
@@ -155,31 +100,39 @@ class Hasher:
         """Number of processes that hang in a disk that doesn't answer."""
         return len(self._stuck)
 
-    def request(self, files: Sequence[SourceFile], *, asked: bool = False) -> Request:
-        """Queue *files*, at the front if *asked*, even those that are queued already.
+    def request(
+        self, files: Sequence[SourceFile], *, asked: bool = False, rank: Rank = Rank.MEMBER
+    ) -> Request:
+        """Queue *files* with that *rank*, even those that are queued already with a later one.
 
-        A file of several requests is hashed once.
+        *asked* stands for the first rank. A file of several requests is hashed once.
         """
+        if asked:
+            rank = Rank.ASKED
         request = Request(files)
         for file in files:
             key = (file.source, file.state)
             job = self._jobs.get(key)
             if job is None:
-                job = self._jobs[key] = _Job(next(self._numbers), file, not asked)
+                job = self._jobs[key] = Job(next(self._numbers), file, rank)
                 self.pending_bytes += file.state.size
                 self._queue(job)
             request.join(job)
-        if asked:
-            self.hurry(request)
+        self._advance(request, rank)
         self._wakeup.set()
         return request
 
     def hurry(self, request: Request) -> None:
         """Move the files of *request* to the front of the queue."""
+        self._advance(request, Rank.ASKED)
+
+    def _advance(self, request: Request, rank: Rank) -> None:
         for job in self._jobs_of(request):
-            if job.background:
-                job.background = False
+            if rank < job.rank:
+                job.rank = rank
                 self._queue(job)
+            if self._gate and rank is Rank.ASKED:
+                self._gate.hurry(job.file)  # now, whatever is being hashed here
 
     def withdraw(self, request: Request) -> None:
         """Record that nobody waits for *request* any more; its files stay in the queue."""
@@ -187,14 +140,31 @@ class Hasher:
             if request in job.requests:
                 job.requests.remove(request)
 
-    def _jobs_of(self, request: Request) -> Iterator[_Job]:
+    def admit(self, file: SourceFile, rank: Rank = Rank.SINGLE) -> None:
+        """Ask the gate for *file* again, which is queued with that *rank* if it isn't yet."""
+        self.withdraw(self.request([file], rank=rank))
+        job = self._jobs[file.source, file.state]
+        job.is_admitted = True
+        self._queue(job)
+
+    def known(self, files: Iterable[Key]) -> None:
+        """The checksums of *files* are in the index: they needn't be hashed any more."""
+        for key in files:
+            if job := self._jobs.pop(key, None):
+                self.pending_bytes -= job.file.state.size - job.offset
+                for request in job.requests:
+                    request.finish(job.file, None)
+                job.requests.clear()
+        self._wakeup.set()  # there may be room behind the gate
+
+    def _jobs_of(self, request: Request) -> Iterator[Job]:
         for file in request.files:
             if job := self._jobs.get((file.source, file.state)):
                 yield job
 
-    def _queue(self, job: _Job) -> None:
-        place = (job.background, job.file.state.size, next(self._numbers), job.key)
-        heapq.heappush(self._heap, place)
+    def _queue(self, job: Job) -> None:
+        place = (job.rank, job.file.state.size, next(self._numbers), job.key)
+        heapq.heappush(self._admitted if job.is_admitted else self._heap, place)
 
     async def run(self) -> None:
         """Hash until cancelled, always a slice of the most urgent files."""
@@ -226,22 +196,38 @@ class Hasher:
             self._worker = None
         await self._wakeup.wait()
 
-    def _next(self) -> list[_Job]:
+    def _next(self) -> list[Job]:
         """The most urgent jobs, about a slice in total; removed from the heap, not the queue."""
-        jobs: dict[_Key, _Job] = {}
+        jobs: dict[Key, Job] = {}
         size = 0
-        while self._heap and len(jobs) < _MANY:
-            background, _, _, key = self._heap[0]
+        while len(jobs) < _MANY and (heap := self._first()):
+            rank, _, _, key = heap[0]
             job = self._jobs.get(key)
-            if job and job.background == background and key not in jobs:
+            if job and job.rank == rank and key not in jobs and self._may(job):
                 size += job.file.state.size - job.offset
                 if jobs and size > SLICE:
                     break
                 jobs[key] = job
-            heapq.heappop(self._heap)
+            heapq.heappop(heap)
         return list(jobs.values())
 
-    async def _work(self, jobs: Sequence[_Job], nursery: trio.Nursery) -> None:
+    def _first(self) -> list[Position] | None:
+        """The heap that has the most urgent job; None if there is none."""
+        heap = self._heap
+        if self._gate and heap and self._gate.is_full(heap[0][0]):
+            heap = []
+        if heap and not (self._admitted and self._admitted[0] < heap[0]):
+            return heap
+        return self._admitted or None
+
+    def _may(self, job: Job) -> bool:
+        """Whether *job* is to be hashed here; if not, it is in no heap until it is."""
+        if self._gate is None or self._gate.admits(job.file, job.rank):
+            return True
+        job.is_admitted = False
+        return False
+
+    async def _work(self, jobs: Sequence[Job], nursery: trio.Nursery) -> None:
         """Hash a slice of *jobs*, in order; unfinished ones return to the heap."""
         todo = {job.number: job for job in jobs}
         try:
@@ -263,7 +249,7 @@ class Hasher:
                 if self._jobs.get(job.key) is job:
                     self._queue(job)
 
-    async def _ask(self, todo: dict[int, _Job], nursery: trio.Nursery) -> None:
+    async def _ask(self, todo: dict[int, Job], nursery: trio.Nursery) -> None:
         """Let the process hash *todo*; finished jobs are removed from it."""
         worker = self._worker
         if worker is None:
@@ -274,10 +260,10 @@ class Hasher:
             except OSError as error:
                 await self._pause(error.strerror or str(error))
                 return
-        limit = max(BLOCK, min(SLICE, int(self._rate))) if self._rate else SLICE
+        limit = max(BLOCK, min(SLICE, int(self.rate))) if self.rate else SLICE
         files = [(n, self._absolute(job.file.source), job.file) for n, job in todo.items()]
         try:
-            await worker.ask(files, limit, self._rate, self._patience)
+            await worker.ask(files, limit, self.rate, self._patience)
             while answer := await worker.answer(self._patience):
                 self._failures = 0
                 job = todo[answer.number]
@@ -332,14 +318,15 @@ class Hasher:
             log.error("the process that hashes doesn't start, and so nothing is sealed: %s", why)
         await trio.sleep(seconds)
 
-    def _move(self, job: _Job, offset: int) -> None:
+    def _move(self, job: Job, offset: int) -> None:
         """Record that *offset* bytes of *job* are hashed."""
-        self.pending_bytes -= offset - job.offset
+        if self._jobs.get(job.key) is job:
+            self.pending_bytes -= offset - job.offset
         self.speed.add(max(0, offset - job.offset), time.monotonic())
         job.offset = offset
         self._unfinished.add(job)
 
-    async def _finish(self, job: _Job, result: Checksums | Exception) -> None:
+    async def _finish(self, job: Job, result: Checksums | Exception) -> None:
         """Remove *job* from the queue, store its *result*, and finish its requests."""
         if isinstance(result, Checksums):
             self.speed.add(job.file.state.size - job.offset, time.monotonic())
@@ -348,6 +335,9 @@ class Hasher:
             self.pending_bytes -= job.file.state.size - job.offset
         self._unfinished.discard(job)
         error = result if isinstance(result, Exception) else None
+        if self._gate:
+            # Before it is saved, and so told to others: these may have it hashed here again.
+            self._gate.finished(job.file, result)
         try:
             if isinstance(result, Checksums):
                 await self._keep(job.file, result)

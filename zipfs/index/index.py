@@ -1,144 +1,51 @@
 """The index: checksums in a SQLite file, with the tables of :class:`zipfs.index.tables.Store`.
 
-Losing the file costs only time (DESIGN S3). So a file that is damaged or of another version is
-renamed and replaced by a new one, and while the file can't be written, rows are held in memory;
-each is logged in one line.
+Losing the file costs only time (DESIGN S3): what becomes of one that is damaged, or can't be
+written, is in :mod:`zipfs.index.indexfile`.
 
 Every method may touch the disk: call it from a worker thread. Thread-safe.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import logging
-import os
-import sqlite3
-import stat
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
-from zipfs.errors import IndexFileError
-from zipfs.index.tables import FAILURES, Checks, Published, Record, Store, code_of, is_damage
+from zipfs.index.indexfile import IndexFile
+from zipfs.index.rows import Made, MadeAt, Published, Record
+from zipfs.index.tables import Store
 from zipfs.library.filestate import Checksums, FileState
-from zipfs.system.syscalls import leave_to_owner
-from zipfs.text import shown
 
-log = logging.getLogger(__name__)
-
-IN_MEMORY: Final = ":memory:"
-"""SQLite's name for a database in memory, which is lost when the index is closed."""
-_RETRY_SAVING: Final = 60.0
-"""Seconds between two attempts to save again, for instance after the disk was full."""
-
-_FILES: Final = ("", "-wal", "-shm", "-journal")
-"""Suffixes that SQLite appends to a database's name for the files that belong to it."""
+if TYPE_CHECKING:
+    from zipfs.index.gate import Gate
+    from zipfs.index.shared.state import HeadFacts
 
 _NOTHING: Final = FileState(0, -1, 0, 0), Checksums(0, bytes(16))
 """A record in place of one that can't be deleted; no file has this size."""
 
-T = TypeVar("T")
-K = TypeVar("K")
-V = TypeVar("V")
+
+class UnissuedError(Exception):
+    """A modification time has to be agreed on with others, which takes about *seconds*."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no modification time for {seconds} seconds")
+        self.seconds = seconds
 
 
-class Facts(NamedTuple):
-    """Current figures of an index."""
-
-    file: str
-    size: int
-    """Size of its files on disk, in bytes."""
-    saving: bool
-    """Whether checksums are saved; False: they are in memory only, for instance on a full disk."""
-    rows_checked: int
-    """Number of rows whose checksum was verified."""
-    rows_dropped: int
-    """Number of rows with a wrong checksum; their files are hashed again."""
-    set_aside: int
-    """Number of times that the whole file was damaged, and replaced by a new one."""
-
-
-class Index:
-    """The index at *file*, or :data:`IN_MEMORY`; created if missing, replaced if damaged.
-
-    Raises :exc:`IndexFileError` if it can't be created.
-    """
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self._lock = threading.Lock()
-        self._closed = False
-        self._checks = Checks()
-        self._damages = 0
-        self._disk: Store | None = None
-        self._memory: Store | None = None
-        """Rows that couldn't be saved; None if all are saved."""
-        self._retry_at = 0.0
-        if file == IN_MEMORY:
-            self._disk = self._open()
-            return
-        try:
-            os.makedirs(os.path.dirname(os.path.abspath(file)), mode=0o700, exist_ok=True)
-            _refuse_foreign_link(file)
-            # Created here, with mode 0600: paths are private.
-            descriptor = _open_or_make(file)  # inherited by none, PEP 446
-            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-            os.close(descriptor)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                self._use_memory(error)
-                return
-            raise IndexFileError(
-                f"can't write the index {file}: {error.strerror}; name another with --index FILE"
-            ) from None
-        if not regular:
-            raise IndexFileError(f"the index {file} isn't a file; name another with --index FILE")
-        try:
-            self._disk = self._open()
-        except (sqlite3.Error, OSError) as error:
-            if code_of(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-                self._use_memory(error)
-                return
-            raise IndexFileError(
-                f"can't open the index {file}: {error}; name another with --index FILE"
-            ) from None
-
-    def close(self) -> None:
-        """Save what isn't saved, and close it. Later calls, from stuck threads, find nothing."""
-        with self._lock:
-            if self._memory and not self._closed:
-                self._retry_at = 0.0  # the last chance to save
-                self._writing(lambda store: None)
-            self._closed = True
-            for store in (self._disk, self._memory):
-                if store:
-                    store.close()
-            self._disk = self._memory = None
+class Index(IndexFile):
+    """The index of a library's files and archives, in its file."""
 
     @property
-    def is_saving(self) -> bool:
-        """Whether all rows are on disk."""
-        with self._lock:
-            return self._memory is None
+    def gate(self) -> Gate | None:
+        """Which files are to be hashed here; None: all."""
+        return None
 
-    def facts(self) -> Facts:
-        """The current figures."""
-        size = 0
-        if self.file != IN_MEMORY:
-            for suffix in _FILES:
-                with contextlib.suppress(OSError):
-                    size += os.stat(self.file + suffix).st_size
-        with self._lock:
-            return Facts(
-                file=self.file,
-                size=size,
-                saving=self._memory is None and self.file != IN_MEMORY,
-                rows_checked=self._checks.read,
-                rows_dropped=self._checks.dropped,
-                set_aside=self._damages,
-            )
+    def join(self) -> None:
+        """For commands, which have time: be in step with others who share it."""
+
+    def head_facts(self) -> HeadFacts | None:
+        """Figures of what is shared with others; None: nothing is."""
+        return None
 
     def files(self, paths: Sequence[bytes]) -> dict[bytes, Record]:
         """The records of those of *paths* that have one, without :attr:`Checksums.blocks`."""
@@ -159,6 +66,26 @@ class Index:
             if left:  # the file can't be written
                 self._writing(lambda store: store.put_files(left))
 
+    def files_after(self, path: bytes) -> tuple[list[tuple[bytes, Record]], bytes | None]:
+        """Some files on disk with a path after *path*, and the path to continue from, if any."""
+        with self._lock:
+            return next(self._reading(lambda store: store.files_after(path)), ([], None))
+
+    def prune(self, paths: Collection[bytes], *, blocks: bool = True) -> None:
+        """Forget the files at *paths*, which are gone; with *blocks* those of no file, too."""
+        with self._lock:
+            self._writing(lambda store: store.prune(paths, blocks=blocks))
+
+    def missing(self, paths: Collection[bytes]) -> dict[bytes, int]:
+        """Since when those of *paths* are missing that are known to be; Unix time."""
+        with self._lock:
+            return self._merged(lambda store: store.missing(paths))
+
+    def put_missing(self, changes: Mapping[bytes, int | None]) -> None:
+        """Save since when files are missing; None: they are there."""
+        with self._lock:
+            self._writing(lambda store: store.put_missing(changes))
+
     def has_files(self) -> bool:
         """Whether there is a record of any file."""
         with self._lock:
@@ -169,13 +96,19 @@ class Index:
         with self._lock:
             return next(filter(None, self._reading(lambda store: store.blocks(digest))), None)
 
+    def issued(self, path: bytes) -> dict[int, int]:
+        """The modification times, in Unix seconds, that were issued at *path*, by content."""
+        with self._lock:
+            return self._merged(lambda store: store.issued(path))
+
     def issue(
         self, path: bytes, content: int, choose: Callable[[Callable[[int], bool]], int]
     ) -> int:
         """The modification time, in Unix seconds, of *content* at the archive *path*.
 
         The one that was issued before, or else *choose(taken)*, which is saved; *taken* returns
-        whether a time was issued to another content of *path* (DESIGN V3).
+        whether a time was issued to another content of *path* (DESIGN V3). A shared index
+        raises :exc:`UnissuedError`.
         """
         with self._lock:
             known = self._merged(lambda store: store.issued(path))
@@ -193,6 +126,24 @@ class Index:
             if content not in known:
                 known[content] = choose(frozenset(known.values()).__contains__)
             return known[content]
+
+    def put_issued(self, issued: Iterable[tuple[bytes, int, int]]) -> None:
+        """Save modification times, each with its path and content, in place of others."""
+        rows = list(issued)
+
+        def put(store: Store) -> None:
+            for row in rows:
+                store.put_issued(*row)
+
+        with self._lock:
+            self._writing(put)
+
+    def issued_after(
+        self, after: tuple[bytes, bytes]
+    ) -> tuple[list[tuple[bytes, int]], tuple[bytes, bytes] | None]:
+        """Some of what is issued on disk, by path and content after *after*; where to go on."""
+        with self._lock:
+            return next(self._reading(lambda store: store.issued_after(after)), ([], None))
 
     def archive(self, path: bytes) -> Published | None:
         """What was last saved of the archive at *path*; None if nothing was."""
@@ -216,125 +167,22 @@ class Index:
         with self._lock:
             self._writing(lambda store: store.put_dates(archives, folders))
 
-    def _open(self) -> Store:
-        try:
-            return Store(self.file, self._checks)
-        except FAILURES as error:
-            if not is_damage(error):
-                raise
-            self._set_aside(error)
-            os.close(_open_or_make(self.file))
-            return Store(self.file, self._checks)
+    def games(self, folder: bytes) -> dict[bytes, MadeAt]:
+        """What the archives of the games in *folder* were, by the games' names."""
+        with self._lock:
+            return self._merged(lambda store: store.games(folder))
 
-    def _merged(self, read: Callable[[Store], dict[K, V]]) -> dict[K, V]:
-        merged: dict[K, V] = {}
-        for found in self._reading(read):
-            merged.update(found)
-        return merged
+    def game(self, path: bytes) -> MadeAt | None:
+        """The same for the game at *path*; None if nothing is known."""
+        folder, _, name = path.rpartition(b"/")
+        with self._lock:
+            return self._merged(lambda store: store.games(folder, name)).get(name)
 
-    def _reading(self, read: Callable[[Store], T]) -> Iterator[T]:
-        """The results of *read* from the disk, then from memory."""
-        if self._disk:
-            try:
-                yield read(self._disk)
-            except FAILURES as error:
-                self._recover(error)
-        if self._memory:
-            yield read(self._memory)
-
-    def _writing(self, write: Callable[[Store], None]) -> None:
-        if self._closed:
-            return
-        if self._memory is None or time.monotonic() >= self._retry_at:
-            try:
-                self._save(write)
-            except FAILURES as error:
-                self._recover(error)
-                # Once more if a new file has replaced a damaged one.
-                if self._disk and not self._memory:
-                    try:
-                        self._save(write)
-                    except FAILURES as again:
-                        self._use_memory(again)
-        if self._memory:
-            write(self._memory)
-
-    def _save(self, write: Callable[[Store], None]) -> None:
-        self._disk = self._disk or self._open()
-        with self._disk.transaction():
-            if self._memory:
-                self._memory.copy_to(self._disk)
-            write(self._disk)
-        if self._memory:
-            self._memory.close()
-            self._memory = None
-            log.info("the index %s is being saved again", self.file)
-
-    def _recover(self, error: Exception) -> None:
-        """After a failure: replace a damaged file by a new one, else continue in memory."""
-        if not is_damage(error):
-            self._use_memory(error)
-            return
-        if self._disk:
-            self._disk.close()
-            self._disk = None
-        try:
-            self._set_aside(error)
-            os.close(_open_or_make(self.file))
-            self._disk = Store(self.file, self._checks)
-        except FAILURES as again:
-            self._use_memory(again)
-
-    def _use_memory(self, error: Exception) -> None:
-        """Hold new rows in memory: if they weren't found, files would be hashed for ever."""
-        if self._memory is None:
-            log.warning(
-                "can't save to the index %s: %s; going on without saving", self.file, _text(error)
-            )
-            self._memory = Store(":memory:", self._checks)
-        self._retry_at = time.monotonic() + _RETRY_SAVING
-
-    def _set_aside(self, error: Exception) -> None:
-        # It can be anybody's file: it is renamed, and never overwrites another.
-        number = 1
-        while os.path.lexists(aside := f"{self.file}.bad" + (f"-{number}" if number > 1 else "")):
-            number += 1
-        self._damages += 1
-        for suffix in _FILES:
-            if os.path.lexists(self.file + suffix):
-                os.replace(self.file + suffix, aside + suffix)
-            elif os.path.lexists(aside + suffix):
-                os.unlink(aside + suffix)
-        log.warning(
-            "the index %s is damaged or of another version (%s); set aside as %s, hashing anew",
-            self.file,
-            _text(error),
-            aside,
-        )
-
-
-def _open_or_make(file: str) -> int:
-    """Open *file*, created for its folder's owner if missing; its descriptor."""
-    try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        # Without O_CREAT: another user who can write to the folder could put a link there, and
-        # so choose where a file is created.
-        return os.open(file, os.O_RDWR)
-    leave_to_owner(descriptor, os.path.dirname(os.path.abspath(file)))
-    return descriptor
-
-
-def _text(error: Exception) -> str:
-    """SQLite's message on one line: it can quote any bytes of the file."""
-    return shown(str(error).encode("utf-8", "surrogateescape"))
-
-
-def _refuse_foreign_link(file: str) -> None:
-    """Raise :exc:`OSError` if *file* is another user's link, by which he could choose a file."""
-    try:
-        status = os.lstat(file)
-    except OSError:
-        return  # opening it raises the error
-    if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
-        raise OSError(errno.EPERM, "it is a link of another user's")
+    def put_games(self, games: Mapping[bytes, Made | None]) -> None:
+        """Save what archives are, by the games' paths; None: there is none any more."""
+        split = {}
+        for path, made in games.items():
+            folder, _, name = path.rpartition(b"/")
+            split[folder, name] = made
+        with self._lock:
+            self._writing(lambda store: store.put_games(split))

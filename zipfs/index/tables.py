@@ -2,10 +2,10 @@
 
 The tables: ``files`` (path and state -> CRC-32 and XXH3-128), ``blocks`` (XXH3-128 -> checksums
 of blocks), ``issued`` (archive and content -> modification time, DESIGN V3), ``archives`` (archive
--> the version that is there, and since when) and ``folders`` (folder -> last change of its listing,
-DESIGN F1). Each row has a checksum of its own: SQLite detects damage to its structure but not to a
-value, and a damaged value would be served (DESIGN S3). A row with a wrong checksum counts as
-missing.
+-> the version that is there, and since when), ``folders`` (folder -> last change of its listing,
+DESIGN F1), ``games`` (game -> what its archive was, and was made of) and ``missing`` (file -> since
+when it isn't there). Rows are sealed
+(:mod:`zipfs.index.rows`).
 
 A file of an earlier version gets the tables that it lacks, in one transaction.
 """
@@ -14,71 +14,27 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import struct
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import quote
 
-import xxhash
-
+from zipfs.index.rows import Checks, Made, MadeAt, Published, Record, seal_of, signed, verifies
+from zipfs.index.schema import ADDED, SCHEMA_VERSION, TABLES
 from zipfs.library.filestate import Checksums, FileState
 
-SCHEMA_VERSION: Final = 2
 _APPLICATION_ID: Final = 0x7A697066  # "zipf"
 _BUSY_TIMEOUT: Final = 10.0
 """Seconds to wait for another process that writes to the same index."""
 _BATCH: Final = 500
 """Maximum number of paths in one query; the oldest versions of SQLite allow 999."""
 
-_ADDED: Final = {
-    1: """
-CREATE TABLE files (
-    path BLOB PRIMARY KEY, inode INTEGER NOT NULL, size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
-    crc32 INTEGER NOT NULL, digest BLOB NOT NULL, seal INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE blocks (
-    digest BLOB PRIMARY KEY, hashes BLOB NOT NULL, seal INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE issued (
-    path BLOB, content BLOB, seconds INTEGER NOT NULL, seal INTEGER NOT NULL,
-    PRIMARY KEY (path, content)
-) WITHOUT ROWID;
-""",
-    2: """
-CREATE TABLE archives (
-    path BLOB PRIMARY KEY, inode INTEGER NOT NULL, since_ns INTEGER NOT NULL, seal INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE folders (
-    path BLOB PRIMARY KEY, changed_ns INTEGER NOT NULL, seal INTEGER NOT NULL
-) WITHOUT ROWID;
-""",
-}
-"""What each version of the schema added to the one before."""
-_TABLES: Final = {
-    1: {b"files": 8, b"blocks": 3, b"issued": 4},
-    2: {b"files": 8, b"blocks": 3, b"issued": 4, b"archives": 4, b"folders": 3},
-}
-"""The tables of each version, with their number of columns."""
+_GAMES: Final = """
+SELECT games.*, archives.inode, archives.since_ns, archives.seal
+FROM games LEFT JOIN archives ON archives.path = games.archive
+"""
 _COLUMNS: Final = "path, inode, size, mtime_ns, ctime_ns, crc32, digest, seal"
 """The columns of ``files``; ``seal`` is the checksum of the others, in this order."""
-
-Record = tuple[FileState, Checksums]
-_Bind = bytes | int
-
-
-class Published(NamedTuple):
-    """Which version of an archive is there, and since when, in nanoseconds since the epoch."""
-
-    inode: int
-    """Its inode; :data:`NONE` if there is no version."""
-    since_ns: int
-
-
-NONE: Final = 0
-"""The inode of no archive."""
 
 FAILURES: Final = (sqlite3.Error, OSError, UnicodeDecodeError)
 """Exceptions of a damaged, full or missing file; the last if sqlite3 puts damaged bytes into its
@@ -103,50 +59,10 @@ def is_damage(error: Exception) -> bool:
     return isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError)
 
 
-def _seal(*values: _Bind) -> int:
-    """Checksum of a row, as a signed 64-bit integer."""
-    hasher = xxhash.xxh3_64()
-    for value in values:
-        if isinstance(value, int):
-            hasher.update(struct.pack("<q", value))
-        else:
-            hasher.update(struct.pack("<Q", len(value)) + value)
-    return _signed(hasher.intdigest())
-
-
-def _verifies(row: tuple[_Bind, ...]) -> bool:
-    *values, seal = row
-    try:
-        return _seal(*values) == seal
-    except (TypeError, struct.error):
-        return False  # not even of the right type
-
-
 def _record(row: tuple[Any, ...]) -> tuple[bytes, Record]:
     """Path and record of a verified row of :data:`_COLUMNS`."""
     path, inode, size, mtime_ns, ctime_ns, crc32, digest, _ = row
     return path, (FileState(inode % (1 << 64), size, mtime_ns, ctime_ns), Checksums(crc32, digest))
-
-
-def _signed(number: int) -> int:
-    """An unsigned 64-bit number, such as an inode, as SQLite's signed one."""
-    return number - (1 << 64) if number >= 1 << 63 else number
-
-
-@dataclass(slots=True)
-class Checks:
-    """Counts the rows read, and those dropped because their checksum was wrong."""
-
-    read: int = 0
-    dropped: int = 0
-
-    def verifies(self, row: tuple[_Bind, ...]) -> bool:
-        """Whether the checksum of *row*, its last column, is right; counts it."""
-        self.read += 1
-        if _verifies(row):
-            return True
-        self.dropped += 1
-        return False
 
 
 class Store:
@@ -192,7 +108,7 @@ class Store:
                 version = self._version()
                 self._check_schema(version)
             for added in range(version + 1, SCHEMA_VERSION + 1):
-                for statement in filter(str.strip, _ADDED[added].split(";")):
+                for statement in filter(str.strip, ADDED[added].split(";")):
                     self._db.execute(statement)
             if version != SCHEMA_VERSION:
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -201,7 +117,7 @@ class Store:
         # An object with a table's name can be a view, which can run without end, and a trigger
         # runs with each insert. (A virtual table has no root page.)
         schema = self._db.execute("SELECT type, name, rootpage > 0 FROM sqlite_schema")
-        if set(schema) != {(b"table", name, 1) for name in _TABLES[version]}:
+        if set(schema) != {(b"table", name, 1) for name in TABLES[version]}:
             raise sqlite3.DatabaseError("its tables aren't those of an index")
 
     def _identity(self) -> tuple[int, int]:
@@ -212,7 +128,7 @@ class Store:
     def _version(self) -> int:
         """The version of its schema, one that this version of zipfs knows."""
         version, application = self._identity()
-        if version not in _ADDED or application != _APPLICATION_ID:
+        if version not in ADDED or application != _APPLICATION_ID:
             raise sqlite3.DatabaseError(
                 f"not an index of this version of zipfs (version {version})"
             )
@@ -246,7 +162,7 @@ class Store:
             f"SELECT {_COLUMNS} FROM files WHERE path > ? ORDER BY path LIMIT {_BATCH}",  # noqa: S608 - constants
             (path,),
         ).fetchall()
-        found = [_record(row) for row in rows if _verifies(row)]
+        found = [_record(row) for row in rows if verifies(row)]
         return found, rows[-1][0] if len(rows) == _BATCH else None
 
     def totals(self) -> tuple[int, int]:
@@ -260,9 +176,10 @@ class Store:
 
     def put_files(self, records: Mapping[bytes, Record]) -> None:
         for path, (state, checksums) in records.items():
-            row = (path, _signed(state.inode), *state[1:], checksums.crc32, checksums.digest)
+            row = (path, signed(state.inode), *state[1:], checksums.crc32, checksums.digest)
             self._db.execute(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, _seal(*row))
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (*row, seal_of(*row)),
             )
             if checksums.blocks:
                 self._db.execute(
@@ -270,7 +187,7 @@ class Store:
                     (
                         checksums.digest,
                         checksums.blocks,
-                        _seal(checksums.digest, checksums.blocks),
+                        seal_of(checksums.digest, checksums.blocks),
                     ),
                 )
         found = dict(self.files(records))
@@ -281,7 +198,41 @@ class Store:
 
     def forget_files(self, digests: Mapping[bytes, bytes]) -> None:
         """Delete the record of each path that is that of the content with its digest."""
-        self._db.executemany("DELETE FROM files WHERE path = ? AND digest = ?", digests.items())
+        deleted = self._db.executemany(
+            "DELETE FROM files WHERE path = ? AND digest = ?", digests.items()
+        )
+        if deleted.rowcount:  # archives may have been made of it
+            self._db.execute("DELETE FROM games")
+
+    def prune(self, paths: Collection[bytes], *, blocks: bool) -> None:
+        """Delete the records of *paths*; with *blocks* also the checksums of blocks of no file."""
+        for table in ("files", "missing"):
+            self._db.executemany(
+                f"DELETE FROM {table} WHERE path = ?",  # noqa: S608 - constants
+                [(path,) for path in paths],
+            )
+        if blocks:
+            self._db.execute("DELETE FROM blocks WHERE digest NOT IN (SELECT digest FROM files)")
+
+    def missing(self, paths: Iterable[bytes]) -> dict[bytes, int]:
+        """Since when those of *paths* are missing that are known to be; Unix time."""
+        found = {}
+        for path in paths:
+            for row in self._db.execute("SELECT * FROM missing WHERE path = ?", (path,)):
+                if self._checks.verifies(row):
+                    found[path] = int(row[1])
+        return found
+
+    def put_missing(self, changes: Mapping[bytes, int | None]) -> None:
+        """Save since when files are missing; None: they are there."""
+        for path, since in changes.items():
+            if since is None:
+                self._db.execute("DELETE FROM missing WHERE path = ?", (path,))
+            else:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO missing VALUES (?, ?, ?)",
+                    (path, since, seal_of(path, since)),
+                )
 
     def blocks(self, digest: bytes) -> bytes | None:
         for hashes, seal in self._db.execute(
@@ -304,8 +255,23 @@ class Store:
         key = content.to_bytes(16)
         self._db.execute(
             "INSERT OR REPLACE INTO issued VALUES (?, ?, ?, ?)",
-            (path, key, seconds, _seal(path, key, seconds)),
+            (path, key, seconds, seal_of(path, key, seconds)),
         )
+
+    def issued_after(
+        self, after: tuple[bytes, bytes]
+    ) -> tuple[list[tuple[bytes, int]], tuple[bytes, bytes] | None]:
+        """Path and content of the next modification times that were issued, and where to go on.
+
+        Begin with ``(b"", b"")``, which is nowhere. The second value is None after the last.
+        """
+        rows = self._db.execute(
+            "SELECT path, content, seconds, seal FROM issued WHERE (path, content) > (?, ?)"
+            " ORDER BY path, content LIMIT ?",
+            (*after, _BATCH),
+        ).fetchall()
+        found = [(row[0], int.from_bytes(row[1])) for row in rows if verifies(row)]
+        return found, rows[-1][:2] if len(rows) == _BATCH else None
 
     def archive(self, path: bytes) -> Published | None:
         for inode, since_ns, seal in self._db.execute(
@@ -321,13 +287,13 @@ class Store:
             f"SELECT * FROM archives WHERE path > ? ORDER BY path LIMIT {_BATCH}",  # noqa: S608 - constants
             (path,),
         ).fetchall()
-        found = [(row[0], Published(row[1], row[2])) for row in rows if _verifies(row)]
+        found = [(row[0], Published(row[1], row[2])) for row in rows if verifies(row)]
         return found, rows[-1][0] if len(rows) == _BATCH else None
 
     def folders(self) -> dict[bytes, int]:
         # This is what a mount reads first. Damage to any table is to be found now: later, a new
         # file would take away what has been sealed by the old one.
-        for table in _TABLES[SCHEMA_VERSION]:
+        for table in TABLES[SCHEMA_VERSION]:
             self._db.execute(f"SELECT count(*) FROM {table.decode()}").fetchone()  # noqa: S608 - constants
         return {
             path: changed_ns
@@ -339,15 +305,50 @@ class Store:
         rows = [(path, *published) for path, published in archives.items()]
         self._db.executemany(
             "INSERT OR REPLACE INTO archives VALUES (?, ?, ?, ?)",
-            [(*row, _seal(*row)) for row in rows],
+            [(*row, seal_of(*row)) for row in rows],
         )
         self._db.executemany(
             "INSERT OR REPLACE INTO folders VALUES (?, ?, ?)",
-            [(*row, _seal(*row)) for row in folders.items()],
+            [(*row, seal_of(*row)) for row in folders.items()],
+        )
+
+    def games(self, folder: bytes, name: bytes | None = None) -> dict[bytes, MadeAt]:
+        """What is known of the games in *folder*, or of the one called *name*, by name."""
+        where, of = ("", (folder,)) if name is None else (" AND games.name = ?", (folder, name))
+        rows = self._db.execute(f"{_GAMES} WHERE games.folder = ?{where}", of)
+        found = {}
+        for row in rows.fetchall():
+            made, (inode, since_ns, seal_of_archive) = row[:14], row[14:]
+            if not self._checks.verifies(made):
+                continue
+            tree, key, fingerprint, archive, content, *figures = made[2:-1]
+            last = None
+            if inode is not None and self._checks.verifies(
+                (archive, inode, since_ns, seal_of_archive)
+            ):
+                last = Published(inode, since_ns)
+            known = Made(tree, key, fingerprint, archive, int.from_bytes(content), *figures)
+            found[row[1]] = known, last
+        return found
+
+    def put_games(self, games: Mapping[tuple[bytes, bytes], Made | None]) -> None:
+        """Save what is known of games, by folder and name; None: nothing."""
+        self._db.executemany(
+            "DELETE FROM games WHERE folder = ? AND name = ?",
+            [path for path, made in games.items() if made is None],
+        )
+        rows = [
+            (*path, *made[:4], made.content.to_bytes(16), *made[5:])
+            for path, made in games.items()
+            if made is not None
+        ]
+        self._db.executemany(
+            f"INSERT OR REPLACE INTO games VALUES ({','.join('?' * 14)})",  # noqa: S608 - only question marks are put in
+            [(*row, seal_of(*row)) for row in rows],
         )
 
     def copy_to(self, other: Store) -> None:
-        for table, columns in _TABLES[SCHEMA_VERSION].items():
+        for table, columns in TABLES[SCHEMA_VERSION].items():
             marks = ",".join("?" * columns)
             name = table.decode()
             other._db.executemany(

@@ -9,7 +9,7 @@ from typing import Final
 import trio
 
 from zipfs.index.index import Index
-from zipfs.index.tables import Record
+from zipfs.index.rows import Record
 from zipfs.library.filestate import Checksums
 from zipfs.library.scan import SourceFile
 from zipfs.system.lanes import Threads

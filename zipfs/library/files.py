@@ -22,6 +22,7 @@ from zipfs.errors import ChangedError
 from zipfs.library.filestate import BLOCK, FileState
 from zipfs.library.proven import DisprovedError, ProvenBlocks
 from zipfs.library.scan import SourceFile
+from zipfs.system.folders import Folders
 from zipfs.system.paths import open_path
 from zipfs.system.syscalls import GONE, MAYBE_GONE, READ_FILE, pread
 
@@ -33,16 +34,34 @@ def key_of(source: SourceFile) -> Key:
 
 
 def open_file(
-    absolute: Callable[[bytes], bytes], source: SourceFile, *, provable: bool = True
+    absolute: Callable[[bytes], bytes],
+    source: SourceFile,
+    *,
+    provable: bool = True,
+    folders: Folders | None = None,
 ) -> int:
     """Open *source* in its recorded state; its descriptor.
 
     If it is *provable* (it has checksums), its ctime may differ; where its content vouches for its
-    bytes, its inode as well. Raises :exc:`ChangedError` if it is in another state or isn't there,
-    or :exc:`OSError`.
+    bytes, its inode as well. It is opened below one of the open *folders*, if any are given. Raises
+    :exc:`ChangedError` if it is in another state or isn't there, or :exc:`OSError`.
     """
+    path = absolute(source.source)
+    if folders is not None:
+        try:
+            return _opened(folders.open, path, source, provable=provable)
+        except ChangedError:
+            # What was kept open may be another folder than the one that is there by now.
+            if not folders.forget(path):
+                raise
+    return _opened(open_path, path, source, provable=provable)
+
+
+def _opened(
+    open_it: Callable[[bytes, int], int], path: bytes, source: SourceFile, *, provable: bool
+) -> int:
     try:
-        descriptor = open_path(absolute(source.source), READ_FILE)
+        descriptor = open_it(path, READ_FILE)
     except OSError as error:
         if error.errno in GONE | MAYBE_GONE:
             raise ChangedError from None
@@ -68,14 +87,20 @@ def _is_probably(source: SourceFile, state: FileState, *, provable: bool) -> boo
 
 
 def open_files(
-    absolute: Callable[[bytes], bytes], sources: Sequence[SourceFile], *, provable: bool = True
+    absolute: Callable[[bytes], bytes],
+    sources: Sequence[SourceFile],
+    *,
+    provable: bool = True,
+    folders: Folders | None = None,
 ) -> dict[Key, int]:
     """Descriptors of all *sources*. Raises as :func:`open_file` does; then none stays open."""
     opened: dict[Key, int] = {}
     try:
         for source in sources:
             if key_of(source) not in opened:
-                opened[key_of(source)] = open_file(absolute, source, provable=provable)
+                opened[key_of(source)] = open_file(
+                    absolute, source, provable=provable, folders=folders
+                )
     except BaseException:
         close_all(opened.values())
         raise
@@ -145,6 +170,25 @@ def _prove(
         part[:] = block[first - start : until - start]  # before others can have the buffer
         if not proven.add(digest, size, start, block):
             raise DisprovedError(source, digest)
+
+
+def prove_block(
+    descriptor: int, source: SourceFile, digest: bytes, proven: ProvenBlocks, start: int
+) -> None:
+    """Read the block at *start* of *source*, open as *descriptor*, and keep it if it is right.
+
+    Nothing else is asked about the file. Raises :exc:`ChangedError` or :exc:`OSError`.
+    """
+    size = source.state.size
+    block = proven.buffer(min(BLOCK, size - start))
+    _read_all(descriptor, block, start)
+    if not proven.add(digest, size, start, block):
+        raise DisprovedError(source, digest)
+
+
+def read_through(descriptor: int, view: memoryview, offset: int) -> None:
+    """Read at *offset*, so that the page cache has it; *view* is scratch. Raises as above."""
+    _read_all(descriptor, view, offset)
 
 
 def _read_all(descriptor: int, view: memoryview, offset: int) -> None:

@@ -10,6 +10,8 @@ MIN_SETTLE: Final = 0.05
 is reliable only once it is older than its tick (DESIGN S1)."""
 
 _UINT64: Final = (1 << 64) - 1
+_LOWEST: Final = -(1 << 63)
+_HIGHEST: Final = (1 << 63) - 1
 
 
 class FileState(NamedTuple):
@@ -90,7 +92,9 @@ class FileState(NamedTuple):
 
 def _int64(nanoseconds: int) -> int:
     """Clamp to 64 bits: the years 1678 to 2261. Some file systems have dates beyond."""
-    return max(-(1 << 63), min(nanoseconds, (1 << 63) - 1))
+    if _LOWEST <= nanoseconds <= _HIGHEST:  # nearly always; a third of the time of min and max
+        return nanoseconds
+    return max(_LOWEST, min(nanoseconds, _HIGHEST))
 
 
 BLOCK: int = 1 << 20

@@ -16,12 +16,16 @@ worker thread.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from operator import itemgetter
 from typing import Final
 
 from zipfs.errors import LibraryError
+from zipfs.library.absence import Absence
 from zipfs.library.exact import ExactNames
 from zipfs.library.filestate import FileState
 from zipfs.library.presence import Presence
@@ -34,10 +38,12 @@ from zipfs.library.scan import (
     LeftOut,
     Origins,
     SourceFile,
+    Type,
 )
+from zipfs.library.tree import tree_digest
 from zipfs.library.view import PathMap
-from zipfs.library.vouching import Vouchers
-from zipfs.system.changes import Change
+from zipfs.library.vouching import Vouchers, Vouching
+from zipfs.system.events.changes import Change
 from zipfs.system.paths import entries, is_link, is_within, join, lstat, may_read, open_path, real
 from zipfs.system.permissions import behind, common_access, grants_us
 from zipfs.system.syscalls import READ_FOLDER
@@ -49,17 +55,24 @@ MAX_LINKED_FOLDERS: Final = 8
 class Library:
     """The view of the folder *root* alone. Raises :exc:`LibraryError` if it can't be listed.
 
-    *vouchers* decide what vouches for the bytes of its files.
+    *vouchers* decide what vouches for the bytes of its files. With *away* it is gone, and *root*
+    isn't touched before somebody looks whether it is back.
     """
 
-    def __init__(self, root: str | bytes, vouchers: Vouchers | None = None) -> None:
+    def __init__(
+        self, root: str | bytes, vouchers: Vouchers | None = None, away: Absence | None = None
+    ) -> None:
         self.vouchers = vouchers or Vouchers()
         shown = os.fsdecode(root)
         try:
-            self.root = real(os.fsencode(root))
-            with os.scandir(self.root):
-                pass
-            self.presence = Presence(self.root)
+            if away is None:
+                self.root = real(os.fsencode(root))
+                with os.scandir(self.root):
+                    pass
+                self.presence = Presence(self.root)
+            else:
+                self.root = away.root
+                self.presence = Presence(self.root, gone=away.reason)
         except NotADirectoryError:
             raise LibraryError(f"the library {shown} isn't a folder") from None
         except OSError as error:
@@ -132,17 +145,32 @@ class Library:
         finally:
             os.close(descriptor)
 
+    def kinds(self, source: bytes, most: int | None = None) -> dict[bytes, Type | None]:
+        descriptor = open_path(self.absolute(source), READ_FOLDER)
+        try:
+            with os.scandir(descriptor) as found:
+                return {os.fsencode(one.name): _type(one) for one in islice(found, most)}
+        finally:
+            os.close(descriptor)
+
     def folder(
         self, source: bytes, origins: Origins = NO_LINKS
     ) -> list[tuple[bytes, Entry | LeftOut]]:
+        return self.listed(source, origins)[0]
+
+    def listed(
+        self, source: bytes, origins: Origins = NO_LINKS
+    ) -> tuple[list[tuple[bytes, Entry | LeftOut]], os.stat_result]:
+        """The same with the stat result of the folder itself, from after it was listed."""
         children = []
-        for name, status in entries(self.absolute(source)):
+        found, folder = entries(self.absolute(source))
+        for name, status in found:
             try:
                 children.append((name, self._entry(join(source, name), origins, status)))
             except (FileNotFoundError, NotADirectoryError):
                 continue  # it, or the target of a link, has been removed meanwhile
-        children.sort(key=lambda child: child[0])
-        return children
+        children.sort(key=itemgetter(0))
+        return children, folder
 
     def has_folder(self, source: bytes) -> bool:
         try:
@@ -184,7 +212,16 @@ class Library:
             written_ns=walk.written_ns,
             left_out=tuple(walk.left_out),
             status=status,
+            is_spread=walk.is_spread or game != source,
         )
+
+    def tree(self, source: bytes) -> bytes:
+        absolute = self.absolute(source)
+        digest, device = tree_digest(absolute)
+        if not digest:
+            return b""
+        user = os.geteuid(), os.getegid(), *os.getgroups()  # who may read what
+        return digest + _decided(self.vouchers.of(absolute, device), user)
 
     # -- Games that only a decorator adds ---------------------------------------
 
@@ -273,15 +310,15 @@ class _Walk:
         self._todo: list[tuple[bytes, bytes, Origins]] = []
         self.changed_ns = 0
         self.written_ns = 0
+        self.is_spread = False
 
     def run(self, source: bytes, origins: Origins) -> None:
         self._todo = [(source, b"", origins)]
         while self._todo:
             source, path, origins = self._todo.pop()
             try:
-                children = self.library.folder(source, origins)
                 # After the listing, so that its times include all changes before it.
-                status = lstat(self.library.absolute(source))
+                children, status = self.library.listed(source, origins)
             except PermissionError:
                 if not path:
                     raise  # nothing of the game can be shown
@@ -308,9 +345,13 @@ class _Walk:
         path = join(path, name)
         shown_at = self._prefix + path
         if isinstance(entry, LeftOut):
+            self.is_spread = True  # it may be a link
             if self.policy.takes_file(shown_at):
                 self.left_out.append(entry)
             return False
+        at = join(source, name)
+        is_link = entry.source != at  # without a link, an entry's source is its own path
+        self.is_spread |= is_link
         if not entry.is_folder:
             if not self.policy.takes_file(shown_at):
                 return False
@@ -320,8 +361,7 @@ class _Walk:
             return True
         if not self.policy.takes_folder(shown_at):
             return False
-        at = join(source, name)
-        if entry.source != at:  # without a link, an entry's source is its own path
+        if is_link:
             if not self.policy.follows_folder_links:
                 self.left_out.append(LeftOut(at, "a symbolic link to a folder"))
                 return False
@@ -333,6 +373,18 @@ class _Walk:
         self.access.append(status)
         self.changed_ns = max(self.changed_ns, state.changed_ns)
         self.written_ns = max(self.written_ns, state.mtime_ns)
+
+
+def _type(found: os.DirEntry[str]) -> Type | None:
+    if found.is_file(follow_symlinks=False):
+        return Type.FILE
+    return Type.FOLDER if found.is_dir(follow_symlinks=False) else None
+
+
+@functools.cache
+def _decided(vouching: Vouching, user: tuple[int, ...]) -> bytes:
+    """What decides for *user* of files, with the same *vouching*."""
+    return repr((vouching, user[:2], sorted(user[2:]))).encode()
 
 
 def _is_inside(path: bytes, folder: bytes) -> bool:

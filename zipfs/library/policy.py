@@ -50,7 +50,8 @@ class Policies:
         self._lock = threading.Lock()
         self._selected: Policy = Undecided(patterns=patterns)
         self.policy = library.extended(self._selected)
-        self.detect()
+        if not library.presence.is_gone:
+            self.detect()
 
     def adopt(self, rules: Rules) -> None:
         """Replace the rules of RomM by *rules*."""

@@ -66,13 +66,18 @@ STILL_EMPTY: Final = "it is empty, and the index knows files of it"
 
 
 class Presence:
-    """The places of the library at the absolute path *root*. Any thread may use it."""
+    """The places of the library at the absolute path *root*. Any thread may use it.
 
-    def __init__(self, root: bytes) -> None:
+    The root is gone from the beginning if that has a reason: *gone*.
+    """
+
+    def __init__(self, root: bytes, gone: str = "") -> None:
         self.root: Final = root
         self._lock = threading.Lock()
+        self._reading = threading.Lock()
         top = KnownPlace(b"", root)
-        top.seen = see(root)
+        if not gone:
+            top.seen = see(root)
         self._places: dict[bytes, KnownPlace] = {b"": top}  # replaced as a whole
         self._gone: dict[bytes, Gone] = {}  # likewise
         self._inodes_last: dict[bytes, bool] = {}
@@ -80,6 +85,8 @@ class Presence:
         """Changes with whatever makes an answer that was begun before worthless."""
         self.lost: Callable[[], object] = lambda: None
         """Called, in any thread, when a place is found gone."""
+        if gone:
+            self._lose(top, gone)
 
     # -- What is known, without a look at a disk ---------------------------------
 
@@ -149,6 +156,8 @@ class Presence:
             except OSError as error:
                 if self._is_denied(place, error):
                     continue
+                if self._is_elsewhere(place):
+                    continue
                 raise self._lose(place, reason_of(error)) from None
             if not self._is_same(place, now):
                 raise self._lose(place, ANOTHER)
@@ -198,6 +207,10 @@ class Presence:
 
         Touches no disk. Raises :exc:`OSError` where there is no such table.
         """
+        with self._reading:
+            return self._read_mounts()
+
+    def _read_mounts(self) -> list[bytes]:
         root = os.fsdecode(self.root)
         table = list(mounts())
         lines = {line_of(mount): os.fsencode(mount.path) for mount in table}
@@ -241,19 +254,18 @@ class Presence:
             seen = see(place.path)
             is_same = place.seen is not None and self._is_same(place, seen.identity)
             trusted = is_same and not place.gone
-            if not trusted and place.seen is not None and not has_content(place.path):
+            is_known = place.seen is not None or place.gone is not None
+            if not trusted and is_known and not has_content(place.path):
                 self._lose(place, EMPTY)
                 return None
         except TimeoutError:
             raise
         except OSError as error:
             if place.seen is None:  # such as a mount that only its user may enter
-                return None
+                return None  # or gone from the beginning
             if self._is_denied(place, error):
                 return place.seen
-            if self._has_moved(place):
-                self._drop(source)
-            else:
+            if not self._is_elsewhere(place):
                 self._lose(place, reason_of(error))
             return None
         if not is_same and place.seen is not None:
@@ -306,14 +318,22 @@ class Presence:
             now._replace(inode=0)
         )
 
-    def _has_moved(self, place: KnownPlace) -> bool:
-        """Whether a place that can't be looked at is still there, at another path."""
-        if place.moved is None or place.seen is None:
-            return False
+    def _is_elsewhere(self, place: KnownPlace) -> bool:
+        """Whether a place that can't be looked at is still there, at another path.
+
+        That is no event in the table of mounts. It is a place at its new path then.
+        """
         try:
-            return look(place.moved) == place.seen.identity
+            self.read_mounts()
+            if place.moved is None or place.seen is None:
+                return False
+            if look(place.moved) != place.seen.identity:
+                return False
         except OSError:
             return False
+        self._drop(place.source)
+        self.lost()  # to have the new one looked at
+        return True
 
     def _has_inodes(self, source: bytes) -> bool:
         return self._inodes_last.get(source, True)

@@ -81,6 +81,11 @@ class ProvenBlocks:
             view[:] = block.data[offset : offset + len(view)]
             return True
 
+    def has(self, digest: bytes, start: int) -> bool:
+        """Whether the block at *start* is kept. It may be gone a moment later."""
+        block = self._kept.get((digest, start))
+        return block is not None and time.monotonic() < block.until
+
     def buffer(self, length: int) -> memoryview:
         """A buffer for a block of *length* bytes, to be given to :meth:`add`."""
         with self._lock:
@@ -116,13 +121,8 @@ class ProvenBlocks:
             self._spare.append(block)
 
     def _is_right(self, digest: bytes, size: int, start: int, block: memoryview) -> bool:
-        if size <= BLOCK:
-            return xxhash.xxh3_128_digest(block) == digest
-        checksums = self._checksums_of(digest)
-        if len(checksums) != 8 * -(-size // BLOCK):
-            return False  # lost: the file is hashed again
-        number = start // BLOCK
-        return xxhash.xxh3_64_digest(block) == checksums[8 * number : 8 * number + 8]
+        checksums = b"" if size <= BLOCK else self._checksums_of(digest)
+        return is_right(digest, size, start, block, checksums)
 
     def _checksums_of(self, digest: bytes) -> bytes:
         with self._lock:
@@ -136,3 +136,16 @@ class ProvenBlocks:
                 if len(self._checksums) > _FILES:
                     self._checksums.popitem(last=False)
         return found
+
+
+def is_right(digest: bytes, size: int, start: int, block: memoryview, checksums: bytes) -> bool:
+    """Whether *block* is what was hashed at *start* of the file with *digest* and *size* bytes.
+
+    *checksums* are those of its blocks, and not needed for a file of one block.
+    """
+    if size <= BLOCK:
+        return xxhash.xxh3_128_digest(block) == digest
+    if len(checksums) != 8 * -(-size // BLOCK):
+        return False  # lost: the file is hashed again
+    number = start // BLOCK
+    return xxhash.xxh3_64_digest(block) == checksums[8 * number : 8 * number + 8]

@@ -47,9 +47,16 @@ class Kind(enum.Enum):
     REAL = enum.auto()
     """A file or folder of the library."""
     LIST = enum.auto()
-    """A list (:mod:`zipfs.library.lists`), in place of a game's folder."""
+    """A list (:mod:`zipfs.library.decorators.lists`), in place of a game's folder."""
     VARIANT = enum.auto()
-    """A variant (:mod:`zipfs.library.variants`), in place of a game's folder."""
+    """A variant (:mod:`zipfs.library.decorators.variants`), in place of a game's folder."""
+
+
+class Type(enum.Enum):
+    """What a name of a folder is without a look at it, as the folder's own table says."""
+
+    FILE = enum.auto()
+    FOLDER = enum.auto()
 
 
 class Entry(NamedTuple):
@@ -131,6 +138,8 @@ class GameScan(ABC):
     """Number of leading folders of each path that aren't the game's own."""
     playlists: Mode | None = None
     """Which playlists its archive gets; None: those of the mount."""
+    is_spread: bool = False
+    """Whether files of it may be elsewhere in the library, where changes aren't its own."""
     owns_folder: bool = True
     """Whether :attr:`status` is that of a folder of its own, which is shown if there is no
     archive, and whose skipped paths are reported for this game alone."""

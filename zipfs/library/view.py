@@ -1,9 +1,9 @@
 """Views of a library: the interface of :class:`Library` and of the decorators over it.
 
 :class:`zipfs.library.library.Library` is a folder on disk.
-:class:`zipfs.library.lists.WithLists` and :class:`zipfs.library.variants.WithVariants` each add
-games to the view that they wrap, and forward everything else (:class:`Decorator`). They stack
-in this order, variants outermost.
+Those in :mod:`zipfs.library.decorators`, ``WithLists`` and ``WithVariants``, each add games to the
+view that they wrap, and forward everything else (:class:`Decorator`). They stack in this order,
+variants outermost.
 
 Every method may touch a disk: call it from a worker thread. Paths are bytes relative to the
 library, ``b""`` is the library itself; for *source* and *origins* see :mod:`zipfs.library.scan`.
@@ -18,9 +18,9 @@ from typing import Protocol
 from zipfs.library.filestate import FileState
 from zipfs.library.presence import Presence
 from zipfs.library.rules.general import Policy
-from zipfs.library.scan import NO_LINKS, Entry, GameScan, LeftOut, Origins, SourceFile
+from zipfs.library.scan import NO_LINKS, Entry, GameScan, LeftOut, Origins, SourceFile, Type
 from zipfs.library.vouching import Vouchers
-from zipfs.system.changes import Change
+from zipfs.system.events.changes import Change
 from zipfs.system.paths import join
 
 PathMap = Callable[[Iterable[bytes]], Iterable[bytes]]
@@ -81,6 +81,12 @@ class LibraryView(Protocol):
     def names(self, source: bytes) -> list[bytes]:
         """The names of all entries of a folder, sorted, without their stat results."""
 
+    def kinds(self, source: bytes, most: int | None = None) -> dict[bytes, Type | None]:
+        """The same, each with whether it is certainly a file, or a folder; None: it may be a link.
+
+        In the order of the disk, and from that the first *most*: it is read no further.
+        """
+
     def folder(
         self, source: bytes, origins: Origins = NO_LINKS
     ) -> list[tuple[bytes, Entry | LeftOut]]:
@@ -107,6 +113,12 @@ class LibraryView(Protocol):
         *path* is where the game is shown, by default *source*; *policy* decides by it. Raises
         :exc:`OSError` if a folder can't be listed for another reason than permission: half a
         game must not become an archive.
+        """
+
+    def tree(self, source: bytes) -> bytes:
+        """A checksum of all that a scan of the folder *source* depends on, but the policy.
+
+        Empty if there is more that it depends on. Raises :exc:`OSError`.
         """
 
     def extended(self, policy: Policy) -> Policy:
@@ -183,6 +195,9 @@ class Decorator:
     def names(self, source: bytes) -> list[bytes]:
         return self._inner.names(source)
 
+    def kinds(self, source: bytes, most: int | None = None) -> dict[bytes, Type | None]:
+        return self._inner.kinds(source, most)
+
     def folder(
         self, source: bytes, origins: Origins = NO_LINKS
     ) -> list[tuple[bytes, Entry | LeftOut]]:
@@ -203,6 +218,9 @@ class Decorator:
         path: bytes | None = None,
     ) -> GameScan:
         return self._inner.scan(source, policy, origins, path=path)
+
+    def tree(self, source: bytes) -> bytes:
+        return self._inner.tree(source)
 
     def extended(self, policy: Policy) -> Policy:
         return self._inner.extended(policy)

@@ -48,6 +48,9 @@ from zipfs.system.mounts import Mount, mounts, mounts_below
 
 Prove = Literal["auto", "always", "never"]
 """Which bytes are proven by their checksums: where the state can't vouch for them, all, none."""
+HashSingles = Literal["auto", "always", "never"]
+"""Which files that are in no archive get checksums: those whose state can't vouch for their bytes
+(with ``--prove always`` all), all, none."""
 
 PLATFORM_VOUCHES: bool = os.name != "nt"
 """Whether states vouch on this system at all: on Windows, ctime is when a file was made."""
@@ -66,6 +69,8 @@ class Vouching(NamedTuple):
     ctime_is_own: bool
     why: str
     """The reason, as a clause."""
+    costs: bool = False
+    """Whether reading costs money, so that nothing is read unasked."""
 
     def state(self, status: os.stat_result) -> FileState:
         """The state in *status*, without the parts that don't last."""
@@ -84,10 +89,11 @@ def decide(row: FileSystem, prove: Prove = "auto") -> Vouching:
     """The decision for a file system of the table."""
     lasts = row.inodes_last, row.own_ctime
     if prove != "auto":
-        return Vouching(prove == "always", *lasts, f"as --prove {prove} says")
+        return Vouching(prove == "always", *lasts, f"as --prove {prove} says", row.costs)
     if not PLATFORM_VOUCHES:
-        return Vouching(True, *lasts, "this system has no ctime")
-    return Vouching(bool(row.stale), *lasts, row.stale or "its dates show each change")
+        return Vouching(True, *lasts, "this system has no ctime", row.costs)
+    why = row.stale or "its dates show each change"
+    return Vouching(bool(row.stale), *lasts, why, row.costs)
 
 
 class Vouchers:
@@ -99,7 +105,7 @@ class Vouchers:
     def __init__(
         self, prove: Prove = "auto", table: Callable[[], Iterable[Mount]] = mounts
     ) -> None:
-        self._prove = prove
+        self.prove: Final = prove
         self._table = table
         self._known: dict[int, Vouching] = {}
         self._lock = threading.Lock()
@@ -110,7 +116,7 @@ class Vouchers:
         if found is None:
             with self._lock:
                 known = self._known
-            found = known[device] = decide(self._row(absolute), self._prove)
+            found = known[device] = decide(self._row(absolute), self.prove)
         return found
 
     def forget(self) -> None:

@@ -10,91 +10,106 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import functools
+import gc
 import logging
 import math
 import os
 import resource
 import signal
 import sys
-import tempfile
 import threading
-import traceback
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import NamedTuple
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Final, NamedTuple, cast
 
-import pyfuse3
 import trio
 
 from zipfs import logs
-from zipfs.catalog.old_lists import OldLists
+from zipfs.catalog.background.old_lists import OldLists
+from zipfs.catalog.nodes import unseen_root
 from zipfs.catalog.tree import Catalog
 from zipfs.config import Settings
-from zipfs.errors import ConfigError, FuseError, ZipfsError
+from zipfs.errors import GoneError, ZipfsError
+from zipfs.library.absence import absence, check_answers
 from zipfs.library.place import place_name
-from zipfs.library.view import LibraryView
 from zipfs.mount import mountpoint as mp
-from zipfs.mount import pyfuse3_loop, status_server
 from zipfs.mount.fs import Operations
 from zipfs.mount.reader import Reader
+from zipfs.mount.restart.held import RELIEF, Held
+from zipfs.mount.restart.known import KnownNodes
+from zipfs.mount.restart.succession import Succession
 from zipfs.mount.romm_follower import RommConfig
-from zipfs.mount.sd_notify import FUSE, Notifier, handed_over, watchdog_seconds
-from zipfs.mount.status import Status
-from zipfs.mount.watcher import watch
+from zipfs.mount.sd_notify import FUSE, STATE, Notifier, handed_over, watchdog_seconds
+from zipfs.mount.session import ENDING, Session
+from zipfs.mount.stacks import DUMP, dump_stacks, has_descriptor
+from zipfs.mount.status import server as status_server
+from zipfs.mount.status.document import Status
+from zipfs.mount.watcher import follow
 from zipfs.sealing.sealer import Sealer
-from zipfs.sealing.sealers import make_library, make_sealer, romm_rules
-from zipfs.system.filesystems import needs_polling
-from zipfs.system.process import Limits, share_heap
+from zipfs.sealing.sealers import index_file, make_library, make_sealer, romm_rules
+from zipfs.system.process import Limits, map_large_blocks, share_heap
 from zipfs.text import shown
 
 log = logging.getLogger(__name__)
 
-MAX_REQUESTS = 1000
-"""Most requests of the kernel at once, those that wait for a slow disk included."""
 _STATUS_INTERVAL = 1.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_DUMP = signal.SIGUSR1
 
 
 def run(
-    settings: Settings, device: int | None = None, *, mounted: Callable[[], None] = lambda: None
+    settings: Settings,
+    held: Held | None = None,
+    *,
+    mounted: Callable[[], None] = lambda: None,
 ) -> None:
     """Mount and serve until a signal or an unmount. Raises :exc:`zipfs.errors.ZipfsError`.
 
-    *device* is the descriptor of ``/dev/fuse`` of a mount that a privileged process has made
-    (:mod:`zipfs.mount.privileged`); one that the service manager holds takes precedence.
-    *mounted* is called when the mount can be used.
+    *held* is a mount that a privileged process has made (:mod:`zipfs.mount.privileged`), or that
+    outlives this daemon; one that the service manager holds takes precedence. *mounted* is called
+    when the mount can be used.
     """
     settings = settings.absolute()
-    notifier = Notifier()
-    if (stored := handed_over(FUSE)) is not None:
-        device = stored
-        # Otherwise it would stay open after a crash, and accesses to the mount would hang.
-        notifier.let_go(FUSE)
-    if settings.mountpoint is None:
-        raise ConfigError("no mountpoint given; name it on the command line or in a config file")
+    relay: Callable[[bytes], object] | None = None
+    if held and held.holder is not None:
+        relay = held.notify if held.task != RELIEF else lambda _: None  # not yet
+    notifier = Notifier(relay=relay)
+    stored = handed_over((FUSE, STATE))
+    if FUSE in stored:
+        held = Held(stored[FUSE], stored.get(STATE))
+        if held.state is None:
+            # Otherwise it would stay open after a crash, and accesses to the mount would hang.
+            notifier.let_go(FUSE)
+    point = settings.where
     share_heap()  # before there are threads
-    if device is None:
-        mp.check_fuse(allow_other=settings.allow_other)
-    make_library(settings)  # before anything is made or cleared away
-    romm_rules(settings)
-    if device is None:
-        path = mp.prepare(settings.mountpoint, settings.library)
-    else:
-        path = mp.absolute(settings.mountpoint)
+    map_large_blocks()
+    path = prepare(settings) if held is None else mp.absolute(point)
+    succession = None if held is None else Succession.of(held, path, notifier)
+    away = None
+    if succession and (root := succession.root_of(settings.library)):
+        away = absence(settings.library, root)
+    elif held is not None:
+        check_answers(settings.library)
     logs.about(path)
-    sealer = make_sealer(settings)
+    # As long as no other thread lengthens what is measured.
+    is_tuned = away is None and (held is None or held.holder is not None)
+    read_ahead = mp.read_ahead_for(settings) if is_tuned else None
+    sealer = make_sealer(settings, away=away)
     if sealer.index.has_files():
         sealer.library.presence.expect()
-    if _has_descriptor(sys.stderr):
+    if has_descriptor(sys.stderr):
         faulthandler.enable()  # prints the stacks when the watchdog ends a stuck daemon by SIGABRT
     # The receiver in _serve restores these at its end: a second Ctrl-C, or a closed
     # terminal, must not interrupt the unmounting.
-    for number in _SIGNALS:
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {_DUMP})  # _dump waits for it
+    signal.pthread_sigmask(signal.SIG_BLOCK, {DUMP})  # dump_stacks waits for it
     try:
         # mount_options accesses the library's disk, so it isn't called in the event loop.
-        mount = _Mount(path, device, mp.mount_options(settings), notifier, mounted)
+        before = succession.state.options if away and succession else None
+        options = mp.mount_options(settings, before)
+        if succession:
+            succession.has_settings(options)
+            path = succession.path
+        mount = _Mount(path, held, options, notifier, mounted, succession, read_ahead)
         # If it was started in the library, that can be unmounted.
         os.chdir("/")
         trio.run(_serve, settings, mount, sealer)
@@ -102,14 +117,29 @@ def run(
         sealer.index.close()
 
 
+def prepare(settings: Settings) -> str:
+    """Check that *settings* can be mounted; returns the mount point's absolute path.
+
+    Raises :exc:`ZipfsError`.
+    """
+    point = settings.where
+    mp.check_fuse(allow_other=settings.allow_other, stateless=settings.index is None)
+    make_library(settings)  # before anything is made or cleared away
+    romm_rules(settings)
+    return mp.prepare(point, settings.library, index_file(settings))
+
+
 class _Mount(NamedTuple):
-    """The mount to make, or with a *device* the existing one; *mounted* is called once it works."""
+    """The mount to make, or the one that is *held*; *mounted* is called once it works."""
 
     path: str
-    device: int | None
+    held: Held | None
     options: set[str]
     notifier: Notifier
     mounted: Callable[[], None]
+    succession: Succession | None
+    read_ahead: int | None
+    """The kernel's, in KiB; None: others set it."""
 
 
 async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
@@ -122,55 +152,146 @@ async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
         limits,
         patience,
         settings.hash_rate * (1 << 20),
+        hash_singles=settings.hash_singles,
+        recheck_rate=settings.recheck_rate,
         invalidated=invalidated.send_nowait,
     )
-    reader = Reader(sealer.library.absolute, sealer.index.blocks, limits, patience)
-    notifier = mount.notifier
+    if settings.watch != "poll":
+        catalog.hearing.expect()
+    reader = Reader(
+        sealer.library.absolute,
+        sealer.index.blocks,
+        limits,
+        patience,
+        parallel=settings.parallel_reads,
+    )
+    notifier, succession = mount.notifier, mount.succession
     # Signals are received before mounting: one in between would leave the mount behind.
-    with trio.open_signal_receiver(*_SIGNALS) as signals:
+    with trio.open_signal_receiver(*ENDING) as signals:
         threading.Thread(
-            target=_dump, args=[trio.lowlevel.current_trio_token()], daemon=True
+            target=dump_stacks, args=[trio.lowlevel.current_trio_token()], daemon=True
         ).start()
         async with _ending_nursery() as nursery:
             romm = RommConfig(settings.romm_config, sealer.rules, catalog.reselect)
-            nursery.start_soon(_handle_signals, signals, nursery.cancel_scope, catalog, romm)
             old_lists = OldLists.of(settings)
+            try:
+                root = await catalog.root()
+            except GoneError:
+                root = unseen_root()
+            state = succession.state if succession else None
+            nodes = KnownNodes(root, catalog.handles, state)
             operations = Operations(
                 catalog,
                 reader,
-                await catalog.root(),
+                root,
                 settings.settle,
                 settings.ownership,
                 asked=old_lists.opened,
+                nodes=nodes,
             )
-            _mount(operations, mount, settings)
+            session = Session(operations, mount.path, mount.options, mount.held, succession)
+            end = _End(nursery.cancel_scope, session, operations, catalog, succession)
+            nursery.start_soon(_handle_signals, signals, end, romm, nursery)
+
+            def begin_background(serving: trio.Nursery) -> None:
+                serving.start_soon(_invalidate, to_invalidate, operations)
+                serving.start_soon(catalog.run)
+                serving.start_soon(romm.follow)
+                serving.start_soon(follow, settings, sealer.library, catalog)
+                serving.start_soon(reader.tidy)
+                serving.start_soon(old_lists.run, operations.is_open)
+                serving.start_soon(_report, catalog, notifier)
+
             try:
                 async with trio.open_nursery() as serving:
-                    serving.start_soon(_serve_requests, nursery.cancel_scope)
+                    stands_by = succession is not None and succession.stands_by
+                    if succession and stands_by:
+                        begin_background(serving)
+                        await succession.stand_by(nodes, catalog)
+                    if succession:
+                        library = os.fsencode(settings.library), sealer.library.root
+                        succession.take_over(nodes, catalog, library)
+                    session.begin()
+                    serving.start_soon(_serve_requests, session, end)
                     await operations.mounted.wait()
-                    if mount.device is None:
-                        tune = functools.partial(mp.tune, mount.path, settings.read_ahead)
+                    if mount.read_ahead is not None:
+                        tune = functools.partial(mp.tune, mount.path, mount.read_ahead)
                         await trio.to_thread.run_sync(tune, abandon_on_cancel=True)
-                    status = Status(settings, mount.path, sealer.index, catalog, reader, operations)
+                    status = Status(
+                        settings, mount.path, sealer.index, catalog, reader, operations, succession
+                    )
                     await serving.start(status_server.run, status.document, mount.path)
-                    log.info("mounted %s on %s", _shown(settings.library), _shown(mount.path))
+                    if succession is None or succession.is_first:
+                        log.info("mounted %s on %s", _shown(settings.library), _shown(mount.path))
                     notifier.ready()
                     mount.mounted()
                     serving.start_soon(_keep_alive, notifier)
-                    serving.start_soon(_invalidate, to_invalidate, operations)
-                    serving.start_soon(catalog.run)
-                    serving.start_soon(romm.follow)
-                    serving.start_soon(_watch, settings, sealer.library, catalog)
-                    serving.start_soon(reader.tidy)
-                    serving.start_soon(old_lists.run, operations.is_open)
-                    serving.start_soon(_report, catalog, notifier)
+                    if succession:
+                        serving.start_soon(succession.follow_holder)
+                    if not stands_by:
+                        begin_background(serving)
             finally:
-                notifier.stopping()
-                await _save(catalog)
-                pyfuse3.terminate()
-                # Lazily, if it is in use: downloads under way are cut off.
-                pyfuse3.close(unmount=True)
-                log.info("unmounted %s", _shown(mount.path))
+                await end.end(notifier, mount.path)
+
+
+class _End:
+    """How the daemon ends: by unmounting, or by leaving the mount to the next one."""
+
+    def __init__(
+        self,
+        scope: trio.CancelScope,
+        session: Session,
+        operations: Operations,
+        catalog: Catalog,
+        succession: Succession | None,
+    ) -> None:
+        self._scope = scope
+        self._session = session
+        self._operations = operations
+        self.catalog: Final = catalog
+        self.succession: Final = succession
+        self._stopped_ns: int | None = None
+        """Since when no more requests are taken, as another daemon follows."""
+        self._is_answered = False
+
+    async def hand_over(self) -> None:
+        """Leave the mount to the next daemon: answer what was taken, and take no more."""
+        await _save(self.catalog)  # while requests are still answered
+        gc.disable()  # a collection could take longer than all of what follows
+        self._stopped_ns = time.monotonic_ns()
+        self._session.stop()
+        with trio.move_on_after(self.succession.patience if self.succession else 0):
+            await trio.sleep_forever()  # _serve_requests ends it
+        self._scope.cancel()
+
+    def answered(self) -> None:
+        """All requests that were taken are answered, and no more come."""
+        if self.succession and self._stopped_ns is not None:
+            self.succession.hand_over(self._stopped_ns)  # before all else: nobody serves
+            self._is_answered = True
+        self._scope.cancel()
+
+    def cancel(self) -> None:
+        self._scope.cancel()
+
+    async def end(self, notifier: Notifier, path: str) -> None:
+        if not self._session.has_begun:
+            await _save(self.catalog)
+            return
+        if self._stopped_ns is not None and self.succession:
+            if not self._is_answered:
+                log.info("leaving requests that take long to the next daemon")
+                self.succession.hand_over(self._stopped_ns, answered=False)
+            await _save(self.catalog)
+            self._session.end(terminate=False)
+            return
+        notifier.stopping()
+        await _save(self.catalog)
+        self._session.end()
+        if self.succession:
+            self.succession.end()
+        if self._operations.mounted.is_set():
+            log.info("unmounted %s", _shown(path))
 
 
 @contextlib.asynccontextmanager
@@ -180,8 +301,11 @@ async def _ending_nursery() -> AsyncIterator[trio.Nursery]:
     async with trio.open_nursery() as nursery:
         try:
             yield nursery
-        except ZipfsError as error:
-            mine = error
+        except* ZipfsError as group:
+            error: BaseException = group
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            mine = cast(ZipfsError, error)
             nursery.cancel_scope.cancel()
     if mine:
         raise mine
@@ -203,102 +327,38 @@ async def _save(catalog: Catalog) -> None:
         await catalog.save()
 
 
-async def _serve_requests(scope: trio.CancelScope) -> None:
-    """Answer the kernel's requests; cancel *scope* when the mount is unmounted."""
-    pyfuse3_loop.install()
-    await pyfuse3.main(max_tasks=MAX_REQUESTS)
-    scope.cancel()
+async def _serve_requests(session: Session, end: _End) -> None:
+    """Answer the kernel's requests until there will be no more."""
+    await session.serve()
+    end.answered()
+
+
+async def _relieve(end: _End, succession: Succession) -> None:
+    """Hand over to a daemon that this one starts, as soon as that is ready."""
+    if await succession.relieve():
+        log.info("handing over to the next daemon")
+        await end.hand_over()
 
 
 async def _handle_signals(
-    signals: AsyncIterator[int], scope: trio.CancelScope, catalog: Catalog, romm: RommConfig
+    signals: AsyncIterator[int], end: _End, romm: RommConfig, nursery: trio.Nursery
 ) -> None:
     async for number in signals:
         if number == signal.SIGHUP:
             log.info("looking through the library again")
-            catalog.rescan()
+            end.catalog.rescan()
             romm.reread()
-        else:
+        elif end.succession and end.succession.is_for_hand_over(number):
+            log.info("handing over to the next daemon")
+            await end.hand_over()
+        elif end.succession and end.succession.is_for_relief(number):
+            nursery.start_soon(_relieve, end, end.succession)
+        elif number != signal.SIGUSR2:
             log.info("ending: %s", signal.Signals(number).name)
-            scope.cancel()
+            end.cancel()
             # Further signals are ignored, so that they don't delay the unmounting.
             for ending in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(ending, signal.SIG_IGN)
-
-
-def _dump(token: trio.lowlevel.TrioToken) -> None:
-    """Dump all stacks at each SIGUSR1, for ever, in a thread: the event loop may be stuck.
-
-    Not ``faulthandler.register``: that reads the frames of other threads while they run, and on a
-    busy mount one dump in a hundred ended in a segmentation fault. This thread holds the GIL.
-    """
-    while True:
-        signal.sigwait({_DUMP})
-        if _has_descriptor(sys.stderr):
-            faulthandler.dump_traceback(all_threads=True)
-        with contextlib.suppress(trio.RunFinishedError):
-            token.run_sync_soon(_dump_tasks)
-
-
-def _has_descriptor(stream: object) -> bool:
-    try:
-        stream.fileno()  # type: ignore[attr-defined]  # the test is whether it exists
-    except (AttributeError, OSError, ValueError):
-        return False
-    return True
-
-
-async def _watch(settings: Settings, library: LibraryView, catalog: Catalog) -> None:
-    """Pass events of changes to *catalog*, for ever."""
-    while True:
-        returned = catalog.returned
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_watch_here, settings, library, catalog)
-            await returned.wait()
-            # What was watched is another folder, or its disk was unmounted.
-            nursery.cancel_scope.cancel()
-        catalog.polling = True
-
-
-async def _watch_here(settings: Settings, library: LibraryView, catalog: Catalog) -> None:
-    """The same for the library as it is now. *settings* say how; without events it is polled."""
-    folders = library.watched()
-    silent = set(folders)
-    """Folders whose changes cause no events."""
-    eventless = {folder: await trio.to_thread.run_sync(needs_polling, folder) for folder in folders}
-    if settings.watch == "poll" or (settings.watch == "auto" and any(eventless.values())):
-        kinds = ", ".join(sorted({kind for found in eventless.values() for kind in found}))
-        log.info(
-            "looking for changes every few seconds%s", f": no events from {kinds}" if kinds else ""
-        )
-
-    def ready(folder: bytes) -> None:
-        if not eventless[folder]:
-            silent.discard(folder)
-        catalog.polling = bool(silent)
-
-    def changed(folder: bytes, paths: Iterable[bytes]) -> None:
-        try:
-            catalog.changed(folders[folder](paths))
-        except Exception:
-            # H4: called by the event loop itself, which an exception would end.
-            log.exception("unexpected error about changes in the library")
-
-    async def listen(folder: bytes) -> None:
-        await watch(
-            folder,
-            functools.partial(changed, folder),
-            functools.partial(ready, folder),
-            deep=folder == library.root,
-            heard=None if folder == library.root else functools.partial(library.heard, folder),
-        )
-        silent.add(folder)
-        catalog.polling = True
-
-    if settings.watch != "poll":
-        async with trio.open_nursery() as nursery:
-            for folder in folders:
-                nursery.start_soon(listen, folder)
 
 
 async def _report(catalog: Catalog, notifier: Notifier) -> None:
@@ -337,62 +397,3 @@ def _raise_limit() -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
     return soft if soft != resource.RLIM_INFINITY else 1 << 20
-
-
-def _mount(operations: Operations, mount: _Mount, settings: Settings) -> None:
-    # libfuse's name for a mount that is there already; fuse_session_mount in fuse_lowlevel.h.
-    path = mount.path if mount.device is None else f"/dev/fd/{mount.device}"
-    with _captured_stderr() as captured, _signals_blocked():
-        try:
-            pyfuse3.init(operations, path, mount.options)
-        except RuntimeError as error:
-            # libfuse prints the reason on stderr only.
-            lines = [line for line in captured() if line]
-            reason = lines[-1] if lines else str(error)
-            raise FuseError(f"can't mount on {settings.mountpoint}: {reason}") from None
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Block signals in this thread: to libfuse 3.17 an interrupted waitpid(2) is a failed mount."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _captured_stderr() -> Iterator[Callable[[], list[str]]]:
-    """Redirect file descriptor 2 to a file, for C code that writes to it; yields its lines."""
-    sys.stderr.flush()
-    original = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
-
-        def captured() -> list[str]:
-            file.seek(0)
-            return file.read().decode("utf-8", "replace").splitlines()
-
-        try:
-            yield captured
-        finally:
-            os.dup2(original, 2)
-            os.close(original)
-
-
-def _dump_tasks() -> None:
-    """Print the stacks of all trio tasks on stderr."""
-    lines = ["Tasks:\n"]
-    root = trio.lowlevel.current_root_task()
-    todo = [root] if root else []
-    while todo:
-        task = todo.pop()
-        lines.append(f"  {task.name}\n")
-        for frame, line in task.iter_await_frames():
-            summary = traceback.StackSummary.extract(iter([(frame, line)]))
-            lines += [f"  {text}" for text in summary.format()]
-        for nursery in task.child_nurseries:
-            todo += nursery.child_tasks
-    sys.stderr.write("".join(lines))
-    sys.stderr.flush()

@@ -18,21 +18,34 @@ import os
 from collections.abc import Callable, Coroutine, Sequence
 from time import perf_counter_ns
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
-from weakref import WeakKeyDictionary
 
 import pyfuse3
 import trio
 
 from zipfs.archive import validators
 from zipfs.archive.validators import ROOT_INODE
-from zipfs.catalog.dir_cache import Listing, OpenFolder
-from zipfs.catalog.nodes import Archive, Attributes, Folder, Node
+from zipfs.catalog.listing.listing import OpenFolder, Seen
+from zipfs.catalog.nodes import Archive, Attributes, File, Folder, Node
 from zipfs.catalog.tree import Catalog
 from zipfs.errors import ChangedError, StaleError
 from zipfs.library.proven import DisprovedError
 from zipfs.logs import Once
+from zipfs.mount.errnos import (
+    FILE_REPLACED,
+    FOR_WRITING,
+    INODE_TAKEN,
+    IS_A_FOLDER,
+    NEGATIVE,
+    NOT_A_FOLDER,
+    NOT_A_NAME,
+    UNKNOWN_HANDLE,
+    UNREADABLE,
+    to_errno,
+)
 from zipfs.mount.metrics import Metrics
-from zipfs.mount.reader import Handle, Reader
+from zipfs.mount.reader import Reader
+from zipfs.mount.reading.handle import Handle
+from zipfs.mount.restart.known import InodeTakenError, KnownNodes
 from zipfs.system.ownership import Ownership
 from zipfs.text import shown
 
@@ -47,54 +60,6 @@ _NAME_MAX: Final = 255  # bytes
 P = ParamSpec("P")
 R = TypeVar("R")
 _Handler = Callable[Concatenate["Operations", P], Coroutine[Any, Any, R]]
-
-
-# -- Errno: every error that a request can return -----------------------------------------
-
-# Invalid requests, refused without access to the library.
-UNKNOWN_HANDLE: Final = errno.EBADF
-NOT_A_NAME: Final = errno.ENOENT
-NOT_A_FOLDER: Final = errno.ENOTDIR
-IS_A_FOLDER: Final = errno.EISDIR
-NEGATIVE: Final = errno.EINVAL
-"""A negative offset, length or position in a listing: read(2), lseek(2)."""
-FOR_WRITING: Final = errno.EROFS
-"""An open for writing; the kernel refuses it itself, unless root has remounted it for writing."""
-INODE_TAKEN: Final = errno.EIO
-"""Two nodes have the same 63-bit inode number: an error, not the wrong file."""
-
-# Errors whose errno depends on the operation.
-FILE_REPLACED: Final = errno.ENOENT
-"""A mirrored file was replaced between lookup and open. Not ESTALE, upon which the kernel
-opens the new file by itself: a server that called stat before would send the new bytes under
-the old ETag."""
-UNREADABLE: Final = errno.EIO
-"""A read failed, whatever the errno of the source: to a web server no other errno of read(2)
-makes sense (R1)."""
-
-
-def to_errno(error: Exception) -> int | None:
-    """The errno that *error* means to a program; None for a defect of zipfs."""
-    match error:
-        case pyfuse3.FUSEError():
-            return error.errno  # one of the above
-        case StaleError():
-            # open(2) looks the path up again by itself, and finds the new version.
-            return errno.ESTALE
-        case ChangedError():
-            # R1: the source has other bytes than this version.
-            return errno.EIO
-        case TimeoutError():
-            # The source doesn't answer; few programs expect ETIMEDOUT from a file.
-            return errno.EIO
-        case OSError(errno=errno.ENOSYS):
-            # After ENOSYS the kernel never sends that request again, for the whole mount.
-            return errno.EIO
-        case OSError(errno=int(number)) if number:
-            # The source's own errno: ENOENT, EACCES, EIO, ENOTCONN, ...
-            return number
-        case _:
-            return None
 
 
 # -- Handlers ----------------------------------------------------------------------------
@@ -132,7 +97,7 @@ class Operations(pyfuse3.Operations):
 
     *republish_delay* is the time in seconds for which an archive isn't there between two
     versions; *ownership* has the overrides for uid, gid and mode. *asked* is called with the path
-    of each game whose archive is opened.
+    of each game whose archive is opened. *nodes* are those that the kernel knows, of the *root*.
     """
 
     supports_dot_lookup = True
@@ -146,6 +111,7 @@ class Operations(pyfuse3.Operations):
         republish_delay: float = 2.0,
         ownership: Ownership = Ownership(),  # noqa: B008 - immutable
         asked: Callable[[bytes], None] | None = None,
+        nodes: KnownNodes | None = None,
     ) -> None:
         super().__init__()
         # At most half of the delay: a name that the kernel has cached for one version must
@@ -155,19 +121,18 @@ class Operations(pyfuse3.Operations):
         self._reader = reader
         self._ownership = ownership
         self._asked = asked
-        self._nodes: dict[int, Node] = {ROOT_INODE: root}
-        self._lookups: dict[int, int] = {}
-        self._handles: dict[int, tuple[Node, Handle]] = {}
+        self.nodes: Final = nodes or KnownNodes(root, catalog.handles)
+        self._handles: dict[int, list[tuple[Node, Handle]]] = {}
         self._listings: dict[int, OpenFolder] = {}
-        self._entries: WeakKeyDictionary[Listing, list[pyfuse3.EntryAttributes]] = (
-            WeakKeyDictionary()
-        )
-        self._last_handle = 0
+        self.reopened = 0
+        """How many files and folders that an earlier daemon had opened were opened again."""
         self.metrics: Final = Metrics()
         self.mounted = trio.Event()
+        """Set when requests can come."""
 
     def init(self) -> None:
-        self.mounted.set()
+        if not self.nodes.outlive:  # else the connection isn't the kernel's yet
+            self.mounted.set()
 
     @_handler
     async def lookup(
@@ -178,68 +143,90 @@ class Operations(pyfuse3.Operations):
         if not name or b"/" in name or b"\0" in name:
             raise pyfuse3.FUSEError(NOT_A_NAME)
         if name in (b".", b".."):
-            known = self._nodes.get(parent_inode)
+            known = self.nodes.get(parent_inode)
             node = await self._catalog.handles.lookup(parent_inode, name, known)
         else:
-            node = await self._catalog.lookup(self._folder(parent_inode), name)
+            node = await self._catalog.lookup(await self._folder(parent_inode), name)
         self._remember(node)
+        self.nodes.commit()
         return self._entry(node.attributes)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        for inode, count in inode_list:
-            left = self._lookups.get(inode, 0) - count
-            if left > 0:
-                self._lookups[inode] = left
-            elif inode != ROOT_INODE:
-                self._lookups.pop(inode, None)
-                if node := self._nodes.pop(inode, None):
-                    self._catalog.handles.forgotten(node)
+        self.nodes.forget(inode_list)
 
     @_handler
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        node = await self._catalog.refresh(self._node(inode))
-        if inode in self._nodes:  # the kernel may have forgotten it meanwhile
-            self._nodes[inode] = node
+        node = await self._catalog.refresh(await self.nodes.find(inode))
+        self.nodes.refreshed(node)
         return self._entry(node.attributes)
 
     @_handler
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        handle = self._new_handle()
-        folder = self._folder(inode)
-        self._listings[handle] = OpenFolder(folder, await self._catalog.children(folder))
-        return handle
+        folder = await self._folder(inode)
+        listing = await self._catalog.open_folder(folder)
+        opened = self._listings.get(inode)
+        if opened is None:
+            opened = self._listings[inode] = OpenFolder(folder, listing)
+        else:  # cookies hold in any listing
+            opened.listing, opened.is_read = listing, False
+        opened.opens += 1
+        return inode
 
     @_handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        opened = self._open_folder(fh)
+        opened = self._listings.get(fh) or await self._reopen_folder(fh)
         if start_id < 0:
             raise pyfuse3.FUSEError(NEGATIVE)
         if start_id == 0 and opened.is_read:  # rewinddir(3): as the folder is by now
-            opened.listing = await self._catalog.children(opened.folder)
+            opened.listing = await self._catalog.open_folder(opened.folder)
         opened.is_read = True
         listing = opened.listing
-        entries = self._entries.get(listing)
-        if entries is None:
-            # Cached: most listings are read more than once, and this is a third of the cost.
-            entries = [self._entry(node.attributes) for _, node in listing]
-            self._entries[listing] = entries
-        cookies = listing.cookies
-        for number in range(listing.behind(start_id), len(listing)):
-            name, node = listing[number]
-            if not (listing.is_true or self._catalog.is_there(node)):
+        number, told = await self._catalog.behind(listing, start_id)
+        is_any = False
+        while True:
+            seen = listing.at(number, told) if number < len(listing) else None
+            if seen is None:
+                # Whoever has some names needn't wait for the next ones.
+                if is_any or not await self._catalog.look_at(listing, number, told):
+                    break
+                seen = listing.at(number, told)
+            number += 1
+            if seen is None or seen.node is None:
                 continue
-            if not pyfuse3.readdir_reply(token, name, entries[number], cookies[number]):
-                return
-            self._remember(node)
+            is_told = listing.is_true or seen.is_provisional  # as somebody looks before it is used
+            if not (is_told or self._catalog.is_there(seen.node)):
+                continue
+            reply = self._reply(seen, seen.node)
+            cookie = listing.names.cookies[number - 1] | told
+            if not pyfuse3.readdir_reply(token, seen.name, reply, cookie):
+                break
+            is_any = True
+            self._remember(seen.node)
+        self.nodes.commit()
+
+    def _reply(self, seen: Seen, node: Node) -> pyfuse3.EntryAttributes:
+        """The entry that *seen* with that *node* is told by."""
+        reply = seen.reply
+        if not isinstance(reply, pyfuse3.EntryAttributes):
+            # Kept: most listings are read more than once, and this is a third of the cost.
+            reply = seen.reply = self._entry(node.attributes)
+            if seen.is_provisional:  # who asks for it has it looked at
+                reply.entry_timeout = reply.attr_timeout = 0.0
+        return reply
 
     @_handler
     async def releasedir(self, fh: int) -> None:
-        self._open_folder(fh)
-        del self._listings[fh]
+        opened = self._listings.get(fh)
+        if opened is None:
+            self._check_earlier()
+            return
+        opened.opens -= 1
+        if opened.opens <= 0:
+            del self._listings[fh]
 
     @_handler
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        node = self._node(inode)
+        node = await self.nodes.find(inode)
         if isinstance(node, Folder):
             raise pyfuse3.FUSEError(IS_A_FOLDER)
         if self._asked and isinstance(node, Archive):
@@ -247,8 +234,7 @@ class Operations(pyfuse3.Operations):
         if flags & (os.O_WRONLY | os.O_RDWR):
             raise pyfuse3.FUSEError(FOR_WRITING)
         try:
-            content = await self._catalog.open(node) if isinstance(node, Archive) else node
-            opened = await self._reader.open(inode, content)
+            opened = await self._open(node)
         except TimeoutError:
             _once.warning("opening %s ended in an error: no answer in time", shown(node.path))
             raise
@@ -261,15 +247,19 @@ class Operations(pyfuse3.Operations):
             if isinstance(node, Archive):
                 raise StaleError from None
             raise pyfuse3.FUSEError(FILE_REPLACED) from None
-        handle = self._new_handle()
-        self._handles[handle] = node, opened
+        self._handles.setdefault(inode, []).append((node, opened))
         # An inode is one version for ever, so the pages that the kernel has cached stay valid.
-        return pyfuse3.FileInfo(fh=handle, keep_cache=True)
+        return pyfuse3.FileInfo(fh=inode, keep_cache=True)
+
+    async def _open(self, node: File | Archive) -> Handle:
+        content = await self._catalog.open(node)
+        return await self._reader.open(node.attributes.inode, content)
 
     async def read(self, fh: int, off: int, size: int) -> memoryview:  # type: ignore[override]  # pyfuse3 takes any buffer, and copies it before another task runs
         # Without the wrapper, which would be a large part of the cost of a small read.
         started = perf_counter_ns()
-        node, handle = self._opened(fh)
+        opened = self._handles.get(fh)
+        node, handle = opened[-1] if opened else await self._reopen(fh)
         if off < 0 or size < 0:
             raise pyfuse3.FUSEError(NEGATIVE)
         metrics = self.metrics
@@ -293,7 +283,9 @@ class Operations(pyfuse3.Operations):
             if isinstance(error, OSError):
                 reason = error.strerror or repr(error)
             elif isinstance(error, DisprovedError):
-                reason += f": {shown(error.source.source)} has other bytes in the same state"
+                reason += (
+                    f": {shown(error.source.source)} has other bytes of the same size and date"
+                )
             version = b"%d" % node.attributes.inode
             _once.warning("reading %s ended in an error: %s", shown(node.path), reason, of=version)
             self._catalog.failed(node, error, handle.content)
@@ -302,9 +294,46 @@ class Operations(pyfuse3.Operations):
 
     @_handler
     async def release(self, fh: int) -> None:
-        _, handle = self._opened(fh)
-        del self._handles[fh]
+        opened = self._handles.get(fh)
+        if not opened:
+            self._check_earlier()
+            return
+        _, handle = opened.pop(0)
+        if not opened:
+            del self._handles[fh]
         self._reader.release(handle)
+
+    # -- What an earlier daemon has opened. Handles are inodes, so they mean the same here. --------
+
+    def _check_earlier(self) -> None:
+        if not self.nodes.has_earlier:
+            raise pyfuse3.FUSEError(UNKNOWN_HANDLE)
+
+    async def _reopen(self, fh: int) -> tuple[Node, Handle]:
+        """Open the file again that an earlier daemon has opened as *fh*; a failure is a read's."""
+        self._check_earlier()
+        try:
+            node = await self.nodes.find(fh)
+            if isinstance(node, Folder):
+                raise pyfuse3.FUSEError(IS_A_FOLDER)
+            handle = await self._open(node)
+        except (StaleError, ChangedError):
+            raise _failure(self.metrics, "read", pyfuse3.FUSEError(UNREADABLE)) from None
+        except Exception as error:  # noqa: BLE001 - as in _handler
+            raise _failure(self.metrics, "read", error) from None
+        if opened := self._handles.get(fh):  # by another read meanwhile
+            self._reader.release(handle)
+        else:
+            opened = self._handles[fh] = [(node, handle)]
+            self.reopened += 1
+        return opened[-1]
+
+    async def _reopen_folder(self, fh: int) -> OpenFolder:
+        self._check_earlier()
+        folder = await self._folder(fh)
+        opened = OpenFolder(folder, await self._catalog.open_folder(folder), is_read=True, opens=1)
+        self.reopened += 1
+        return self._listings.setdefault(fh, opened)
 
     @_handler
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
@@ -324,55 +353,29 @@ class Operations(pyfuse3.Operations):
         inode = validators.inode(b"folder", folder) if folder else ROOT_INODE
         # In pyfuse3's own thread: the kernel may hold a lock on the folder until a pending
         # request for it is answered.
-        if name and inode in self._nodes and self.mounted.is_set():
+        if name and inode in self.nodes and self.mounted.is_set():
             pyfuse3.invalidate_entry_async(inode, name, ignore_enoent=True)
 
     @property
     def open_handles(self) -> int:
-        return len(self._handles)
+        return sum(map(len, self._handles.values()))
 
     def is_open(self, game: bytes) -> bool:
         """Whether the archive of *game* is open."""
-        nodes = (node for node, _ in self._handles.values())
+        nodes = (opened[0][0] for opened in self._handles.values())
         return any(isinstance(node, Archive) and node.game == game for node in nodes)
 
-    def _opened(self, fh: int) -> tuple[Node, Handle]:
-        try:
-            return self._handles[fh]
-        except KeyError:
-            raise pyfuse3.FUSEError(UNKNOWN_HANDLE) from None
-
-    def _open_folder(self, fh: int) -> OpenFolder:
-        try:
-            return self._listings[fh]
-        except KeyError:
-            raise pyfuse3.FUSEError(UNKNOWN_HANDLE) from None
-
-    def _node(self, inode: int) -> Node:
-        try:
-            return self._nodes[inode]
-        except KeyError:
-            raise StaleError from None
-
-    def _folder(self, inode: int) -> Folder:
-        node = self._node(inode)
+    async def _folder(self, inode: int) -> Folder:
+        node = await self.nodes.find(inode)
         if not isinstance(node, Folder):
             raise pyfuse3.FUSEError(NOT_A_FOLDER)
         return node
 
     def _remember(self, node: Node) -> None:
-        """Count a reference of the kernel to *node*, which lasts until :meth:`forget`."""
-        inode = node.attributes.inode
-        other = self._nodes.get(inode)
-        if (
-            other is not None
-            and other is not node
-            and (type(other), other.path) != (type(node), node.path)
-        ):
-            log.error("inode %d is taken; %s isn't shown", inode, shown(node.path))
-            raise pyfuse3.FUSEError(INODE_TAKEN)
-        self._nodes[inode] = node
-        self._lookups[inode] = self._lookups.get(inode, 0) + 1
+        try:
+            self.nodes.remember(node)
+        except InodeTakenError:
+            raise pyfuse3.FUSEError(INODE_TAKEN) from None
 
     def _entry(self, attributes: Attributes) -> pyfuse3.EntryAttributes:
         entry = pyfuse3.EntryAttributes()
@@ -391,7 +394,3 @@ class Operations(pyfuse3.Operations):
         entry.entry_timeout = self._timeout
         entry.attr_timeout = self._timeout
         return entry
-
-    def _new_handle(self) -> int:
-        self._last_handle += 1
-        return self._last_handle

@@ -2,46 +2,111 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
 import subprocess
+from collections.abc import Collection, Iterator, Mapping
 
-from zipfs.config import Settings
+from zipfs.config import Settings, state_lacks
 from zipfs.errors import FuseError, MountpointError
-from zipfs.system import mounts
+from zipfs.sealing.sealers import check_index
+from zipfs.system import containers, mounts, users
+from zipfs.system.measuring import latency
 
 DEVICE = "/dev/fuse"
 FUSE_CONF = "/etc/fuse.conf"
 SUBTYPE = "zipfs"
-KIND = f"fuse.{SUBTYPE}"
-"""Kind of a zipfs mount in ``/proc/self/mountinfo``."""
+KIND = mounts.ZIPFS
 CONNECTIONS = "/sys/fs/fuse/connections"
 MAX_BACKGROUND = 512
 """Most read-ahead requests of the kernel at once."""
+FAR_READ_AHEAD = 4
+"""How many times as far the kernel reads ahead where the library answers slowly."""
+_LINKS = 40
+"""Most links that the kernel follows, path_resolution(7)."""
 _INSTALL = "install the package fuse3"
 
 log = logging.getLogger(__name__)
 
 
-def check_fuse(*, allow_other: bool) -> None:
-    """Raise :exc:`FuseError` if this user can't mount; it names what is missing."""
+def check_fuse(*, allow_other: bool, stateless: bool = False) -> None:
+    """Raise :exc:`FuseError` if this user can't mount; it names all that is missing.
+
+    *stateless*: the settings name no index.
+    """
+    fields = containers.fields_of()
+    ours = os.geteuid() == 0
+    lacking = list(_device_lacks())
+    if ours and not containers.may_mount(fields):
+        lacking.append(
+            "root has no right to mount here (CAP_SYS_ADMIN); in a container, it needs --cap-add"
+            " SYS_ADMIN"
+        )
+    elif not ours:
+        lacking += _users_lack(fields, allow_other=allow_other, stateless=stateless)
+    if not lacking:
+        return
+    if not ours and containers.in_container():
+        who = f"{os.geteuid()}:{os.getegid()}"
+        lacking.append(
+            f"simplest is to start the container as root, and name this user: zipfs mount --setuid"
+            f" {who}"
+        )
+    raise FuseError("; ".join(lacking))
+
+
+def _device_lacks() -> Iterator[str]:
     if not os.path.exists(DEVICE):
-        raise FuseError(
+        yield (
             f"there is no {DEVICE}: load the kernel module (modprobe fuse);"
             " in a container, pass the device in (--device /dev/fuse)"
         )
-    if not os.access(DEVICE, os.R_OK | os.W_OK):
-        raise FuseError(f"no permission to open {DEVICE}; distributions ship it with mode 0666")
-    if os.geteuid() == 0:
         return
+    try:
+        os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno == errno.EACCES:
+            yield f"no permission to open {DEVICE}; distributions ship it with mode 0666"
+        elif error.errno == errno.EPERM and containers.in_container():
+            yield f"the container may not open {DEVICE}: pass the device in (--device /dev/fuse)"
+        else:
+            yield f"can't open {DEVICE}: {error.strerror}"
+
+
+def _users_lack(fields: Mapping[str, str], *, allow_other: bool, stateless: bool) -> Iterator[str]:
+    """What a user who isn't root lacks: fusermount3(1)."""
     if shutil.which("fusermount3") is None:
-        raise FuseError(f"fusermount3 isn't there, and without it only root can mount: {_INSTALL}")
+        yield f"fusermount3 isn't there, and without it only root can mount: {_INSTALL}"
+    elif fields.get("NoNewPrivs") == "1":
+        yield (
+            "fusermount3 can't gain root's rights, as this process has no_new_privs; in a"
+            " container, leave --security-opt no-new-privileges out"
+        )
+    elif not containers.may_gain_mounting(fields):
+        yield (
+            "fusermount3 can't gain the right to mount (CAP_SYS_ADMIN); in a container, it needs"
+            " --cap-add SYS_ADMIN"
+        )
     if allow_other and not user_allow_other(FUSE_CONF):
-        raise FuseError(
+        yield (
             f"--allow-other is forbidden to users: an administrator has to add the line"
             f" 'user_allow_other' to {FUSE_CONF}"
         )
+    if not users.has_entry(os.geteuid()):
+        yield f"user {os.geteuid()} has no entry in /etc/passwd, which fusermount3 wants"
+    if stateless and (why := state_lacks()):
+        yield why
+
+
+def forbidden() -> str:
+    """The hint for a refusal of mount(2) in spite of the right: a profile of the container."""
+    if not containers.in_container() or not containers.may_mount(containers.fields_of()):
+        return ""
+    if profile := containers.apparmor():
+        return f"; the AppArmor profile {profile} may forbid it: --security-opt apparmor=unconfined"
+    return "; the container's seccomp profile may forbid it: --security-opt seccomp=unconfined"
 
 
 def user_allow_other(file: str = FUSE_CONF) -> bool:
@@ -53,8 +118,11 @@ def user_allow_other(file: str = FUSE_CONF) -> bool:
         return False
 
 
-def mount_options(settings: Settings) -> set[str]:
-    """The options of fuse(4) and mount(8) for a mount with *settings*."""
+def mount_options(settings: Settings, before: Collection[str] | None = None) -> set[str]:
+    """The options of fuse(4) and mount(8) for a mount with *settings*.
+
+    *before* are those of the mount as it is, if the library isn't there and can't be asked.
+    """
     given = {option for text in settings.options for option in text.split(",") if option}
     options = {"ro", "nosuid", "nodev", "noatime", "default_permissions", f"subtype={SUBTYPE}"}
     if not any(option.startswith("fsname=") for option in given):
@@ -62,7 +130,9 @@ def mount_options(settings: Settings) -> set[str]:
     if settings.allow_other:
         options.add("allow_other")
     # The mount is noexec if the library is, unless `exec` is given.
-    if "exec" not in given and os.statvfs(settings.library).f_flag & os.ST_NOEXEC:
+    if "exec" not in given and (
+        os.statvfs(settings.library).f_flag & os.ST_NOEXEC if before is None else "noexec" in before
+    ):
         options.add("noexec")
     return options | given
 
@@ -74,6 +144,19 @@ def absolute(mountpoint: str) -> str:
     return os.path.join(os.path.realpath(parent), name)
 
 
+def resolved(mountpoint: str) -> str:
+    """The absolute path of *mountpoint* with all links resolved; nothing mounted there is touched.
+
+    A mount whose daemon is being restarted doesn't answer, not even :func:`os.lstat`.
+    """
+    path = absolute(mountpoint)
+    for _ in range(_LINKS):
+        if mounts.mounted_at(path) is not None or not os.path.islink(path):
+            break
+        path = absolute(os.path.join(os.path.dirname(path), os.readlink(path)))
+    return path
+
+
 def zipfs_mount(mountpoint: str) -> mounts.Mount:
     """The zipfs mounted on *mountpoint*. Raises :exc:`MountpointError` if there is none."""
     mount = mounts.mounted_at(absolute(mountpoint))
@@ -82,17 +165,18 @@ def zipfs_mount(mountpoint: str) -> mounts.Mount:
     return mount
 
 
-def prepare(mountpoint: str, library: str) -> str:
+def prepare(mountpoint: str, library: str, index: str) -> str:
     """Check that *library* can be mounted on *mountpoint*; returns its absolute path.
 
-    A dead mount of zipfs there is unmounted. Raises :exc:`MountpointError`.
+    *index* is the path of its index. A dead mount of zipfs there is unmounted. Raises
+    :exc:`MountpointError` and :exc:`IndexFileError`.
     """
-    path = absolute(mountpoint)
-    if os.path.islink(path):
-        path = os.path.realpath(path)
+    path = resolved(mountpoint)
     mount = mounts.mounted_at(path)
     # An autofs, of systemd.automount(5), is there to be mounted over.
     if mount and mount.kind != "autofs":
+        if mount.kind != KIND and mount.bound and containers.in_container():
+            raise MountpointError(bound_itself(path))
         if mount.kind != KIND or not mounts.is_dead(path):
             raise MountpointError(
                 f"something is mounted on {mountpoint} already; unmount it first:"
@@ -119,7 +203,27 @@ def prepare(mountpoint: str, library: str) -> str:
             f"the mount point {mountpoint} is in the library, or the library is in it;"
             " choose a folder elsewhere"
         )
+    check_index(index, path, links=True)
+    if containers.in_container() and containers.reach(path, list(mounts.mounts())) == "kept in":
+        # In a folder of the container's own it is meant so, for a web server beside it.
+        above = os.path.dirname(path)
+        log.warning(
+            "the mount on %s will stay in this container, as the folder above isn't shared; bind"
+            " it with -v %s:%s:rshared",
+            path,
+            above,
+            above,
+        )
     return path
+
+
+def bound_itself(path: str) -> str:
+    """The message for a mount point that is itself a volume of this container."""
+    above = os.path.dirname(path)
+    return (
+        f"{path} is itself bound into this container, and a mount on it would stay in here; bind"
+        f" the folder above instead: -v {above}:{above}:rshared"
+    )
 
 
 def unmount(mountpoint: str, *, lazy: bool = True) -> None:
@@ -139,6 +243,15 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
         raise MountpointError(
             f"can't unmount {mountpoint}: {reason[-1] if reason else f'status {done.returncode}'}"
         )
+
+
+def read_ahead_for(settings: Settings) -> int:
+    """The kernel's read-ahead, in KiB, that the library needs: more if it is far .
+
+    Takes up to a second, where it doesn't answer. To be called before there are busy threads.
+    """
+    far = settings.read_ahead and latency.is_far(os.fsdecode(settings.library))
+    return settings.read_ahead * (FAR_READ_AHEAD if far else 1)
 
 
 def tune(path: str, read_ahead: int) -> str | None:

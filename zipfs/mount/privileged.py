@@ -14,12 +14,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import pwd
 from collections.abc import Iterable
 from typing import Final
 
-from zipfs.errors import ConfigError, FuseError
+from zipfs.errors import FuseError, UnknownOptionError
 from zipfs.mount import mountpoint as mp
+from zipfs.system import users
+from zipfs.system.subprocesses import Identity
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -62,7 +63,7 @@ def mount(path: str, options: Iterable[str], *, uid: int, gid: int) -> int:
         elif option in ("default_permissions", "allow_other"):
             data.append(option)
         elif option not in ("exec", f"subtype={mp.SUBTYPE}"):
-            raise ConfigError(f"the mount option {option!r} can't be had here; leave it out")
+            raise UnknownOptionError(f"the mount option {option!r} can't be had here; leave it out")
     try:
         device = os.open(mp.DEVICE, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
@@ -78,28 +79,34 @@ def mount(path: str, options: Iterable[str], *, uid: int, gid: int) -> int:
     if failed:
         number = ctypes.get_errno()
         os.close(device)
-        if number == errno.EPERM:
+        if number == errno.EPERM and not mp.forbidden():
             raise FuseError(f"can't mount on {path}: only root may; run this as root")
-        raise FuseError(f"can't mount on {path}: {os.strerror(number)}")
+        hint = mp.forbidden() if number in (errno.EPERM, errno.EACCES) else ""
+        raise FuseError(f"can't mount on {path}: {os.strerror(number)}{hint}")
     return device
 
 
-def become(user: str) -> None:
+def become(user: Identity) -> None:
     """Change this process to *user* and its groups, for good; credentials(7).
 
-    Raises :exc:`ConfigError` if there is no such user, :exc:`FuseError` without permission.
+    Raises :exc:`FuseError` without permission.
     """
     try:
-        entry = pwd.getpwnam(user)
-    except KeyError:
-        raise ConfigError(f"there is no user {user!r} on this system") from None
-    try:
-        os.initgroups(entry.pw_name, entry.pw_gid)
-        os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
-        os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+        os.setgroups(user.groups)
+        os.setresgid(user.gid, user.gid, user.gid)
+        os.setresuid(user.uid, user.uid, user.uid)
     except OSError as error:
-        raise FuseError(f"can't become the user {user!r}: {error.strerror}") from None
+        raise FuseError(cannot_become(user, error)) from None
     # State and index are below the user's own home.
     for name in [name for name in os.environ if name.startswith("XDG_")]:
         del os.environ[name]
-    os.environ |= {"HOME": entry.pw_dir, "USER": user, "LOGNAME": user}
+    name = user.name.partition(":")[0]
+    os.environ |= {"HOME": users.home_of(user.uid), "USER": name, "LOGNAME": name}
+
+
+def cannot_become(user: Identity, error: OSError) -> str:
+    """The message for *error*, met on the way to *user*."""
+    why = f"can't become the user {user.name!r}: {error.strerror}"
+    if os.geteuid() == 0 and error.errno == errno.EPERM:
+        return f"{why}; in a container it needs --cap-add SETUID --cap-add SETGID"
+    return why

@@ -14,6 +14,11 @@ pyfuse3 looks its event loop up in a name of its module, so that it can be repla
 - ``wait_readable`` returns at once if a request is there, except once in
   :data:`IN_A_ROW` requests, so that all other tasks get their turn.
 
+Two more things can only be done here, between two requests: to put another descriptor in the place
+of the one that pyfuse3 reads from, when nobody waits for it (:mod:`zipfs.mount.restart.adoption`),
+and to stop reading (:meth:`Loop.stop`). ``pyfuse3.terminate`` is no help for the latter: libfuse
+then throws away the next request.
+
 None of this is pyfuse3's interface. So :func:`install` checks what it replaces, and
 leaves a pyfuse3 of another structure alone, which then takes longer for each request.
 """
@@ -24,6 +29,7 @@ import inspect
 import logging
 import select
 from collections import deque
+from collections.abc import Callable
 from types import ModuleType, SimpleNamespace, TracebackType
 from typing import Any, Final
 
@@ -74,20 +80,41 @@ class _Lock(trio.abc.Instrument):
             trio.lowlevel.reschedule(self.waiting.popleft())
 
 
-class _Loop:
-    """The two replaced functions; for one session."""
+class Loop:
+    """The two replaced functions; for one session.
 
-    def __init__(self) -> None:
+    *exchange* is called before each wait for a request, until it returns True.
+    """
+
+    def __init__(self, exchange: Callable[[], bool] | None = None) -> None:
         self._lock: _Lock | None = None
         self._poll = select.poll()
         self._descriptor: int | None = None
         self._in_a_row = 0
+        self._exchange = exchange
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Take no more requests: ``pyfuse3.main`` returns when those taken are answered."""
+        self._stopping = True
+        if self._descriptor is not None:
+            trio.lowlevel.notify_closing(self._descriptor)
 
     def make_lock(self) -> _Lock:
         self._lock = _Lock()
         return self._lock
 
     async def wait_readable(self, descriptor: int) -> None:
+        if exchange := self._exchange:
+            self._exchange = None
+            try:
+                if not exchange():
+                    self._exchange = exchange
+            except BaseException:
+                self._stopping = True  # for the other tasks of pyfuse3
+                raise
+        if self._stopping:
+            raise trio.ClosedResourceError
         if descriptor != self._descriptor:
             self._poll = select.poll()
             self._poll.register(descriptor, select.POLLIN)
@@ -111,21 +138,26 @@ class _Patched(SimpleNamespace):
         return getattr(self._module, name)
 
 
-def install() -> bool:
+def install(exchange: Callable[[], bool] | None = None) -> Loop | None:
     """Replace pyfuse3's event loop; to be called before ``pyfuse3.main``.
 
-    Returns False, and changes nothing, if pyfuse3 has another structure than expected.
+    Returns None, and changes nothing, if pyfuse3 has another structure than expected.
     """
     if (difference := _difference()) is not None:
         log.info("pyfuse3 waits for requests in its own way, which is slower: %s", difference)
-        return False
-    loop = _Loop()
+        return None
+    loop = Loop(exchange)
     pyfuse3.trio = _Patched(  # type: ignore[attr-defined]  # not in its stubs
         trio,
         Lock=loop.make_lock,
         lowlevel=_Patched(trio.lowlevel, wait_readable=loop.wait_readable),
     )
-    return True
+    return loop
+
+
+def is_replaceable() -> bool:
+    """Whether :func:`install` can replace pyfuse3's event loop."""
+    return _difference() is None
 
 
 def _difference() -> str | None:

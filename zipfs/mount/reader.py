@@ -17,19 +17,26 @@ import heapq
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import trio
 
 from zipfs.archive.layout import Data, Piece, fill
-from zipfs.library.files import Key, close_all, key_of, open_file, open_files, read_source
+from zipfs.library.files import Key, close_all, key_of, open_file, read_source
 from zipfs.library.filestate import BLOCK
 from zipfs.library.proven import Blocks, ProvenBlocks
 from zipfs.library.scan import SourceFile
 from zipfs.mount.fd_pool import CLOSED, FdPool, OpenFile
+from zipfs.mount.reading.ahead import Ahead
+from zipfs.mount.reading.content import Content
+from zipfs.mount.reading.fetcher import Fetcher
+from zipfs.mount.reading.handle import Handle
+from zipfs.mount.reading.opening import Opening
+from zipfs.system.folders import Folders
 from zipfs.system.lanes import Threads
 from zipfs.system.process import Limits
+from zipfs.system.syscalls import READ_FILE
 
 log = logging.getLogger(__name__)
 
@@ -47,46 +54,13 @@ _FILES_KNOWN: Final = 1024
 """Most files that a handle has without a look-up in the pool."""
 
 
-class Content(Protocol):
-    """Something to read: a version of an archive, or a mirrored file in one state."""
-
-    @property
-    def size(self) -> int: ...
-    @property
-    def files(self) -> Sequence[SourceFile]: ...
-    @property
-    def digests(self) -> Sequence[bytes]: ...
-    def plan(self, offset: int, length: int) -> Iterator[Piece]: ...
-    def locate(self, offset: int, length: int) -> tuple[int, int] | None: ...
-
-
-class Handle:
-    """An open content, shared by all opens of it at the same time.
-
-    *node* is its inode, *opened* the number of opens. *pinned* are files that stay open with it;
-    *files* are the ones last found in the pool, by source number, some maybe closed since.
-    *linger* is how long they stay open after the last release, in seconds.
-    """
-
-    __slots__ = ("content", "files", "linger", "node", "opened", "pinned")
-
-    def __init__(
-        self, node: int, content: Content, pinned: Sequence[OpenFile], linger: float = LINGER
-    ) -> None:
-        self.node = node
-        self.content = content
-        self.files: dict[int, OpenFile] = {}
-        self.opened = 0
-        self.pinned = pinned
-        self.linger = linger
-
-
 class Reader:
     """Opens and reads contents; used by trio's thread only.
 
     *absolute* returns a source's absolute path, *blocks* the checksums of the blocks of the
     file with a given XXH3-128, or None if they aren't known. An open or a read that waits for
-    more than *patience* seconds raises :exc:`TimeoutError`.
+    more than *patience* seconds raises :exc:`TimeoutError`. *parallel* is how many files a reader
+    has read at a time: None, as many as pays off; 0, no more than he asks for.
     """
 
     def __init__(
@@ -95,12 +69,25 @@ class Reader:
         blocks: Blocks,
         limits: Limits,
         patience: float | None = None,
+        *,
+        parallel: int | None = None,
     ) -> None:
         self._absolute = absolute
         self._proven = ProvenBlocks(blocks)
         self._threads = Threads(limits.threads, patience, spare=limits.spare)
         self._in_thread = self._threads.run
         self._pool = FdPool(limits.files)
+        self._folders = Folders(limits.folders)
+        self._fetcher = Fetcher(
+            absolute,
+            self._folders,
+            self._proven,
+            self._pool,
+            limits.ahead,
+            spare=limits.spare,
+            patience=patience,
+        )
+        self._parallel = parallel
         self._handles: dict[int, Handle] = {}
         self._opening: dict[int, trio.Event] = {}
         self._lingering: dict[Handle, float] = {}
@@ -123,36 +110,37 @@ class Reader:
             self._opening[node] = opened = trio.Event()
             started = time.monotonic()
             try:
-                pinned = await self._pin(node, content)
+                pinned, seconds = await self._pin(node, content)
             finally:
                 del self._opening[node]
                 opened.set()
             took = time.monotonic() - started
             linger = max(LINGER, min(_MOST_LINGER, _SHARE * took))
             handle = self._handles[node] = Handle(node, content, pinned, linger)
+            handle.seconds.extend(seconds)
         handle.opened += 1
+        handle.judge((), self._fetcher, self._parallel)
         self._lingering.pop(handle, None)
         return handle
 
-    async def _pin(self, node: int, content: Content) -> list[OpenFile]:
-        """Open and pin the files of *content* that stay open with it."""
+    async def _pin(self, node: int, content: Content) -> tuple[list[OpenFile], Sequence[float]]:
+        """Open and pin the files of *content* that stay open with it; the seconds that some took.
+
+        The first ones tell whether the others are opened one after the other.
+        """
         sources = self._to_pin(content.files)
         loan = self._pool.lend(map(key_of, sources), len(sources))
         missing = [source for source, file in zip(sources, loan.files, strict=True) if not file]
-        open_them = functools.partial(open_files, provable=bool(content.digests))
-        opened = await self._in_thread(
-            open_them,
-            self._absolute,
-            missing[: loan.room],
-            lane=node,
-            discard=lambda late: close_all(late.values()),
-            ended=loan.end,
+        opening = Opening(
+            self._absolute, self._folders, self._pool, loan, provable=bool(content.digests)
         )
+        run = functools.partial(self._in_thread, lane=node)
+        opened = await opening.open(missing[: loan.room], run)
         pinned = [file for file in loan.files if file]
         pinned += [self._pool.adopt(key, descriptor) for key, descriptor in opened.items()]
         for file in pinned:
             file.pins += 1
-        return pinned
+        return pinned, opening.seconds
 
     def _shared(self, node: int, content: Content) -> Handle | None:
         """The existing handle; None if there is none with files in these states.
@@ -186,9 +174,11 @@ class Reader:
                 del self._lingering[handle]
                 for file in handle.pinned:
                     file.pins -= 1
+                handle.end_ahead()
                 if self._handles.get(handle.node) is handle:
                     del self._handles[handle.node]
             self._pool.close_idle(LINGER)
+            self._pool.close(self._folders.idle(LINGER))
 
     @property
     def open_files(self) -> int:
@@ -203,7 +193,7 @@ class Reader:
     @property
     def stuck(self) -> int:
         """Number of threads that wait for a disk that doesn't answer."""
-        return self._threads.stuck
+        return self._threads.stuck + self._fetcher.stuck
 
     # -- Reading ---------------------------------------------------------------
 
@@ -225,6 +215,8 @@ class Reader:
             read = functools.partial(self._read_cached, handle)
             done = fill(content.plan(offset, length), view, read)
         if done == length:
+            if (ahead := handle.ahead) and length:
+                ahead.note(offset, length)
             return view
         # The buffer goes with it, so that no other read overwrites its first bytes.
         self._buffer = self._take_buffer()
@@ -239,8 +231,9 @@ class Reader:
         if source.by_content and handle.content.digests:
             return self._copy_proven(handle.content, number, offset, view)
         file = handle.files.get(number)
-        if file is None or file.descriptor == CLOSED:
-            file = self._pool.get(key_of(source))
+        is_new = file is None or file.descriptor == CLOSED
+        if file is None or is_new:
+            file = self._pool.get(key_of(source)) or self._open_at_once(source)
             if file is None:
                 return 0
             if len(handle.files) >= _FILES_KNOWN:
@@ -251,10 +244,27 @@ class Reader:
             # A file system that supports RWF_NOWAIT has the inode in memory: no wait here.
             if not source.state.is_of(os.fstat(file.descriptor)):
                 return 0
-        except OSError:
+        except OSError as error:
+            if is_new and isinstance(error, BlockingIOError):
+                self._answers_at_once(handle, source)
             return 0  # the thread gets the same error, or waits
+        if is_new:
+            self._answers_at_once(handle, source)
         self._pool.touch(file)
         return count
+
+    def _answers_at_once(self, handle: Handle, source: SourceFile) -> None:
+        """*source* is on a file system that tells whether it would wait."""
+        self._folders.answers(self._absolute(source.source))
+        handle.told()
+
+    def _open_at_once(self, source: SourceFile) -> OpenFile | None:
+        """*source* in the pool, if it can be opened without waiting for a disk."""
+        if not self._pool.reserve(1):
+            return None
+        self._pool.release(1)
+        descriptor = self._folders.open_at_once(self._absolute(source.source), READ_FILE)
+        return None if descriptor is None else self._pool.adopt(key_of(source), descriptor)
 
     def _copy_proven(self, content: Content, number: int, offset: int, view: memoryview) -> int:
         """The same where only the content vouches: from the blocks proven last."""
@@ -286,17 +296,18 @@ class PendingRead:
     It fills *view*, of which the first *done* bytes were read from the page cache.
     """
 
-    __slots__ = ("_content", "_done", "_lane", "_offset", "_reader", "_view")
+    __slots__ = ("_done", "_handle", "_offset", "_reader", "_seconds", "_view")
 
     def __init__(
         self, reader: Reader, handle: Handle, offset: int, view: memoryview, done: int
     ) -> None:
         self._reader = reader
-        self._content = handle.content
-        self._lane = handle.node
+        self._handle = handle
         self._offset = offset
         self._view = view
         self._done = done
+        self._seconds: list[float] = []
+        """How long the thread took for each file, or each 128 KiB of one."""
 
     async def finish(self) -> memoryview:
         """Read the rest in a thread; returns the whole read. To be called once.
@@ -304,7 +315,13 @@ class PendingRead:
         The view is valid until the caller's next await. Raises :exc:`ChangedError`,
         :exc:`OSError`, or :exc:`TimeoutError` if the disk doesn't answer in time.
         """
-        reader, content, done = self._reader, self._content, self._done
+        reader, handle, content = self._reader, self._handle, self._handle.content
+        if ahead := handle.ahead:
+            if ahead.is_over:
+                handle.end_ahead()
+            elif await self._fetch(ahead):
+                return self._view
+        done = self._done
         pieces = list(content.plan(self._offset + done, len(self._view) - done))
         numbers = list(dict.fromkeys(piece.source for piece in pieces if isinstance(piece, Data)))
         # Room for one: of the files that the thread opens, the last one is returned.
@@ -314,15 +331,28 @@ class PendingRead:
             pieces,
             dict(zip(numbers, loan.files, strict=True)),
             bool(loan.room),
-            lane=self._lane,
+            lane=handle.node,
             discard=lambda late: close_all([late[1]] if late else []),
             ended=loan.end,
         )
         if opened:
             reader._pool.adopt(*opened)
+        handle.judge(self._seconds, reader._fetcher, reader._parallel)
         # Not after an error: an abandoned thread may still write to it.
         reader._give_buffer(self._view)
         return self._view
+
+    async def _fetch(self, ahead: Ahead) -> bool:
+        """Have the rest read by many threads; whether it could then be read without waiting."""
+        reader, handle, view = self._reader, self._handle, self._view
+        offset, left = self._offset + self._done, len(self._view) - self._done
+        await ahead.fetch(offset, left)
+        read = functools.partial(reader._read_cached, handle)
+        self._done += fill(handle.content.plan(offset, left), view[self._done :], read)
+        if self._done < len(view):
+            return False
+        reader._give_buffer(view)
+        return True
 
     def _read_rest(
         self, pieces: Sequence[Piece], files: Mapping[int, OpenFile | None], keep: bool
@@ -332,7 +362,7 @@ class PendingRead:
         *files* has the open file of each source, or None: those are opened, one at a time. With
         *keep* the last of them is returned, for the pool: the next read probably continues in it.
         """
-        reader, content = self._reader, self._content
+        reader, content = self._reader, self._handle.content
         opened: list[tuple[Key, int]] = []  # one at most
 
         def descriptor_of(number: int) -> int:
@@ -343,14 +373,22 @@ class PendingRead:
                 if opened[0][0] == key_of(source):
                     return opened[0][1]
                 close_all([opened.pop()[1]])
-            descriptor = open_file(reader._absolute, source, provable=bool(content.digests))
+            descriptor = open_file(
+                reader._absolute,
+                source,
+                provable=bool(content.digests),
+                folders=reader._folders,
+            )
             opened.append((key_of(source), descriptor))
             return descriptor
 
         def read(number: int, offset: int, part: memoryview) -> int:
             digest = content.digests[number] if content.digests else None
             descriptor = functools.partial(descriptor_of, number)
+            started = time.monotonic()
             read_source(descriptor, content.files[number], digest, reader._proven, offset, part)
+            took = time.monotonic() - started
+            self._seconds.append(took / max(1, len(part) >> 17))
             return len(part)
 
         try:

@@ -9,6 +9,7 @@ library is scanned more often (:func:`zipfs.system.filesystems.needs_polling`).
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -16,8 +17,13 @@ from typing import Final
 
 import trio
 
-from zipfs.system.changes import Change
-from zipfs.system.inotify import Inotify
+from zipfs.catalog.listing.hearing import Hurry
+from zipfs.catalog.tree import Catalog
+from zipfs.config import Settings
+from zipfs.library.view import LibraryView
+from zipfs.system.events.changes import Change
+from zipfs.system.events.inotify import Inotify
+from zipfs.system.filesystems import needs_polling
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +35,66 @@ _SOON: Final = 0.005, 0.05
 """The same two for a folder alone, of lists: somebody waits for the archive of each."""
 
 
+async def follow(settings: Settings, library: LibraryView, catalog: Catalog) -> None:
+    """Pass events of changes to *catalog*, for ever."""
+    while True:
+        returned = catalog.returned
+        async with trio.open_nursery() as nursery:
+            if not catalog.presence.is_gone:
+                nursery.start_soon(_follow_here, settings, library, catalog)
+            await returned.wait()
+            # What was watched is another folder, or its disk was unmounted.
+            nursery.cancel_scope.cancel()
+        catalog.hearing.end()
+
+
+async def _follow_here(settings: Settings, library: LibraryView, catalog: Catalog) -> None:
+    """The same for the library as it is now. *settings* say how; without events it is polled."""
+    folders = library.watched()
+    heard: dict[bytes, Hurry] = {}
+    """Folders all of whose changes cause events, and how to have them told at once."""
+    eventless = {folder: await trio.to_thread.run_sync(needs_polling, folder) for folder in folders}
+    if settings.watch == "poll" or (settings.watch == "auto" and any(eventless.values())):
+        kinds = ", ".join(sorted({kind for found in eventless.values() for kind in found}))
+        log.info(
+            "looking for changes every few seconds%s", f": no events from {kinds}" if kinds else ""
+        )
+        catalog.hearing.end()  # nobody waits for what won't come
+
+    def ready(folder: bytes, hurry: Hurry) -> None:
+        if not eventless[folder]:
+            heard[folder] = hurry
+        if heard.keys() == folders.keys():
+            catalog.hearing.begin(tuple(heard.values()))
+
+    def changed(folder: bytes, paths: Iterable[bytes]) -> None:
+        try:
+            catalog.changed(set(folders[folder](paths)))
+        except Exception:
+            # H4: called by the event loop itself, which an exception would end.
+            log.exception("unexpected error about changes in the library")
+
+    async def listen(folder: bytes) -> None:
+        await watch(
+            folder,
+            functools.partial(changed, folder),
+            functools.partial(ready, folder),
+            deep=folder == library.root,
+            heard=None if folder == library.root else functools.partial(library.heard, folder),
+        )
+        heard.pop(folder, None)
+        catalog.hearing.end()
+
+    if settings.watch != "poll":
+        async with trio.open_nursery() as nursery:
+            for folder in folders:
+                nursery.start_soon(listen, folder)
+
+
 async def watch(
     folder: bytes,
     changed: Callable[[Iterable[bytes]], None],
-    ready: Callable[[], None],
+    ready: Callable[[Hurry], None],
     *,
     deep: bool = True,
     heard: Callable[[bytes, Change], None] | None = None,
@@ -40,9 +102,9 @@ async def watch(
     """Call *changed* with the changed paths in *folder*, relative to it, for ever.
 
     *deep* watches the folders in it as well. *ready* is called when all watches are set, so that
-    no change is missed from then on. *heard* is told of each event before, in a thread of its
-    own (:class:`zipfs.system.inotify.Inotify`). Logs and returns if the kernel can't watch the
-    folder.
+    no change is missed from then on, with what has events passed on at once. *heard* is told of
+    each event before, in a thread of its own (:class:`zipfs.system.events.inotify.Inotify`). Logs
+    and returns if the kernel can't watch the folder.
     """
     token = trio.lowlevel.current_trio_token()
     ended = trio.Event()
@@ -57,7 +119,7 @@ async def watch(
                 watching.append(inotify)
             try:
                 inotify.add()
-                token.run_sync_soon(ready)
+                token.run_sync_soon(ready, inotify.hurry)
                 for paths in inotify.changes(*((_STEP, _DEBOUNCE) if deep else _SOON)):
                     token.run_sync_soon(changed, paths)
             finally:

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from zipfs.errors import ChangedError
 from zipfs.index.hash_file import hash_file
-from zipfs.index.tables import Record
+from zipfs.index.rows import Made, Record
 from zipfs.library.filestate import FileState
 from zipfs.library.scan import Entry, SourceFile
 from zipfs.sealing.outcomes import (
@@ -83,12 +83,18 @@ def seal_all(
     folders = dict(games)
     before: dict[bytes, Examination] = {}
     given_up: set[tuple[bytes, FileState]] = set()
+    made: dict[bytes, Made | None] = {}
     for _ in range(_TRIES):
         wait = 0.0
         missing: dict[bytes, SourceFile] = {}
         for path, entry in folders.items():
-            before[path], _version = _examine(sealer, path, entry, before.get(path))
+            before[path], version = _examine(sealer, path, entry, before.get(path))
             outcome = before[path].outcome
+            if version and version.key:
+                made[path] = sealer.remember(path, entry.source, before[path], version)
+                if len(made) >= _SAVE_COUNT:
+                    sealer.index.put_games(made)
+                    made = {}
             if isinstance(outcome, Unsettled):
                 wait = max(wait, outcome.seconds)
             elif isinstance(outcome, Unhashed):
@@ -103,6 +109,7 @@ def seal_all(
             break
         if wait:
             sleep(wait)
+    sealer.index.put_games(made)
     for path, examination in before.items():
         outcome = examination.outcome
         if isinstance(outcome, Sealed):
@@ -114,6 +121,32 @@ def seal_all(
         elif isinstance(outcome, Impossible | Absent) and outcome.reason:
             summary.problems.append(f"{shown(path)}: {outcome.reason}")
     return summary
+
+
+def prune(sealer: Sealer) -> int:
+    """Forget the checksums of files that the library hasn't any more; returns how many.
+
+    Of a file that can't be looked at they are kept. Raises :exc:`GoneError` if the library, or a
+    disk in it, went away meanwhile.
+    """
+    library, index = sealer.library, sealer.index
+    gone: list[bytes] = []
+    after: bytes | None = b""
+    with library.presence.asking(b"", inside=True) as asking:
+        if not library.presence.has_content():  # as it is without its disk
+            return 0
+        while after is not None:
+            found, after = index.files_after(after)
+            for path, _ in found:
+                try:
+                    if library.entry(path) is None:
+                        gone.append(path)
+                except OSError:
+                    continue
+        asking.confirm()
+    if gone:
+        index.prune(gone)
+    return len(gone)
 
 
 def seal_one(

@@ -14,8 +14,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 from zipfs.errors import IndexFileError, LayoutError, LibraryError, NotSealedError
-from zipfs.index.index import IN_MEMORY, Index
-from zipfs.index.tables import Record
+from zipfs.index.index import Index
+from zipfs.index.indexfile import IN_MEMORY
+from zipfs.index.rows import Made, Record
 from zipfs.library.filestate import BLOCK, MIN_SETTLE
 from zipfs.library.library import Library
 from zipfs.library.policy import load_rules
@@ -31,7 +32,8 @@ from zipfs.sealing.sealer import Sealer
 from zipfs.system.paths import slashed
 
 if TYPE_CHECKING:
-    from zipfs.config import PlaylistMode, SelectionName, Timestamps
+    from zipfs.config import SelectionName, Timestamps
+    from zipfs.config_variants import PlaylistMode
 
 log = logging.getLogger(__name__)
 
@@ -289,6 +291,9 @@ class _PrefixedIndex(Index):
 
     def put_files(self, records: Mapping[bytes, Record]) -> None:
         super().put_files({self._prefix + path: record for path, record in records.items()})
+
+    def put_games(self, games: Mapping[bytes, Made | None]) -> None:
+        pass  # these are no games of a mount
 
     def issue(
         self, path: bytes, content: int, choose: Callable[[Callable[[int], bool]], int]

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
+from zipfs.archive import validators
 from zipfs.archive.layout import Layout, Piece
-from zipfs.library.scan import LeftOut, SourceFile
+from zipfs.library.scan import GameScan, LeftOut, SourceFile
 from zipfs.system.permissions import Access
+
+NAME_MAX: Final = 255
+"""Bytes of a name, on every file system to which archives are copied."""
+
+
+def archive_inode(archive: bytes, content: int) -> int:
+    """The inode of the version with that *content* id of the archive at the path *archive*."""
+    return validators.inode(b"archive", archive, content.to_bytes(16))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +52,8 @@ class Version:
     """Skipped paths in the folder, relative to the library, and why."""
     folders: Mapping[bytes, bytes] = field(default_factory=dict)
     """Paths of the empty folders within the game, by entry name."""
+    key: bytes = b""
+    """What it was made of, and how; empty if its checksums aren't those of these very states."""
 
     @property
     def size(self) -> int:
@@ -74,6 +86,8 @@ class Plain:
 
     status: os.stat_result = field(compare=False)
     """Stat result of the folder."""
+    files: tuple[SourceFile, ...] = field(default=(), compare=False)
+    """Its files; the receiver of this result doesn't retain them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,5 +134,23 @@ class Examination:
     """Duration in seconds."""
     unsure: tuple[SourceFile, ...] = ()
     """Files whose checksums are used, and proven, until they have been hashed in this state."""
+    is_spread: bool = False
+    """Whether files of it may be elsewhere in the library, where changes aren't its own."""
+    tree: bytes = b""
+    """The key of its folder as it was found, by which it is known to be unchanged; empty if there
+    is none (:mod:`zipfs.sealing.remembered`)."""
     left_out: tuple[LeftOut, ...] = field(default=(), compare=False)
     """Skipped paths of the game, and why; the receiver of this result doesn't retain them."""
+
+
+def skipped_of(
+    game: bytes, scan: GameScan, refused: Iterable[LeftOut], outcome: Outcome, fewest: int
+) -> Iterator[LeftOut]:
+    """The skipped paths of *game*: files, folders, or the archive itself."""
+    if scan.owns_folder:
+        yield from scan.left_out
+        yield from refused
+    if isinstance(outcome, Impossible):
+        yield LeftOut(game, f"no archive: {outcome.reason}")
+    elif isinstance(outcome, Plain | Unneeded) and scan.is_archive(fewest):
+        yield LeftOut(game, f"no archive: its name would have more than {NAME_MAX} bytes")

@@ -14,13 +14,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection
 from typing import ClassVar, Final
 
 from zipfs.archive import validators
 from zipfs.archive.layout import Layout
 from zipfs.errors import LayoutError
-from zipfs.index.index import Index
+from zipfs.index.index import Index, UnissuedError
+from zipfs.index.rows import Made
 from zipfs.library.filestate import Checksums, FileState
 from zipfs.library.policy import Policies
 from zipfs.library.rules.general import Policy, archive_name
@@ -32,6 +33,7 @@ from zipfs.library.view import LibraryView
 from zipfs.logs import Once
 from zipfs.sealing.members import Style, assemble, names_of
 from zipfs.sealing.outcomes import (
+    NAME_MAX,
     Absent,
     Examination,
     Impossible,
@@ -42,14 +44,16 @@ from zipfs.sealing.outcomes import (
     Unneeded,
     Unsettled,
     Version,
+    archive_inode,
+    skipped_of,
 )
-from zipfs.system.paths import is_within
+from zipfs.sealing.remembered import Remembered, made_of, sealed_as
+from zipfs.sealing.settling import Settling
+from zipfs.system.paths import is_within, join
 from zipfs.text import shown
 
 log = logging.getLogger(__name__)
 
-_NAME_MAX: Final = 255  # bytes, on every file system to which archives are copied
-_NANOSECONDS: Final = 1_000_000_000
 _SHORT: Final = 0.05
 """An examination shorter than this, in seconds, is recorded as taking none."""
 _MAPPED_LOGGED: Final = 10
@@ -85,9 +89,11 @@ class Sealer:
         self.library = library
         self.index = index
         self.settle = settle
+        self._settling = Settling(settle, trust_mtime)
         self._trust_mtime = trust_mtime
         self._style = style
         self._playlists = playlists
+        self._remembered = Remembered(style, playlists.mode, frozenset(playlists.platforms))
         self._once = Once(log)
         self._lock = threading.Lock()
         self._unreadable: dict[bytes, FileState] = {}
@@ -140,25 +146,27 @@ class Sealer:
         *,
         origins: Origins = frozenset(),
         whole: bool = False,
+        made: Made | None = None,
+        beside: Collection[bytes] | None = None,
     ) -> tuple[Examination, Version | None]:
         """Examine the game at the path *game*, with its folder at *source*.
 
-        *before* is its previous examination, *origins* are those of the folder. The
-        :class:`Version` is returned if the game is sealed, and either that is new or *whole*
-        is true.
+        *before* is its previous examination, *origins* are those of the folder. *made* is what
+        the index has of its archive: if that was made of the same, in the same way, it is that.
+        *beside* are the names in the folder that shows the game, if they have just been read.
+        The :class:`Version` is returned if the game is sealed, and either that is new and wasn't
+        *made*, or *whole* is true.
         """
         started = time.monotonic()
         clock_ns = time.time_ns()
+        if not whole and (same := self._unchanged(game, source, started, before, made, beside)):
+            return same, None
         try:
             scan = self.library.scan(source, self.policy, origins, path=game)
         except (FileNotFoundError, NotADirectoryError):
             return Examination(started, b"", started, Absent()), None
         except OSError as error:
-            reason = f"can't be listed: {error.strerror}"
-            self._once.warning("%s %s; left out", shown(game), reason)
-            left_out: tuple[LeftOut, ...] = (LeftOut(game, reason),)
-            absent = Absent(reason, temporary=not isinstance(error, PermissionError))
-            return Examination(started, b"", started, absent, left_out=left_out), None
+            return self._unlisted(game, started, error), None
         scan, refused = self._without_refused(scan)
         for path, reason in scan.left_out:
             self._once.warning("%s is left out: %s", shown(path), reason)
@@ -175,8 +183,14 @@ class Sealer:
             outcome = sealed
         elif not scan.is_archive(self.fewest) or self._is_too_long(archive, scan):
             outcome = self._unarchived(scan)
+        elif (
+            made
+            and not whole
+            and made.key == self._remembered.key(archive, scan, fingerprint, self.policy)
+        ):
+            outcome = sealed_as(made, scan.access)
         elif not (sealed or scan.is_whole) and (
-            (seconds := self._unsettled(self._changed(scan), clock_ns, started - first_seen)) > 0
+            (seconds := self._settling.left(scan, clock_ns, started - first_seen)) > 0
         ):
             outcome = Unsettled(seconds)
         elif scan.problem:
@@ -184,28 +198,42 @@ class Sealer:
             self._once.warning("there is no %s: %s", shown(archive), scan.problem, of=fingerprint)
             outcome = Impossible(scan.problem)
         else:
-            outcome, version, unsure = self._assemble(archive, scan)
+            outcome, version, unsure = self._assemble(archive, scan, fingerprint)
             if isinstance(outcome, Unhashed) and scan.is_whole and not sealed:
                 # Its files have to settle before they are hashed (S1).
-                changed = self._changed(outcome.missing)
-                if (seconds := self._unsettled(changed, clock_ns, started - first_seen)) > 0:
+                known = started - first_seen
+                if (seconds := self._settling.left(outcome.missing, clock_ns, known)) > 0:
                     outcome = Unsettled(seconds)
         took = time.monotonic() - started
         if took < _SHORT:
             took = 0.0  # one shared object instead of one number for each game
-        left_out = tuple(_left_out(game, scan, refused, outcome, self.fewest))
+        left_out = tuple(skipped_of(game, scan, refused, outcome, self.fewest))
         return Examination(
-            started, fingerprint, first_seen, outcome, took, unsure, left_out
+            started,
+            fingerprint,
+            first_seen,
+            outcome,
+            took,
+            unsure,
+            scan.is_spread,
+            left_out=left_out,
         ), version
+
+    def _unlisted(self, game: bytes, started: float, error: OSError) -> Examination:
+        reason = f"can't be listed: {error.strerror}"
+        self._once.warning("%s %s; left out", shown(game), reason)
+        absent = Absent(reason, temporary=not isinstance(error, PermissionError))
+        left_out = (LeftOut(game, reason),)
+        return Examination(started, b"", started, absent, left_out=left_out)
 
     def _is_too_long(self, archive: bytes, scan: GameScan) -> bool:
         """Whether the name of *archive* is longer than file systems allow."""
-        if len(archive.rpartition(b"/")[2]) <= _NAME_MAX:
+        if len(archive.rpartition(b"/")[2]) <= NAME_MAX:
             return False
         self._once.warning(
             "%s would be a name of more than %d bytes; %s",
             shown(archive),
-            _NAME_MAX,
+            NAME_MAX,
             "its folder is shown as it is" if scan.owns_folder else "it isn't there",
         )
         return True
@@ -213,7 +241,7 @@ class Sealer:
     def _unarchived(self, scan: GameScan) -> Plain | Unneeded:
         """The outcome for a game without an archive."""
         if scan.owns_folder:
-            return Plain(scan.status)
+            return Plain(scan.status, scan.files)
         return Unneeded(scan.objection(self.fewest) or "its name would be too long")
 
     def _without_refused(self, scan: GameScan) -> tuple[GameScan, list[LeftOut]]:
@@ -225,30 +253,55 @@ class Sealer:
             scan = scan.without(lambda file: self._unreadable.get(file.source) == file.state)
         return scan, [LeftOut(file.source, "a file that can't be read") for file in refused]
 
-    def _changed(self, of: GameScan | tuple[SourceFile, ...]) -> int:
-        """When the game, or any of the files, last changed; nanoseconds since the epoch."""
-        if isinstance(of, GameScan):
-            return of.written_ns if self._trust_mtime else of.changed_ns
-        states = [file.state for file in of]
-        return max(state.mtime_ns if self._trust_mtime else state.changed_ns for state in states)
+    def remember(self, game: bytes, source: bytes, found: Examination, version: Version) -> Made:
+        """What the index is to remember of the archive of *game*, *version*, as it was *found*."""
+        tree = b""
+        if not (found.is_spread or found.left_out or version.left_out or self._unreadable):
+            tree = self._tree_key(version.sealed.path, game, source)
+            # It is that of what was found if that is what is found after it as well.
+            again = self.library.scan(source, self.policy, path=game)
+            if again.fingerprint() != found.fingerprint:
+                tree = b""
+        return made_of(version, found.fingerprint, tree)
 
-    def _unsettled(self, changed_ns: int, clock_ns: int, known: float) -> float:
-        """Seconds until what changed at *changed_ns* is settled; 0 if it is.
+    def _unchanged(
+        self,
+        game: bytes,
+        source: bytes,
+        started: float,
+        before: Examination | None,
+        made: Made | None,
+        beside: Collection[bytes] | None,
+    ) -> Examination | None:
+        """*before*, or what was *made* before the start, if *game* is as it was then."""
+        if before:
+            tree = before.tree
+            path = before.outcome.path if isinstance(before.outcome, Sealed) else b""
+        else:
+            tree, path = (made.tree, made.archive) if made else (b"", b"")
+        if not tree or not path or self._unreadable:
+            return None
+        folder, _, name = game.rpartition(b"/")
+        if beside is not None and path == join(folder, name + b".zip") and game == source:
+            is_named = name + b".zip" not in beside
+        else:
+            is_named = path == self.archive_path(game, source)
+        if not is_named or self._tree_key(path, game, source) != tree:
+            return None
+        if before:
+            return dataclasses.replace(before, started=started, took=0.0)
+        assert made  # noqa: S101 - as there is a tree
+        return Examination(started, made.fingerprint, started, sealed_as(made), tree=tree)
 
-        Up to the beginning of the scan, at *clock_ns*: a change during the scan can be in one
-        part of it and not in another, a combination that never existed.
-
-        Either its newest time is old enough by the clock, or it has had the same fingerprint for
-        *known* seconds. So if the clock was set back, or dates are in the future, the game
-        settles by the second rule.
-        """
-        by_fingerprint = self.settle - known
-        age = (clock_ns - changed_ns) / _NANOSECONDS
-        by_clock = self.settle - age if age >= 0 else by_fingerprint
-        return max(0.0, min(by_fingerprint, by_clock))
+    def _tree_key(self, archive: bytes, game: bytes, source: bytes) -> bytes:
+        try:
+            tree = self.library.tree(source) if game == source else b""
+        except OSError:  # a scan shows what it is
+            return b""
+        return self._remembered.tree_key(archive, tree, self.policy)
 
     def _assemble(
-        self, archive: bytes, scan: GameScan
+        self, archive: bytes, scan: GameScan, fingerprint: bytes
     ) -> tuple[Outcome, Version | None, tuple[SourceFile, ...]]:
         records = self.index.files([file.source for file in scan.files])
         missing = []
@@ -282,9 +335,15 @@ class Sealer:
             )
         try:
             version = self._version(archive, scan, known)
+            if not unsure:
+                version = dataclasses.replace(
+                    version, key=self._remembered.key(archive, scan, fingerprint, self.policy)
+                )
         except (LayoutError, ValueError) as error:
             self._once.warning("%s can't be made: %s", shown(archive), error)
             return Impossible(str(error)), None, ()
+        except UnissuedError as error:
+            return Unsettled(error.seconds), None, ()
         return version.sealed, version, tuple(unsure)
 
     def _version(self, archive: bytes, scan: GameScan, known: dict[bytes, Checksums]) -> Version:
@@ -314,7 +373,7 @@ class Sealer:
         sealed = Sealed(
             path=archive,
             content=content,
-            inode=validators.inode(b"archive", archive, content.to_bytes(16)),
+            inode=archive_inode(archive, content),
             size=layout.size,
             mtime_ns=validators.mtime_ns(seconds, content),
             access=scan.access,
@@ -322,19 +381,6 @@ class Sealer:
         )
         folders = {names[path] + b"/": path for path in scan.folders}
         return Version(sealed, layout, files, digests, scan.left_out, folders)
-
-
-def _left_out(
-    game: bytes, scan: GameScan, refused: Iterable[LeftOut], outcome: Outcome, fewest: int
-) -> Iterator[LeftOut]:
-    """The skipped paths of *game*: files, folders, or the archive itself."""
-    if scan.owns_folder:
-        yield from scan.left_out
-        yield from refused
-    if isinstance(outcome, Impossible):
-        yield LeftOut(game, f"no archive: {outcome.reason}")
-    elif isinstance(outcome, Plain | Unneeded) and scan.is_archive(fewest):
-        yield LeftOut(game, f"no archive: its name would have more than {_NAME_MAX} bytes")
 
 
 def _parent_source(library: LibraryView, folder: bytes, game: bytes, source: bytes) -> bytes:

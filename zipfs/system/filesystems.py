@@ -36,6 +36,8 @@ class FileSystem(NamedTuple):
     """Whether a file has the same inode after its inode was evicted, or the disk mounted again."""
     own_ctime: bool = True
     """Whether the ctime is kept on the disk, and not made from the mtime."""
+    costs: bool = False
+    """Whether each read may cost money, or come from far away: cloud storage."""
     refine: Callable[[FileSystem, Collection[str]], FileSystem] | None = None
     """Returns the row for a mount with certain options."""
 
@@ -151,6 +153,16 @@ _TABLE: Final = (
         events=False,
         stale=_PROGRAM,
         inodes_last=False,
+        costs=True,
+    ),
+    FileSystem(
+        ("fuse.gcsfuse", "fuse.goofys", "fuse.mountpoint-s3", "fuse.s3fs"),
+        "note",
+        f"{_POLLED}; each read may cost money",
+        events=False,
+        stale=_PROGRAM,
+        inodes_last=False,
+        costs=True,
     ),
     FileSystem(
         ("fuse.zipfs",),

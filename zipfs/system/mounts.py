@@ -10,10 +10,17 @@ import errno
 import os
 import re
 import select
+import subprocess
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 TABLE: Final = "/proc/self/mountinfo"
+PATIENCE: Final = 5.0
+"""Seconds to wait for the daemon of a mount."""
+PROBE: Final = ("stat", "--file-system", "--format=", "--")
+"""A program of GNU coreutils that calls statfs(2); then the path."""
+ZIPFS: Final = "fuse.zipfs"
+"""Kind of a zipfs mount in the table."""
 
 
 class Copy(NamedTuple):
@@ -37,6 +44,10 @@ class Mount(NamedTuple):
     """Of the mount and of its file system, such as ``ro`` and ``allow_other``."""
     number: int = 0
     """Its ID, which another mount can get as soon as this one is gone."""
+    shared: bool = False
+    """Whether mounts made in it get out of this mount namespace: mount_namespaces(7)."""
+    bound: bool = False
+    """Whether it shows a folder of its file system only, as a bind mount does."""
 
 
 def mounts(table: str = TABLE) -> Iterator[Mount]:
@@ -49,7 +60,9 @@ def mounts(table: str = TABLE) -> Iterator[Mount]:
             kind, *rest = after.split()
             options = frozenset(map(os.fsdecode, b",".join([fields[5], *rest[1:]]).split(b",")))
             device, number = fields[2].decode(), int(fields[0])
-            yield Mount(device, os.fsdecode(path), kind.decode(), options, number)
+            shared = any(field.startswith(b"shared:") for field in fields[6:])
+            bound = fields[3] != b"/"
+            yield Mount(device, os.fsdecode(path), kind.decode(), options, number, shared, bound)
 
 
 class MountEvents:
@@ -137,14 +150,32 @@ def copies(device: str) -> tuple[list[Copy], bool]:
     return found, complete
 
 
-def is_dead(path: str) -> bool:
-    """Whether the daemon of the FUSE mount at *path* has died. Blocks if it doesn't answer."""
-    try:
-        # Not stat: for a second the kernel answers that from its cache.
-        os.statvfs(path)
-    except OSError as error:
-        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-    return False
+def is_dead(path: str, patience: float = PATIENCE) -> bool:
+    """Whether the daemon of the FUSE mount at *path* has died; False if it doesn't answer."""
+    return asked(path, patience) is False
+
+
+def asked(path: str, patience: float = PATIENCE) -> bool | None:
+    """Whether the file system at *path* answers; None if nothing came within *patience* seconds.
+
+    False is a FUSE mount whose daemon has died. One that outlives its daemon has none for a while.
+    """
+    # A program, which can be killed: a thread of ours that waits there would keep the mount busy.
+    # Not stat(2): for a second the kernel answers that from its cache.
+    with subprocess.Popen(
+        [*PROBE, path],
+        env=dict(os.environ, LC_ALL="C"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as asking:
+        try:
+            _, said = asking.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            asking.kill()
+            return None
+    dead = (errno.ENOTCONN, errno.ECONNABORTED)
+    return not any(os.strerror(number).encode() in said for number in dead)
 
 
 def mounts_below(folder: str, mounted: Iterable[Mount]) -> list[Mount]:

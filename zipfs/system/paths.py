@@ -133,8 +133,8 @@ def _stat_and_close(descriptor: int) -> os.stat_result:
         os.close(descriptor)
 
 
-def entries(path: bytes) -> list[tuple[bytes, os.stat_result]]:
-    """Name and lstat(2) of each entry of the folder at *path*, which is no link.
+def entries(path: bytes) -> tuple[list[tuple[bytes, os.stat_result]], os.stat_result]:
+    """Name and lstat(2) of each entry of the folder at *path*, which is no link; and its own after.
 
     Raises :exc:`OSError`. Entries that are removed meanwhile are omitted.
     """
@@ -152,12 +152,12 @@ def entries(path: bytes) -> list[tuple[bytes, os.stat_result]]:
                 except FileNotFoundError:
                     continue
                 found.append((os.fsencode(entry.name), status))
+        return found, truthful(os.fstat(descriptor), b"/proc/self/fd/%d" % descriptor)
     finally:
         os.close(descriptor)
-    return found
 
 
-def _entries_by_path(path: bytes) -> list[tuple[bytes, os.stat_result]]:
+def _entries_by_path(path: bytes) -> tuple[list[tuple[bytes, os.stat_result]], os.stat_result]:
     """The same where folders can't be opened; raises if the folder has become a link."""
     found = []
     for name in os.listdir(path):
@@ -169,7 +169,7 @@ def _entries_by_path(path: bytes) -> list[tuple[bytes, os.stat_result]]:
     status = os.lstat(path)
     if not stat.S_ISDIR(status.st_mode) or is_link(status):
         raise _not_a_folder(path)
-    return found
+    return found, status
 
 
 @contextmanager

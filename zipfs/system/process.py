@@ -1,4 +1,4 @@
-"""Settings of the whole process: one heap, a low priority, limits on open files.
+"""Settings of the whole process: its heap, a low priority, limits on open files.
 
 Nothing here fails: where a call is missing or forbidden, the process continues without it.
 
@@ -8,17 +8,28 @@ in one heap isn't available in the others: with an equal number of live objects,
 ``chmod -R`` of a library made the process grow from 52 MiB to 88, and with one heap to 70.
 Threads that would contend for it hold the interpreter's lock anyway. Other C libraries (musl)
 have one heap and no such call.
+
+Large blocks aren't in it: glibc maps what has 128 KiB or more by itself, and unmaps it when it is
+freed. But each freed one raises that limit (M_MMAP_THRESHOLD), so the second buffer of 1 MiB was
+in the heap, and any small object above it kept it there: twenty reads that waited for a disk at
+once added 20 MiB, for as long as the next walk through the library didn't replace the object. A
+limit that was set stays.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import sys
+import time
 from typing import Final, NamedTuple
 
-_M_ARENA_MAX: Final = -8  # malloc.h
+_M_MMAP_THRESHOLD: Final = -3  # malloc.h
+_M_ARENA_MAX: Final = -8
+_LARGE: Final = 256 << 10
+"""Bytes of a block that is mapped by itself: less than any buffer that is used for a read."""
 
 
 def share_heap() -> bool:
@@ -26,15 +37,50 @@ def share_heap() -> bool:
 
     Does nothing if ``MALLOC_ARENA_MAX`` is set, the user's own choice.
     """
-    if "MALLOC_ARENA_MAX" in os.environ or "glibc.malloc.arena_max" in os.environ.get(
-        "GLIBC_TUNABLES", ""
-    ):
+    return _mallopt(_M_ARENA_MAX, 1, "MALLOC_ARENA_MAX", "glibc.malloc.arena_max")
+
+
+def map_large_blocks() -> bool:
+    """Keep large blocks out of the heap, so that they are the system's again when they are freed.
+
+    Returns whether that was possible. Does nothing if ``MALLOC_MMAP_THRESHOLD_`` is set.
+    """
+    variable, tunable = "MALLOC_MMAP_THRESHOLD_", "glibc.malloc.mmap_threshold"
+    return _mallopt(_M_MMAP_THRESHOLD, _LARGE, variable, tunable)
+
+
+def _mallopt(parameter: int, value: int, variable: str, tunable: str) -> bool:
+    """Set a parameter of glibc's heap, unless the user has by either name (mallopt(3))."""
+    if variable in os.environ or tunable in os.environ.get("GLIBC_TUNABLES", ""):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # another C library than glibc
         return False
-    return bool(mallopt(ctypes.c_int(_M_ARENA_MAX), ctypes.c_int(1)))
+    return bool(mallopt(ctypes.c_int(parameter), ctypes.c_int(value)))
+
+
+def settle_heap() -> None:
+    """Collect garbage once more, and then leave all that is there now out of it for ever.
+
+    A collection of all objects stops every thread: half a second with those of 100,000 archives.
+    What is left out is still freed when nothing refers to it; only cycles among it stay.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def started_ns() -> int:
+    """When this process was started, in nanoseconds of CLOCK_MONOTONIC; now if that isn't known."""
+    now = time.monotonic_ns()
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            ticks = int(file.read().rpartition(b")")[2].split()[19])
+        started = ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+        # proc_pid_stat(5) counts from the boot, and the time asleep as well.
+        return now - max(0, time.clock_gettime_ns(time.CLOCK_BOOTTIME) - started)
+    except (OSError, ValueError, IndexError):
+        return now
 
 
 _IOPRIO_WHO_PROCESS: Final = 1
@@ -93,7 +139,11 @@ class Limits(NamedTuple):
     """Maximum number of threads that scan the library; each has a folder open, and a second
     descriptor of it while it is listed."""
     spare: int = 0
-    """Maximum number of further threads, of both kinds, that replace stuck ones."""
+    """Maximum number of further threads, of all kinds, that replace stuck ones."""
+    ahead: int = 0
+    """Maximum number of threads that read ahead; each can have one file open beyond the pool."""
+    folders: int = 0
+    """Maximum number of folders that are kept open; each such thread can have one more."""
 
     @classmethod
     def within(cls, descriptors: int) -> Limits:
@@ -104,9 +154,12 @@ class Limits(NamedTuple):
         free = max(24, descriptors - _RESERVED)
         threads = max(2, min(64, free // 6))
         spare = min(256, free // 16)
+        folders = min(64, free // 16)
         return cls(
-            files=max(4, min(8192, free - 3 * threads - 3 * spare)),
+            files=max(4, min(8192, free - 4 * threads - 3 * spare - folders)),
             threads=threads,
             looking=threads,
             spare=spare,
+            ahead=threads // 2,
+            folders=folders,
         )

@@ -75,8 +75,10 @@ HERE: Final = -100
 """<fcntl.h>: AT_FDCWD, in place of a folder's descriptor: the working directory."""
 _OPENAT2: Final = 437
 """The number of the call, on all machines except two: alpha, and one that returns ENOSYS."""
+_NO_XDEV: Final = 0x01
 _NO_SYMLINKS: Final = 0x04
-"""<linux/openat2.h>: RESOLVE_NO_SYMLINKS."""
+_CACHED: Final = 0x20
+"""<linux/openat2.h>: RESOLVE_NO_XDEV, RESOLVE_NO_SYMLINKS, RESOLVE_CACHED (since Linux 5.12)."""
 _OPEN_HOW: Final = struct.Struct("=QQQ")
 """<linux/openat2.h>: struct open_how, with flags, mode and resolve."""
 
@@ -217,13 +219,13 @@ _statx: Callable[[int], Identity | None] | None = _make_statx()
 
 
 @functools.cache
-def _how(flags: int) -> bytes:
+def _how(flags: int, resolve: int) -> bytes:
     # O_LARGEFILE: open(2) adds it on 32-bit machines; with O_PATH, openat2 refuses it.
     large = 0 if flags & _flag("O_PATH") else _flag("O_LARGEFILE")
-    return _OPEN_HOW.pack(flags | _flag("O_CLOEXEC") | large, 0, _NO_SYMLINKS)
+    return _OPEN_HOW.pack(flags | _flag("O_CLOEXEC") | large, 0, resolve)
 
 
-def _openat2() -> Callable[[int, bytes, int], int] | None:
+def _openat2(resolve: int = _NO_SYMLINKS) -> Callable[[int, bytes, int], int] | None:
     if not LOOK_AT or sys.platform != "linux" or os.uname().machine == "alpha":
         return None
     # CDLL and not PyDLL, since it releases the interpreter's lock: a disk that doesn't answer
@@ -238,12 +240,14 @@ def _openat2() -> Callable[[int, bytes, int], int] | None:
         ctypes.c_size_t,
     ]
 
+    o_path = _flag("O_PATH")  # all that is asked of a game begins with this call
+
     def open_without_links(folder: int, path: bytes, flags: int) -> int:
         if b"\0" in path:
             raise ValueError("embedded null byte")  # as os.open does; C would cut the path there
-        if not flags & _flag("O_PATH"):  # comparable to os.lstat, which isn't audited
+        if not flags & o_path:  # comparable to os.lstat, which isn't audited
             sys.audit("open", path, None, flags)
-        how = _how(flags)
+        how = _how(flags, resolve)
         while True:
             descriptor: int = call(_OPENAT2, folder, path, how, _OPEN_HOW.size)
             if descriptor >= 0:
@@ -252,8 +256,11 @@ def _openat2() -> Callable[[int, bytes, int], int] | None:
                 raise OSError(number, os.strerror(number), path)
 
     try:
+        # The root is always known, and on the mount that "/" is on.
         os.close(open_without_links(HERE, b"/", ENTER_FOLDER))
-    except OSError:  # ENOSYS before Linux 5.6; EPERM in a sandbox that doesn't know it
+    except OSError:
+        # ENOSYS before Linux 5.6, EINVAL for a flag that came later; EPERM in a sandbox that
+        # doesn't know the call
         return None
     return open_without_links
 
@@ -261,3 +268,7 @@ def _openat2() -> Callable[[int, bytes, int], int] | None:
 openat2: Callable[[int, bytes, int], int] | None = _openat2()
 """openat2(2) with ``RESOLVE_NO_SYMLINKS``: opens a path relative to a folder's descriptor, with
 given flags; None where the system lacks it. Raises :exc:`OSError`; ``ELOOP`` for a link."""
+open_known: Callable[[int, bytes, int], int] | None = _openat2(_NO_SYMLINKS | _NO_XDEV | _CACHED)
+"""The same only of what the kernel has in its memory, on the mount of the folder: ``EAGAIN`` or
+``EXDEV`` otherwise. The call itself then asks no disk; a file system on FUSE or a network is asked
+all the same when the file is opened."""

@@ -22,7 +22,7 @@ from tests.vm.guest.processes import LIMIT, ProgramError, run, start, stop, wait
 from tests.vm.guest.sources import WORK
 from zipfs.cli.cli import main
 from zipfs.errors import MountpointError
-from zipfs.mount.status_client import ask
+from zipfs.mount.status.client import ask
 
 MOUNT: Final = Path("/srv/games")
 PORT: Final = 8080

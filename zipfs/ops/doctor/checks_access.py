@@ -12,7 +12,6 @@ itself, and a web server that sends single files from it.
 from __future__ import annotations
 
 import os
-import pwd
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,6 +22,7 @@ from zipfs.ops.doctor.findings import Finding
 from zipfs.ops.doctor.headcount import Headcount
 from zipfs.ops.doctor.remedies import chmod_remedy
 from zipfs.system.subprocesses import Identity, ask
+from zipfs.system.users import identity_of
 from zipfs.text import counted, printable, quoted
 
 WEB_USERS: Final = ("www-data", "nginx", "caddy", "apache", "http", "lighttpd", "wwwrun")
@@ -50,32 +50,27 @@ class MountSeen:
     allow_other: bool
 
 
-def identity_of(name: str) -> Identity:
-    """The user called *name*. Raises :exc:`KeyError`."""
-    entry = pwd.getpwnam(name)
-    groups = os.getgrouplist(name, entry.pw_gid)
-    return Identity(name, entry.pw_uid, entry.pw_gid, tuple(groups))
-
-
 def web_users(named: Sequence[str], *, wanted: bool) -> list[WebUser]:
-    """The users *named*; without names, those of :data:`WEB_USERS` that exist.
+    """The users *named*, or numbered; without names, those of :data:`WEB_USERS` that exist.
 
     Of the latter, those with a running process are serious; if *wanted* (other users are let into
-    the mount), all are. Raises :exc:`ConfigError` for a name that doesn't exist.
+    the mount), all are. Raises :exc:`ConfigError` for a name that isn't on this system.
     """
     users = []
     for name in named:
         try:
             users.append(WebUser(identity_of(name), serious=True))
-        except KeyError:
-            raise ConfigError(f"there is no user {name}, whom --web-user names") from None
+        except ValueError as error:
+            raise ConfigError(
+                f"{error}, whom --web-user names; give the number: --web-user 101"
+            ) from None
     if named:
         return users
     running = set(_running())
     for name in WEB_USERS:
         try:
             identity = identity_of(name)
-        except KeyError:
+        except ValueError:
             continue
         users.append(WebUser(identity, serious=wanted or identity.uid in running))
     return users

@@ -24,6 +24,7 @@ _FILES: Final = 3
 _EMPTY: Final = 1 << 20
 """Bytes of an empty index with its log, rounded up."""
 _ELSEWHERE: Final = "name another place with --index FILE"
+_READ_ONLY: Final = "its file system is mounted read-only"
 
 
 def check(
@@ -43,9 +44,8 @@ def check(
         yield _problem(f"{shown} would lie in the library, where zipfs writes nothing", _ELSEWHERE)
         return
     if seen["refused"]:
-        yield _problem(
-            f"{shown} can't be written: {seen['refused']}", f"{_given(seen)}, or {_ELSEWHERE}"
-        )
+        given = f"{_given(seen)}, or " if seen["closed"] else ""
+        yield _problem(f"{shown} can't be written: {seen['refused']}", f"{given}{_ELSEWHERE}")
         return
     kind = next((m.kind for m in mounts_below(seen["folder"], mounted)), "")
     if not file_system(kind).events:
@@ -112,8 +112,12 @@ def _look(file: str) -> dict[str, Any]:
         has = sum(os.path.getsize(real + end) for end in ("", "-wal") if os.path.exists(real + end))
         if not os.access(real, os.R_OK | os.W_OK):
             refused, closed = "this user may not write the file", real
+            if os.statvfs(real).f_flag & os.ST_RDONLY:
+                refused, closed = _READ_ONLY, ""
     if not refused and not os.access(folder, os.W_OK | os.X_OK):
         refused = f"this user may not write in the folder {folder}"
+        if os.statvfs(folder).f_flag & os.ST_RDONLY:
+            refused, closed = _READ_ONLY, ""
     status = os.statvfs(folder)
     return {
         "real": real,

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from zipfs.archive.validators import nginx_etag
 from zipfs.errors import UnansweredError
-from zipfs.library.lists import SUFFIX
+from zipfs.library.decorators.lists import SUFFIX
 from zipfs.ops.doctor.findings import Finding
 from zipfs.ops.doctor.romm_client import Answer, Download
 from zipfs.system.subprocesses import ask

@@ -21,16 +21,15 @@ from typing import Any, Final
 from zipfs.errors import UnansweredError
 from zipfs.mount.mountpoint import DEVICE, FUSE_CONF, user_allow_other
 from zipfs.ops.doctor.findings import Finding
+from zipfs.system import containers
 from zipfs.system.process import Limits
 from zipfs.system.subprocesses import ask
 
 _MODULE: Final = "/proc/filesystems"
 _SELF: Final = "/proc/self/status"
-_CAP_SYS_ADMIN: Final = 1 << 21
-"""capabilities(7), <linux/capability.h>."""
 _IN_CONTAINER: Final = (
     "start the container with --device /dev/fuse --cap-add SYS_ADMIN"
-    " --security-opt apparmor:unconfined"
+    " --security-opt apparmor=unconfined"
 )
 _FEW_FILES: Final = 1024
 """Open files below which many downloads at once slow each other down."""
@@ -46,12 +45,6 @@ _KERNELS: Final[tuple[tuple[Version, str], ...]] = (
     ((4, 20), "FUSE reads 128 KiB at most in one piece, so that downloads cost more"),
 )
 """Versions of the kernel, each with what older ones lack."""
-
-
-def in_container(root: str = "/", environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process is in a container, by the files and variables that engines set."""
-    marks = (".dockerenv", "run/.containerenv", "run/systemd/container")
-    return "container" in environment or any(os.path.exists(root + mark) for mark in marks)
 
 
 def check_device(
@@ -88,7 +81,7 @@ def check_mounting(
     status: str = _SELF, *, allow_other: bool, container: bool, conf: str = FUSE_CONF
 ) -> Iterator[Finding]:
     """Check whether this user may mount, and let others in: fusermount3(1), fuse.conf(5)."""
-    fields = _fields(status)
+    fields = containers.fields_of(status)
     if os.geteuid() == 0:
         yield _root_may(fields, container)
         return
@@ -105,16 +98,9 @@ def check_mounting(
             )
 
 
-def _fields(status: str) -> dict[str, str]:
-    """The fields of the file *status*, by name: proc_pid_status(5)."""
-    with open(status, encoding="utf-8", errors="replace") as lines:
-        pairs = (line.split(":", 1) for line in lines if ":" in line)
-        return {name: value.strip() for name, value in pairs}
-
-
 def _root_may(fields: Mapping[str, str], container: bool) -> Finding:
     name = "right to mount"
-    if not int(fields.get("CapEff", "0"), 16) & _CAP_SYS_ADMIN:
+    if not containers.may_mount(fields):
         return Finding(
             name,
             "problem",

@@ -18,14 +18,17 @@ from zipfs.config import Settings
 from zipfs.errors import ConfigError, UnansweredError
 from zipfs.ops.doctor import checks_access as access
 from zipfs.ops.doctor import checks_changes as changes
+from zipfs.ops.doctor import checks_container as container_checks
 from zipfs.ops.doctor import checks_index as index
 from zipfs.ops.doctor import checks_library as library
 from zipfs.ops.doctor import checks_mount as mount
 from zipfs.ops.doctor import checks_romm as romm
+from zipfs.ops.doctor import checks_shared as shared
 from zipfs.ops.doctor import checks_system as system
 from zipfs.ops.doctor.findings import Finding
 from zipfs.ops.doctor.headcount import Headcount, count
 from zipfs.sealing.sealers import index_file
+from zipfs.system.containers import in_container, in_user_namespace
 from zipfs.system.filesystems import needs_polling
 from zipfs.system.mounts import Mount, mounts
 from zipfs.system.subprocesses import ask
@@ -52,8 +55,13 @@ class Subject:
 
 def examine(subject: Subject) -> Iterator[Finding]:
     """All findings, as they are made. Raises :exc:`zipfs.errors.ConfigError`."""
+    container = in_container()
+    for finding in _examine(subject, container=container):
+        yield container_checks.possible(finding) if container else finding
+
+
+def _examine(subject: Subject, *, container: bool) -> Iterator[Finding]:
     settings = subject.settings
-    container = system.in_container()
     allow_other = settings.allow_other or "allow_other" in ",".join(settings.options).split(",")
     users = access.web_users(subject.web_users, wanted=allow_other)
     yield from _safely("FUSE", lambda: system.check_device(container=container))
@@ -85,14 +93,29 @@ def examine(subject: Subject) -> Iterator[Finding]:
         yield from failed
         if located is not None:
             point, finding = located
-            yield finding
-            yield from _safely("overlayfs", lambda: mount.check_overlays(located[0].path, mounted))
+            path = point.path
+            bound = container_checks.bound(path, mounted) if container else None
+            yield bound or finding
+            if container and not bound:
+                alone = in_user_namespace()
+                yield from _safely(
+                    "propagation", lambda: container_checks.check_reach(path, mounted, alone=alone)
+                )
+            yield from _safely("overlayfs", lambda: mount.check_overlays(path, mounted))
     there = point.mount if point else None
     yield from _safely("read-ahead", lambda: mount.check_tuning(there, settings.read_ahead))
     if root is not None or point is not None:
         yield from _safely("web server", lambda: _access(users, root, found, point))
-    if subject.library is not None:
+    # In a container the defaults are seldom what the daemon was started with.
+    told = container_checks.document_of(there.path) if container and there else None
+    if told is not None and settings.index is None:
+        document = told
+        yield from _safely("index", lambda: container_checks.check_daemon(document, root))
+    elif subject.library is not None:
         yield from _safely("index", lambda: _index(settings, root, found, mounted))
+    if settings.shared_index is not None:
+        at, known = settings.shared_index, root is not None
+        yield from _safely("shared index", lambda: shared.check(at, settings, library=known))
     if subject.romm is not None:
         url, point_of = subject.romm, settings.mountpoint
         shown = os.path.join(point_of, settings.lists_folder) if point_of else None

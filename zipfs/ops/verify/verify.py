@@ -40,7 +40,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from zipfs.errors import ChangedError, DamageError, IndexFileError, LibraryError
-from zipfs.index.tables import Record, Store
+from zipfs.index.rows import Record
+from zipfs.index.tables import Store
 from zipfs.library.filestate import BLOCK
 from zipfs.ops.verify import verified
 from zipfs.ops.verify.belonging import Belonging

@@ -1,0 +1,1 @@
+"""`make bench-far`: zipfs on sources that wait in each call."""

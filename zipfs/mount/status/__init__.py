@@ -1,0 +1,1 @@
+"""What a daemon is asked: its status, over a socket in the runtime folder."""
