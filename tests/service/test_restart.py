@@ -371,8 +371,43 @@ def test_a_stop_amid_a_restart_takes_it_away(
     service.system.run("systemctl", "restart", "--no-block", service.unit)
     service.system.shell(f"sleep {seconds}")
     service.systemctl("stop")
-    assert not service.is_mounted()
+    poll("the mount to be gone", lambda: not service.is_mounted())
     reader.is_cut_off()
+
+
+_STOPPED = {
+    # After ExecStopPost= has heard of a restart.
+    "stop-post": "ExecStopPost=/bin/sleep 4\n",
+    # Before the next start.
+    "auto-restart": "RestartSec=60\n",
+}
+
+
+@pytest.mark.parametrize("substate", list(_STOPPED))
+def test_a_stop_that_no_command_hears_of_takes_it_away(
+    service: Service, reader: Reader, substate: str
+) -> None:
+    service.drop_in("[Service]\n" + _STOPPED[substate])
+    pid = service.show("MainPID")
+    if substate == "stop-post":
+        service.system.run("systemctl", "restart", "--no-block", service.unit)
+    else:
+        service.system.run("kill", "-9", pid)
+    poll("the daemon's end", lambda: service.show("SubState").startswith(substate))
+    if substate == "stop-post":
+        command = "ps -o args= -p {} || true"
+        poll(
+            "ExecStopPost= to have asked",
+            lambda: "sleep" in service.system.shell(command.format(service.show("ControlPID"))),
+        )
+    assert service.is_mounted()
+    service.systemctl("stop")
+    poll("the mount to be gone", lambda: not service.is_mounted())
+    reader.is_cut_off()
+    nobody_hangs(service)
+    service.drop_in("")
+    service.systemctl("start")
+    service.wait()
 
 
 def test_one_that_never_comes_back_takes_it_away(service: Service, reader: Reader) -> None:

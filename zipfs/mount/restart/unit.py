@@ -16,16 +16,16 @@ to take the dead mount off its path; at a stop, before it is dead.
    without a job if the daemon has ended with status 0. Not after a crash.
 2. ``ExecStopPost=`` runs after each end of the daemon, also of one that wasn't ready yet. Between
    the two, a restart can become a stop.
-3. ``zipfs-unmount@.service`` runs by ``OnFailure=``: the unit has failed for good. Nobody knows
-   before that the limit of starts is reached, or that what a restart needs can't be started.
-   systemd 254 and later run it after each crash as well.
+3. ``zipfs-unmount@.service`` runs by ``OnFailure=`` and ``OnSuccess=``: the unit is failed or
+   inactive. Nobody knows before that the limit of starts is reached, that what a restart needs
+   can't be started, or that a restart becomes a stop after 2 has asked. It runs amid each restart
+   as well, and with systemd 254 and later after each crash.
 
 In 1 and 2, ``SERVICE_RESULT`` is set, systemd.exec(5), and :func:`follows` tells whether another
 daemon does. In 3 the unit is at rest, or it is being started again: :func:`stays`.
 
-None of them runs if the unit is stopped between a crash and the next start (``RestartSec=0``
-leaves no time for that). Then the path is dead until the next start. No condition of the unit file
-may make that likelier: a restart whose config is gone fails in ``ExecStartPre=``, which unmounts.
+If the unit is stopped between a crash and the next start, only 3 runs: the path is dead for a
+moment.
 
 *A reload* has a successor started by the daemon (:mod:`.relief`): the unit stays active, and none
 of these commands is run.
