@@ -12,7 +12,7 @@ from typing import Final
 from bench.web import Server, caddy, nginx
 from tests.e2e.expected import Expected
 from tests.support.mounting import Mounted, Mounts, temporary_folder
-from tests.support.waiting import poll
+from tests.support.waiting import SECONDS, poll
 
 SERVERS: Final = {"nginx": nginx, "caddy": caddy}
 
@@ -55,7 +55,7 @@ def site_of(make: Callable[[Path], str]) -> Iterator[Site]:
         mounts = Mounts(place)
         try:
             mounted = mounts(library)
-            mounted.wait_archive(game)
+            mounted.wait_archive(game, timeout=2 * SECONDS)
             with (
                 nginx(mounted.path, workdir=place) as first,
                 caddy(mounted.path, workdir=place) as second,

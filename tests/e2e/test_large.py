@@ -68,6 +68,9 @@ def members_70_000(library: Path) -> str:
     return game
 
 
+pytestmark = pytest.mark.timeout(1200)  # 70,000 files are half a minute's work for a processor
+
+
 @pytest.fixture(
     scope="module", params=[one_member_beyond_4_gib, members_beyond_4_gib, members_70_000]
 )
