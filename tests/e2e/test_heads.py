@@ -18,7 +18,7 @@ import pytest
 
 from bench.mount import zipfs_program
 from bench.web import Server, nginx
-from tests.e2e.curl import get, head
+from tests.e2e.curl import get, get_range, head
 from tests.e2e.front import servers
 from tests.e2e.programs import ARIA2C, run
 from tests.support import documents
@@ -33,6 +33,9 @@ SIZE: Final = 48 << 20
 SETUP: Final = "scaling#set-it-up"
 BALANCER: Final = "scaling#a-balancer-in-front"
 CACHE: Final = "scaling#a-cache-or-a-cdn"
+
+NGINX: Final = "nginx"
+HAPROXY: Final = "haproxy"
 
 Front = Callable[[str], Server]
 
@@ -73,26 +76,36 @@ def backends(three: list[Mounted], place: Path) -> Iterator[list[Server]]:
 
 @pytest.fixture
 def front(backends: list[Server], place: Path) -> Iterator[Front]:
-    """``front(PLACE)``: nginx before all, with the configuration at that place of the manual."""
-    upstream, _, balancer = documents.block(BALANCER).partition("server {\n    listen")
-    for number, backend in enumerate(backends, 1):
-        here = {f"10.0.0.{number}:8080": f"127.0.0.1:{backend.port}"}
-        upstream = documents.replaced(upstream, here)
+    """``front(WHAT)``: a server before all, as the manual has it: a balancer, or the CACHE."""
+    here = {
+        f"10.0.0.{number}:8080": f"127.0.0.1:{backend.port}"
+        for number, backend in enumerate(backends, 1)
+    }
+    upstream, _, balancer = documents.block(BALANCER, "upstream").partition("server {\n    listen")
+    upstream = documents.replaced(upstream, here)
     with contextlib.ExitStack() as stack:
 
-        def begin(where: str) -> Server:
-            if where == BALANCER:
+        def begin(what: str) -> Server:
+            if what == HAPROXY:
+                sections = documents.replaced(documents.block(BALANCER, "backend"), here)
+                return stack.enter_context(servers.haproxy(sections, "bind :80", workdir=place))
+            if what == NGINX:
                 site = "server {\n    listen" + balancer
             else:
                 cache = place / "cache"
                 cache.mkdir()
                 cache.chmod(0o777)
                 site = documents.replaced(
-                    documents.block(where), {"/var/cache/nginx/games": str(cache)}
+                    documents.block(what), {"/var/cache/nginx/games": str(cache)}
                 )
             return stack.enter_context(servers.nginx(upstream + site, "listen 80;", workdir=place))
 
         yield begin
+
+
+@pytest.fixture(params=[NGINX, HAPROXY])
+def balancer(front: Front, request: pytest.FixtureRequest) -> Server:
+    return front(request.param)
 
 
 def test_the_tables_are_made_as_the_manual_says(shared: Shared) -> None:
@@ -126,10 +139,34 @@ def test_all_heads_answer_alike(backends: list[Server]) -> None:
             assert other.headers[name] == first.headers[name]
 
 
-def test_one_download_comes_from_all_heads(
-    front: Front, three: list[Mounted], library: Path, place: Path
+def test_one_etag_whichever_head_answers(
+    balancer: Server, backends: list[Server], three: list[Mounted], library: Path
 ) -> None:
-    url = front(BALANCER).url_of(f"{GAME}.zip")
+    """Ranges of one download, each by whatever head it is the turn of."""
+    url = balancer.url_of(f"{GAME}.zip")
+    first = head(url)
+    tag = first.headers["etag"]
+    assert tag == head(backends[0].url_of(f"{GAME}.zip")).headers["etag"]
+    wanted = expected(library / GAME)
+    assert int(first.headers["content-length"]) == wanted.size
+    before = [one.status()["reads"]["bytes"] for one in three]
+    digest = hashlib.sha256()
+    step = wanted.size // 11
+    for start in range(0, wanted.size, step):
+        end = min(start + step, wanted.size)
+        response = get_range(url, f"{start}-{end - 1}", "-H", f"If-Range: {tag}")
+        assert (response.status, response.headers["etag"]) == (206, tag)
+        assert response.content_range == (start, end, wanted.size)
+        digest.update(response.body)
+    assert digest.hexdigest() == wanted.sha256()
+    after = [one.status()["reads"]["bytes"] for one in three]
+    assert sum(now > then for now, then in zip(after, before, strict=True)) > 1
+
+
+def test_one_download_comes_from_all_heads(
+    balancer: Server, three: list[Mounted], library: Path, place: Path
+) -> None:
+    url = balancer.url_of(f"{GAME}.zip")
     before = [one.status()["reads"]["bytes"] for one in three]
     run(*ARIA2C, "-d", place, "-o", "game.zip", url)
     assert sha256(place / "game.zip") == expected(library / GAME).sha256()
@@ -138,10 +175,10 @@ def test_one_download_comes_from_all_heads(
 
 
 def test_a_head_that_dies_in_mid_download_costs_nothing(
-    front: Front, three: list[Mounted], library: Path, place: Path
+    balancer: Server, three: list[Mounted], library: Path, place: Path
 ) -> None:
     """Its connections are cut; the client goes on where it was, at another one."""
-    url = front(BALANCER).url_of(f"{GAME}.zip")
+    url = balancer.url_of(f"{GAME}.zip")
     file = place / "game.zip"
     patient = ("--max-tries=50", "--retry-wait=1", "--max-overall-download-limit=12M")
     client = subprocess.Popen(

@@ -108,6 +108,7 @@ TYPED: Final[dict[tuple[str, str], str | NotRun]] = {
     ("scaling#set-it-up", "createdb games"): HEADS,
     ("scaling#roles", "CREATE ROLE"): SHARED,
     ("scaling#a-balancer-in-front", "upstream heads"): HEADS,
+    ("scaling#a-balancer-in-front", "defaults"): HEADS,
     ("scaling#a-cache-or-a-cdn", "proxy_cache_path"): HEADS,
     ("scaling#remove-a-library", "DELETE FROM"): SHARED,
     ("serving#nginx", "server {"): FRONT_ENDS,
@@ -141,7 +142,8 @@ def test_each_command_is_run_by_a_test_or_says_why_not() -> None:
 
 
 def test_each_block_says_what_it_is() -> None:
-    known = {"", "sh", "nginx", "caddyfile", "python", "toml", "yaml", "http", "fstab", "sql"}
+    known = {"", "sh", "nginx", "caddyfile", "haproxy", "python", "toml", "yaml", "http", "fstab"}
+    known.add("sql")
     assert {block.language for block in all_blocks()} <= known
 
 

@@ -155,9 +155,12 @@ def index(*, migrate: bool, prune: bool, **given: Any) -> None:
         head = sealer.index.head_facts()
     for problem in summary.problems:
         click.echo(f"zipfs: {problem}", err=True)
+    others = ""
+    if summary.hashed_elsewhere:
+        others = f", {counted(summary.hashed_elsewhere, 'byte')} by others meanwhile"
     click.echo(
         f"{counted(summary.archives, 'archive')} sealed: {counted(summary.members, 'member')},"
-        f" {counted(summary.size, 'byte')} ({counted(summary.hashed, 'byte')} hashed now)"
+        f" {counted(summary.size, 'byte')} ({counted(summary.hashed, 'byte')} hashed now{others})"
     )
     if prune:
         click.echo(f"{counted(forgotten, 'file')} forgotten")
@@ -166,6 +169,12 @@ def index(*, migrate: bool, prune: bool, **given: Any) -> None:
         click.echo(
             f"zipfs: the shared index {head.address} is away: {reason}; the next run, or a mount,"
             " tells it of this",
+            err=True,
+        )
+    elif head and head.mode == "reading" and summary.hashed:
+        click.echo(
+            f"zipfs: the shared index {head.address} can only be read ({head.reason}): it isn't"
+            " told of this",
             err=True,
         )
     if not saved:

@@ -1,8 +1,8 @@
-"""Which files of the hash queue are to be hashed here, where others may hash them as well."""
+"""Which files are to be hashed here, where others may hash them as well."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from zipfs.library.filestate import Checksums
@@ -39,3 +39,37 @@ class Gate(Protocol):
         *save* saves what was hashed; *reissued* is called with archives whose modification times
         are others now.
         """
+
+
+class Claims(Protocol):
+    """The same without a queue, for commands; :mod:`zipfs.index.shared.claims` is one."""
+
+    def each(
+        self,
+        files: Iterable[SourceFile],
+        save: Callable[[], object],
+        known: Callable[[SourceFile], object],
+    ) -> Generator[SourceFile]:
+        """Those of *files* that are to be hashed here, each when it is its turn; to be closed.
+
+        Of the others it waits until somebody has hashed them, and calls *known* with each. *save*
+        saves what was hashed here: also before it waits, since others may wait for that.
+        """
+
+    def failed(self, file: SourceFile) -> None:
+        """*file*, the latest, couldn't be hashed here."""
+
+
+class Unshared:
+    """All is to be hashed here."""
+
+    def each(
+        self,
+        files: Iterable[SourceFile],
+        save: Callable[[], object],
+        known: Callable[[SourceFile], object],
+    ) -> Generator[SourceFile]:
+        yield from files
+
+    def failed(self, file: SourceFile) -> None:
+        pass

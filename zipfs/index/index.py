@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from zipfs.index.gate import Claims, Unshared
 from zipfs.index.indexfile import IndexFile
 from zipfs.index.rows import Made, MadeAt, Published, Record
 from zipfs.index.tables import Store
@@ -39,6 +40,11 @@ class Index(IndexFile):
     def gate(self) -> Gate | None:
         """Which files are to be hashed here; None: all."""
         return None
+
+    @property
+    def claims(self) -> Claims:
+        """The same for commands, which have joined."""
+        return Unshared()
 
     def join(self) -> None:
         """For commands, which have time: be in step with others who share it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -56,6 +57,8 @@ class Summary:
     size: int = 0
     hashed: int = 0
     """Bytes that had to be read."""
+    hashed_elsewhere: int = 0
+    """Bytes that others, who share the index, have read meanwhile."""
     changing: list[bytes] = field(default_factory=list)
     """Paths of the games that kept changing."""
     problems: list[str] = field(default_factory=list)
@@ -103,7 +106,8 @@ def seal_all(
                     for file in outcome.missing
                     if (file.source, file.state) not in given_up
                 )
-        progress.total(summary.hashed + sum(file.state.size for file in missing.values()))
+        done = summary.hashed + summary.hashed_elsewhere
+        progress.total(done + sum(file.state.size for file in missing.values()))
         given_up |= _hash(sealer, missing.values(), progress, summary)
         if not missing and not wait:
             break
@@ -166,30 +170,47 @@ def _examine(
 def _hash(
     sealer: Sealer, files: Iterable[SourceFile], progress: Progress, summary: Summary
 ) -> set[tuple[bytes, FileState]]:
-    """Hash *files*; returns source and state of those that can't be read."""
+    """Hash *files*, or have others do it; returns source and state of those that can't be read."""
     failed = set()
     records: dict[bytes, Record] = {}
     saved = time.monotonic()
-    try:
-        for file in sorted(files, key=lambda file: file.state.size):
-            path = sealer.library.absolute(file.source)
-            try:
-                checksums = hash_file(path, file.state, progress.advance, afresh=file.by_content)
-                records[file.source] = file.state, checksums
-            except ChangedError:
-                continue  # the next examination finds its new state
-            except PermissionError:
-                sealer.mark_unreadable(file)
-                summary.problems.append(f"{shown(file.source)} is left out: it can't be read")
-            except OSError as error:
-                failed.add((file.source, file.state))
-                summary.problems.append(f"can't read {shown(file.source)}: {error.strerror}")
-            else:
-                summary.hashed += file.state.size
-            if len(records) >= _SAVE_COUNT or time.monotonic() - saved > _SAVE_SECONDS:
-                sealer.index.put_files(records)
-                records = {}
-                saved = time.monotonic()
-    finally:
-        sealer.index.put_files(records)
+
+    def save() -> None:
+        nonlocal saved
+        if records:
+            sealer.index.put_files(dict(records))
+            records.clear()
+        saved = time.monotonic()
+
+    def known(file: SourceFile) -> None:
+        summary.hashed_elsewhere += file.state.size
+        progress.advance(file.state.size)
+
+    claims = sealer.index.claims
+    by_size = sorted(files, key=lambda file: file.state.size)
+    with closing(claims.each(by_size, save, known)) as mine:
+        try:
+            for file in mine:
+                path = sealer.library.absolute(file.source)
+                try:
+                    checksums = hash_file(
+                        path, file.state, progress.advance, afresh=file.by_content
+                    )
+                    records[file.source] = file.state, checksums
+                except ChangedError:
+                    claims.failed(file)  # the next examination finds its new state
+                except PermissionError:
+                    claims.failed(file)
+                    sealer.mark_unreadable(file)
+                    summary.problems.append(f"{shown(file.source)} is left out: it can't be read")
+                except OSError as error:
+                    claims.failed(file)
+                    failed.add((file.source, file.state))
+                    summary.problems.append(f"can't read {shown(file.source)}: {error.strerror}")
+                else:
+                    summary.hashed += file.state.size
+                if len(records) >= _SAVE_COUNT or time.monotonic() - saved > _SAVE_SECONDS:
+                    save()
+        finally:
+            save()
     return failed

@@ -1,4 +1,4 @@
-"""nginx and Caddy as the manual sets them up in front of an application."""
+"""Web servers as the manual sets them up in front of an application, or of others."""
 
 from __future__ import annotations
 
@@ -86,6 +86,28 @@ def caddy(site: str, address: str, *, workdir: Path) -> Iterator[Server]:
         return [program, "run", "--adapter", "caddyfile", "--config", path]
 
     with serving("caddy", command, None, workdir) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def haproxy(sections: str, bind: str, *, workdir: Path) -> Iterator[Server]:
+    """Run HAProxy with *sections* until the block ends, as "nobody" if we may.
+
+    *bind* is the line that says where, instead of which it gets a free port.
+    """
+    program = find_program("haproxy", package="haproxy")
+
+    def command(prefix: Path, port: int) -> list[str | Path]:
+        user = ""
+        if os.geteuid() == 0:
+            entry = pwd.getpwuid(NOBODY)
+            user = f"    user {entry.pw_name}\n    group {grp.getgrgid(entry.pw_gid).gr_name}\n"
+        own = documents.replaced(sections, {f"{bind}\n": f"bind 127.0.0.1:{port}\n"})
+        path = prefix / "haproxy.cfg"
+        path.write_text(f"global\n    maxconn 200\n{user}\n{own}")
+        return [program, "-db", "-f", path]
+
+    with serving("haproxy", command, None, workdir) as server:
         yield server
 
 

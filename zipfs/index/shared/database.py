@@ -17,12 +17,12 @@ from zipfs.index.shared import statements
 from zipfs.index.shared.rows import (
     Issued,
     Row,
+    columns_of,
     copied,
     copy_of,
     key_of,
     offered,
     packed_state,
-    seal_of_issued,
     state_of,
     unpacked,
     unpacked_issued,
@@ -74,8 +74,7 @@ class Database:
     # -- Beginning -----------------------------------------------------------------
 
     def place(self) -> Place:
-        row = self._row(statements.PLACE)
-        database, recovering, read_only, granted, timeline = row
+        database, recovering, read_only, granted, timeline = self._row(statements.PLACE)
         may_write = granted and not (recovering or read_only)
         return Place(f"{database}/{timeline or ''}", bool(may_write), not recovering)
 
@@ -114,10 +113,8 @@ class Database:
 
     def new_era(self) -> int:
         """What was recorded of files until now is of other states; returns the new era."""
-        row = self._row(
-            "UPDATE zipfs.libraries SET era = era + 1 WHERE id = %s RETURNING era", self._library
-        )
-        return int(row[0])
+        update = "UPDATE zipfs.libraries SET era = era + 1 WHERE id = %s RETURNING era"
+        return int(self._row(update, self._library)[0])
 
     def sample(self, count: int) -> list[tuple[bytes, FileState]]:
         """Paths and states of up to *count* files that were recorded in this era, at random."""
@@ -220,19 +217,42 @@ class Database:
         """
         files = list(files)
         urgent = any(rank == Rank.ASKED for _, rank in files)
-        rows = sorted(offered(file, rank) for file, rank in files)
 
         def offer() -> list[Row]:
-            self._copy("zipfs_offered", rows)
-            # Waits for those who are saving: what they have saved isn't queued again.
-            self._row("SELECT id FROM zipfs.libraries WHERE id = %s FOR SHARE", self._library)
-            values = {"library": self._library, "head": head}
-            known = self._db.execute(statements.OFFERED_KNOWN, values, binary=True).fetchone()
-            self._db.execute(statements.OFFER, values)
+            known = self._offer(files, head, damaged)
             self._tell("asked" if urgent else "queue")
-            return list(unpacked(bytes((known and known[0]) or b""), damaged))
+            return known
 
         return self._repeat(offer)
+
+    def _offer(
+        self, files: Iterable[tuple[SourceFile, int]], head: int, damaged: list[int]
+    ) -> list[Row]:
+        self._copy("zipfs_offered", sorted(offered(file, rank) for file, rank in files))
+        # Waits for those who are saving: what they have saved isn't queued again.
+        self._row("SELECT id FROM zipfs.libraries WHERE id = %s FOR SHARE", self._library)
+        values = {"library": self._library, "head": head}
+        known = self._db.execute(statements.OFFERED_KNOWN, values, binary=True).fetchone()
+        self._db.execute(statements.OFFER, values)
+        return list(unpacked(bytes((known and known[0]) or b""), damaged))
+
+    def take(
+        self, files: Sequence[SourceFile], head: int, damaged: list[int]
+    ) -> tuple[list[Row], list[SourceFile]]:
+        """Offer *files*, and claim those that no other head has claimed, nor hashed.
+
+        Returns the rows of those that are known by now, and what is *head*'s to hash.
+        """
+
+        def take() -> tuple[list[Row], list[SourceFile]]:
+            known = self._offer([(file, Rank.MEMBER) for file in files], head, damaged)
+            values = {"library": self._library, "head": head}
+            self._db.execute(statements.CLAIM_OFFERED, values)
+            theirs = self._db.execute(statements.OFFERED_TO_OTHERS, values, binary=True)
+            not_here = {bytes(key) for (key,) in theirs} | {key_of(row.path) for row in known}
+            return known, [file for file in files if key_of(file.source) not in not_here]
+
+        return self._repeat(take)
 
     def claim(self, head: int, count: int, size: int) -> list[tuple[SourceFile, int]]:
         """Claim up to *count* files of about *size* bytes in all, each with its rank.
@@ -318,13 +338,10 @@ class Database:
                 cursor.executemany(
                     statements.ISSUE,
                     [
-                        (
-                            library.id, key_of(one.path), one.path, one.content.to_bytes(16),
-                            one.seconds, seal_of_issued(one), first + number,
-                        )
+                        (library.id, *columns_of(one), first + number)
                         for number, one in enumerate(new, 1)
                     ],
-                )  # fmt: skip
+                )
             if new:
                 self._tell("files")
             return {(path, content): known[path][content] for path, content in wanted}

@@ -31,6 +31,7 @@ class Desk:
         self._refused: dict[Key, SourceFile] = {}
         self._claimed: dict[Key, SourceFile] = {}
         self._wanted: tuple[int, int] | None = None
+        self._taking: list[SourceFile] = []
         self._issues: dict[tuple[bytes, int], tuple[Choose, float]] = {}
         self._issuing: list[tuple[bytes, int]] = []
         self._ended = threading.Event()
@@ -57,6 +58,12 @@ class Desk:
             before, self._wanted = self._wanted, (count, size) if count else None
         if count and before is None:
             self.wake()
+
+    def take(self, files: Iterable[SourceFile]) -> None:
+        """Claim those of *files* that nobody else has: instead of what was put down so before."""
+        with self._lock:
+            self._taking = list(files)
+        self.wake()
 
     def release(self, file: SourceFile, *, refuse: bool) -> None:
         """*file* isn't to be hashed here any more; *refuse*: as it can't be."""
@@ -108,6 +115,18 @@ class Desk:
         with self._lock:
             self._claimed.update(((file.source, file.state), file) for file, _ in files)
             self._wanted = None
+
+    def takes(self) -> list[SourceFile]:
+        """What is to be claimed by :meth:`take`; until :meth:`has_taken`."""
+        with self._lock:
+            return self._taking
+
+    def has_taken(self, files: list[SourceFile], claimed: Iterable[SourceFile]) -> None:
+        """Of *files*, which :meth:`takes` returned, those are *claimed*."""
+        with self._lock:
+            self._claimed.update(((file.source, file.state), file) for file in claimed)
+            if self._taking is files:
+                self._taking = []
 
     def claimed(self) -> list[SourceFile]:
         with self._lock:

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 WINDOW: Final = 4096
 """Number of files that are offered and wait."""
-_COUNT: Final = 256
+COUNT: Final = 256
 """Number of files that are claimed at once."""
 _SECONDS: Final = 0.5
 """Seconds for which there is work in what is claimed at once: what one head has claimed, no other
@@ -48,6 +48,11 @@ _OFFER: Final = 30.0
 """Seconds after which what still waits is offered again."""
 _SAVE: Final = 0.05
 """Seconds in which results are collected before they are saved, and told."""
+
+
+def bytes_at_once(rate: float | None) -> int:
+    """How much to claim at once, where *rate* bytes a second are hashed; None: not known yet."""
+    return max(_LEAST, min(SLICE, int(rate * _SECONDS))) if rate else _FIRST
 
 
 class SharedGate:
@@ -156,9 +161,9 @@ class SharedGate:
         rate: float | None = None
         if self._hasher is not None:
             rate = self._hasher.rate or self._hasher.speed.now(time.monotonic())
-        size = max(_LEAST, min(SLICE, int(rate * _SECONDS))) if rate else _FIRST
-        hungry = len(self._claimed) < _COUNT // 2 and self._size < size // 2
-        self._head.desk.want(_COUNT if hungry else 0, size)
+        size = bytes_at_once(rate)
+        hungry = len(self._claimed) < COUNT // 2 and self._size < size // 2
+        self._head.desk.want(COUNT if hungry else 0, size)
 
     def _take(self, files: Sequence[tuple[SourceFile, int]]) -> None:
         for file, rank in files:

@@ -162,6 +162,12 @@ def seal_of_issued(issued: Issued) -> int:
     return signed(xxhash.xxh3_64_intdigest(packed + issued.path))
 
 
+def columns_of(issued: Issued) -> tuple[bytes, bytes, bytes, int, int]:
+    """*issued* as columns."""
+    content = issued.content.to_bytes(16)
+    return key_of(issued.path), issued.path, content, issued.seconds, seal_of_issued(issued)
+
+
 def unpacked_issued(data: bytes, damaged: list[int]) -> Iterator[Issued]:
     """Likewise, of ``issued``."""
     at = 0

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from psycopg import Connection
 
+from zipfs.index.hash_jobs import Rank
 from zipfs.index.shared import schema
 from zipfs.index.shared.connection import AwayError
 from zipfs.index.shared.database import LEASE, Database, Place
@@ -46,7 +47,10 @@ class Listener(ExchangeListener, Protocol):
     """Is told what has changed, in the head's thread."""
 
     def claimed(self, files: Sequence[tuple[SourceFile, int]]) -> None:
-        """*files*, each with its rank, are this head's to hash."""
+        """*files*, each with its rank, are this head's to hash.
+
+        Also where they are none, if certain ones were wanted (:meth:`Desk.take`).
+        """
 
     def asked(self, files: Sequence[tuple[bytes, FileState]]) -> None:
         """Of what it has claimed, somebody asks for *files*."""
@@ -197,6 +201,11 @@ class Session:
             self._exchange.took(database.offer(offers, number, self._state.counts.damaged))
             self._told.add("queue")
             self._step()
+        if takes := desk.takes():
+            known, mine = database.take(takes, number, self._state.counts.damaged)
+            self._exchange.took(known)
+            desk.has_taken(takes, mine)
+            self._listener.claimed([(file, Rank.MEMBER) for file in mine])
         if "asked" in self._told:
             self._told.discard("asked")
             self._told.add("queue")

@@ -14,8 +14,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from zipfs.index.gate import Claims
 from zipfs.index.index import Index, UnissuedError
 from zipfs.index.rows import Record
+from zipfs.index.shared.claims import SharedClaims
 from zipfs.index.shared.exchange import Choose
 from zipfs.index.shared.gate import SharedGate
 from zipfs.index.shared.head import Head
@@ -54,14 +56,20 @@ class SharedIndex(Index):
         self._unlike: set[bytes] = set()
         self._lock_unlike = threading.Lock()
         self._gate = SharedGate(self._head, self._unlike.__contains__)
+        self._claims: SharedClaims | None = None
 
     @property
     def gate(self) -> SharedGate:
         return self._gate
 
+    @property
+    def claims(self) -> Claims:
+        return self._claims or super().claims
+
     def join(self) -> None:
         self._wait = _WAIT
-        self._head.start(self._gate)
+        self._claims = SharedClaims(self._head, self._unlike.__contains__)
+        self._head.start(self._claims)
         while self._head.state.is_joining():
             time.sleep(_SOON)
 

@@ -153,16 +153,20 @@ WHERE q.rank > excluded.rank OR %(head)s = ANY (q.refused)
     OR q.offered < now() - interval '5 minutes'
 """.encode()
 
-CLAIM: Final = f"""
-WITH picked AS (
-    SELECT q.key, q.inode, q.size, q.mtime_ns, q.ctime_ns, q.rank
-    FROM zipfs.queue q
-    WHERE q.library = %(library)s AND NOT (%(head)s = ANY (q.refused))
-        AND (
+_FREE: Final = """
+        NOT (%(head)s = ANY (q.refused)) AND (
             q.head IS NULL
             OR NOT EXISTS (SELECT FROM zipfs.heads h WHERE h.id = q.head AND h.until > now())
             OR q.claimed < now() - interval '10 minutes' - interval '1 second' * (q.size / 1e6)
         )
+"""
+"""A claim of a head that is dead, or of one that was too long about it, isn't one."""
+
+CLAIM: Final = f"""
+WITH picked AS (
+    SELECT q.key, q.inode, q.size, q.mtime_ns, q.ctime_ns, q.rank
+    FROM zipfs.queue q
+    WHERE q.library = %(library)s AND {_FREE}
         AND NOT EXISTS (
             SELECT FROM zipfs.files f WHERE f.library = q.library AND {_same("f", "q")}
         )
@@ -177,7 +181,18 @@ FROM summed s
 WHERE q.library = %(library)s AND {_same("q", "s")} AND s.before < %(size)s
 RETURNING q.path, q.by_content, q.rank, q.inode, q.size, q.mtime_ns, q.ctime_ns
 """.encode()
-"""A claim of a head that is dead, or of one that was too long about it, isn't one."""
+
+# Who has just offered these has locked them all.
+CLAIM_OFFERED: Final = f"""
+UPDATE zipfs.queue q SET head = %(head)s, claimed = now()
+FROM zipfs_offered o
+WHERE q.library = %(library)s AND {_same("q", "o")} AND {_FREE}
+""".encode()
+OFFERED_TO_OTHERS: Final = f"""
+SELECT o.key
+FROM zipfs_offered o JOIN zipfs.queue q ON q.library = %(library)s AND {_same("q", "o")}
+WHERE q.head IS DISTINCT FROM %(head)s
+""".encode()
 
 REFUSE: Final = f"""
 UPDATE zipfs.queue SET refused = array_append(refused, %s), head = NULL
