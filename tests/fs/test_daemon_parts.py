@@ -436,7 +436,7 @@ async def test_an_error_about_changes_ends_nothing(
     class Broken:
         told = 0
         returned = trio.Event()
-        hearing = Hearing(lambda: None)
+        hearing = Hearing(lambda: None, lambda: None)
         presence = SimpleNamespace(is_gone=False)
 
         def changed(self, paths: Iterable[bytes]) -> None:

@@ -4,7 +4,8 @@ What a game's archive was is saved with what it was made of. So the first look a
 start only finds out whether that is the same, instead of putting the archive together
 (:meth:`zipfs.sealing.sealer.Sealer.examine`). Before that look, a listing tells of the archive as
 the index knows it, with no time to live, so that whoever asks for it has the game looked at
-(:meth:`zipfs.catalog.listing.lister.Lister.look_ahead`).
+(:meth:`zipfs.catalog.listing.lister.Lister.look_ahead`). As he is going to ask for all, the rest of
+that listing is looked at before it is told, and needn't be asked for.
 
 A folder's games are loaded at once where all of them are about to be looked at; each row is used
 once, and all are dropped after the first scan.

@@ -80,7 +80,7 @@ class Catalog:
         self._library = sealer.library
         self._invalidated = invalidated
         self._listings = Listings()
-        self.hearing: Final = Hearing(self._listings.clear)
+        self.hearing: Final = Hearing(self._listings.hearing_began, self._listings.clear)
         """Whether changes of the library are told of."""
         self.skipped: Final = Skipped()
         """What isn't shown, and why."""

@@ -6,7 +6,9 @@ somebody waits for.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Final
 
 import trio
@@ -22,13 +24,29 @@ class Turns:
 
     def __init__(self) -> None:
         self._until = -math.inf
+        self._asking = 0
+        """How many wait for an answer."""
 
     def asked(self) -> None:
         """Somebody waits for an answer about games that nobody has looked at."""
         self._until = trio.current_time() + _PAUSE
 
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """A context in which somebody waits for such an answer."""
+        self._asking += 1
+        try:
+            yield
+        finally:
+            self._asking -= 1
+            self.asked()
+
     async def give_way(self) -> None:
         """Wait until nobody asks any more, but not for long."""
         longest = trio.current_time() + _LONGEST
-        while trio.current_time() < (until := min(self._until, longest)):  # noqa: ASYNC110 - asked() would set an event for each name
+        while (now := trio.current_time()) < (until := min(self._next(now), longest)):  # noqa: ASYNC110 - asked() would set an event for each name
             await trio.sleep_until(until)
+
+    def _next(self, now: float) -> float:
+        """When it may be the walk's turn."""
+        return now + _PAUSE if self._asking else self._until

@@ -24,11 +24,12 @@ Hurry = Callable[[Callable[[], None]], None]
 class Hearing:
     """What the watcher (:mod:`zipfs.mount.watcher`) says of itself; belongs to trio's thread.
 
-    *changed* is called whenever it begins or ends to hear of all changes.
+    *began* and *ended* are called when it begins, and ends, to hear of all changes.
     """
 
-    def __init__(self, changed: Callable[[], object]) -> None:
-        self._changed = changed
+    def __init__(self, began: Callable[[], object], ended: Callable[[], object]) -> None:
+        self._began = began
+        self._ended = ended
         self._hurries: tuple[Hurry, ...] = ()
         self.since = math.inf
         """Since when all changes are told of, time.monotonic; infinite while they aren't."""
@@ -50,7 +51,7 @@ class Hearing:
         self._hurries = hurries
         if not self.is_complete:
             self.since = time.monotonic()
-            self._changed()
+            self._began()
         self.begun.set()
 
     def end(self) -> None:
@@ -58,7 +59,7 @@ class Hearing:
         self._hurries = ()
         if self.is_complete:
             self.since = math.inf
-            self._changed()
+            self._ended()
         self.begun.set()
 
     async def catch_up(self) -> bool:

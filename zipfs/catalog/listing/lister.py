@@ -146,6 +146,7 @@ class Lister:
     def _renew(self, listing: Listing, *, is_heard: bool) -> None:
         """Take back what isn't taken as it is by who opens *listing* now."""
         listing.is_heard = is_heard
+        listing.is_followed, listing.width = False, 0
         is_old = listing.is_old
         seen = listing.seen
         which = listing.doubtful if is_heard else seen.keys()
@@ -176,7 +177,8 @@ class Lister:
                 return False
             listing.width = min(_MOST, 2 * listing.width or _FIRST)
             if listing.at(number, told) is None:  # nobody else has meanwhile
-                await self._look(listing, listing.unknown(number, listing.width))
+                with self._turns.asking():
+                    await self._look(listing, listing.unknown(number, listing.width))
             return True
 
     async def behind(self, listing: Listing, cookie: int) -> tuple[int, int]:
@@ -212,10 +214,10 @@ class Lister:
         seen = listing.seen.get(game) if listing and game else None
         if not (listing and seen and seen.is_provisional):
             return
-        self._turns.asked()
-        async with listing.filling:
-            await self._look(listing, listing.provisional(name, _AHEAD), afresh=True)
-        self._turns.asked()
+        listing.is_followed = True
+        with self._turns.asking():
+            async with listing.filling:
+                await self._look(listing, listing.provisional(name, _AHEAD), afresh=True)
 
     # -- Looking -----------------------------------------------------------------
 
@@ -259,9 +261,8 @@ class Lister:
         for name in names:
             if listing.is_heard and (seen := self._known(listing, name)):
                 listing.seen[name] = seen
-            elif seen := self._provisional(listing, name):
+            elif not listing.is_followed and (seen := self._provisional(listing, name)):
                 self._put(listing, name, seen)
-                self._turns.asked()
             else:
                 todo.append(name)
         return todo

@@ -23,6 +23,7 @@ All methods belong to trio's thread.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Collection, Iterable
@@ -171,6 +172,8 @@ class Listing:
         """Seconds that it took to look at all of it."""
         self.looked = time.monotonic()
         """When it was begun to be looked at, all of it."""
+        self.is_followed = False
+        """Whether who reads it asks for what he was told from the index."""
         self.width = 0
         """How many names were looked at last; see the lister."""
 
@@ -364,6 +367,18 @@ class Listings:
         """Keep the listing of the folder at *path* no longer."""
         if listing := self._kept.pop(path, None):
             listing.is_true = False  # nobody takes anything back any more
+
+    def hearing_began(self) -> None:
+        """All changes are told of from now on, and weren't before.
+
+        A listing that is being read was opened before. So whoever reads it may be told of what is
+        looked at from now on, until a change is told of. What was seen before is old for the next
+        who opens it.
+        """
+        for listing in self._kept.values():
+            listing.looked = -math.inf
+            listing.is_heard = listing.folder.source == listing.folder.path
+            listing.doubtful.update(listing.seen)
 
     def clear(self) -> None:
         for path in list(self._kept):
