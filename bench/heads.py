@@ -30,9 +30,9 @@ from bench import BenchError, heads_report, readme
 from bench.mount import Mount, mounted, wait_ready
 from bench.postgresql import Server, server
 from bench.session import add_output
-from zipfs.index.shared.database import BATCH, Database
-from zipfs.index.shared.migration import migrate
-from zipfs.index.shared.rows import Row
+from zipfs.index.shared.postgresql.database import BATCH, Database
+from zipfs.index.shared.postgresql.migration import migrate
+from zipfs.index.shared.postgresql.rows import Row
 from zipfs.index.shared.shared_index import SharedIndex
 from zipfs.library.filestate import Checksums, FileState
 from zipfs.library.library import Library

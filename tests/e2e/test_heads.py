@@ -26,7 +26,7 @@ from tests.support.libraries import content, expected, make_game, sha256
 from tests.support.mounting import Mounted, Mounts, is_mounted
 from tests.support.postgresql import PORT, Shared
 from tests.support.waiting import poll
-from zipfs.index.shared.schema import VERSION
+from zipfs.index.shared.postgresql.schema import VERSION
 
 GAME: Final = "roms/psx/Game"
 SIZE: Final = 48 << 20

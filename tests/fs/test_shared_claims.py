@@ -12,9 +12,9 @@ import pytest
 from tests.support.postgresql import Shared
 from tests.support.waiting import poll
 from zipfs.index.shared import session
-from zipfs.index.shared.database import LEASE, Database
+from zipfs.index.shared.postgresql.database import LEASE, Database
+from zipfs.index.shared.postgresql.rows import Row
 from zipfs.index.shared.probe import Votes
-from zipfs.index.shared.rows import Row
 from zipfs.index.shared.shared_index import SharedIndex
 from zipfs.library.filestate import Checksums, FileState
 from zipfs.library.library import Library

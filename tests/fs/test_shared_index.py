@@ -27,12 +27,13 @@ from zipfs.index.hash_jobs import Rank
 from zipfs.index.hash_queue import Hasher
 from zipfs.index.index import Index, UnissuedError
 from zipfs.index.rows import Record
-from zipfs.index.shared import schema, session, statements
-from zipfs.index.shared.database import Database
+from zipfs.index.shared import session
 from zipfs.index.shared.ledger import Ledger
-from zipfs.index.shared.migration import migrate
+from zipfs.index.shared.postgresql import schema, statements
+from zipfs.index.shared.postgresql.database import Database
+from zipfs.index.shared.postgresql.migration import migrate
+from zipfs.index.shared.postgresql.rows import Row
 from zipfs.index.shared.probe import Votes, compare
-from zipfs.index.shared.rows import Row
 from zipfs.index.shared.shared_index import SharedIndex
 from zipfs.index.shared.state import Mode
 from zipfs.library.filestate import BLOCK, Checksums, FileState

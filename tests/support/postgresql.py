@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from bench.postgresql import PORT, Server, programs, server
-from zipfs.index.shared.migration import migrate
+from zipfs.index.shared.postgresql.migration import migrate
 
 __all__ = ["PORT", "Server", "Shared", "database", "programs", "server"]
 

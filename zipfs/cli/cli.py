@@ -197,7 +197,7 @@ def _migrate(given: Mapping[str, Any]) -> None:
     if settings.shared_index is None:
         raise ConfigError("--migrate is for a shared index; name it with --shared-index URL")
     with psycopg_needed():
-        from zipfs.index.shared.migration import migrate  # noqa: PLC0415 - an extra
+        from zipfs.index.shared.postgresql.migration import migrate  # noqa: PLC0415 - an extra
     where = shown_address(settings.shared_index)
     before, after = migrate(settings.shared_index)
     if before == after:

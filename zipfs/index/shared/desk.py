@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
-from zipfs.index.shared.database import BATCH
 from zipfs.index.shared.exchange import Choose
+from zipfs.index.shared.postgresql.database import BATCH
 from zipfs.library.filestate import FileState
 from zipfs.library.scan import SourceFile
 

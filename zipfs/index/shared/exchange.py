@@ -13,9 +13,9 @@ from typing import Final, Protocol
 
 from zipfs.archive.validators import DAY
 from zipfs.index.rows import Record
-from zipfs.index.shared.database import BATCH, Database, Library
 from zipfs.index.shared.ledger import NOWHERE, Cursor, Ledger
-from zipfs.index.shared.rows import Issued, Row, forgetting
+from zipfs.index.shared.postgresql.database import BATCH, Database, Library
+from zipfs.index.shared.postgresql.rows import Issued, Row, forgetting
 from zipfs.library.filestate import FileState
 
 Choose = Callable[[Callable[[int], bool]], int]

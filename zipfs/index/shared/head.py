@@ -14,12 +14,12 @@ import threading
 from typing import Final
 
 from zipfs.config_shared import shown_address
-from zipfs.index.shared.connection import AwayError, Connections
 from zipfs.index.shared.desk import Desk
 from zipfs.index.shared.exchange import Cache
 from zipfs.index.shared.ledger import Ledger
-from zipfs.index.shared.rows import DamagedError
-from zipfs.index.shared.schema import SchemaError
+from zipfs.index.shared.postgresql.connection import AwayError, Connections
+from zipfs.index.shared.postgresql.rows import DamagedError
+from zipfs.index.shared.postgresql.schema import SchemaError
 from zipfs.index.shared.session import Listener, Session
 from zipfs.index.shared.state import Mode, State
 from zipfs.library.view import LibraryView

@@ -13,13 +13,13 @@ from typing import Any, Final, Protocol
 from psycopg import Connection
 
 from zipfs.index.hash_jobs import Rank
-from zipfs.index.shared import schema
-from zipfs.index.shared.connection import AwayError
-from zipfs.index.shared.database import LEASE, Database, Place
 from zipfs.index.shared.desk import Desk
 from zipfs.index.shared.exchange import Cache, Exchange
 from zipfs.index.shared.exchange import Listener as ExchangeListener
 from zipfs.index.shared.ledger import Ledger
+from zipfs.index.shared.postgresql import schema
+from zipfs.index.shared.postgresql.connection import AwayError
+from zipfs.index.shared.postgresql.database import LEASE, Database, Place
 from zipfs.index.shared.probe import SAMPLE, compare_within
 from zipfs.index.shared.state import Mode, State
 from zipfs.library.filestate import FileState
@@ -59,7 +59,7 @@ class Listener(ExchangeListener, Protocol):
 class Session:
     """What is done over *connection*; to be made for each one anew.
 
-    Raises :exc:`AwayError`, :exc:`zipfs.index.shared.schema.SchemaError` and psycopg's errors.
+    Raises :exc:`AwayError`, :exc:`SchemaError` of the schema, and psycopg's errors.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ from zipfs.index.shared.exchange import Choose
 from zipfs.index.shared.gate import SharedGate
 from zipfs.index.shared.head import Head
 from zipfs.index.shared.ledger import Ledger
-from zipfs.index.shared.rows import PRUNED, Issued, Row
+from zipfs.index.shared.postgresql.rows import PRUNED, Issued, Row
 from zipfs.index.shared.state import HeadFacts, Mode
 from zipfs.library.filestate import BLOCK, FileState
 from zipfs.library.view import LibraryView

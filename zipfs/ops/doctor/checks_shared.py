@@ -28,7 +28,12 @@ def check(address: str, settings: Settings, *, library: bool) -> Iterator[Findin
     where = shown_address(address)
     try:
         with psycopg_needed():
-            from zipfs.index.shared import connection, database, probe, schema  # noqa: PLC0415 - an extra
+            from zipfs.index.shared import probe  # noqa: PLC0415 - an extra
+            from zipfs.index.shared.postgresql import (  # noqa: PLC0415 - likewise
+                connection,
+                database,
+                schema,
+            )
     except ConfigError as error:
         yield _problem(str(error), "install them, or leave out --shared-index")
         return

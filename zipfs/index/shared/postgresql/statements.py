@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from zipfs.index.shared.rows import GONE, PRUNED
+from zipfs.index.shared.postgresql.rows import GONE, PRUNED
 
 _FILE: Final = "key, inode, size, mtime_ns, ctime_ns, crc32, hashed_ns, seal, digest, path, blocks"
-"""The columns in the order of :func:`zipfs.index.shared.rows.copied`."""
+"""The columns in the order of :func:`zipfs.index.shared.postgresql.rows.copied`."""
 _STATE: Final = "inode, size, mtime_ns, ctime_ns"
 
 _PACKED: Final = (
@@ -16,11 +16,11 @@ _PACKED: Final = (
     " || int8send(crc32) || int8send(hashed_ns) || int8send(seal) || digest"
     " || int4send(octet_length(path)) || int4send(octet_length(blocks)) || path || blocks"
 )
-"""A row of ``files`` as :func:`zipfs.index.shared.rows.unpacked` reads it."""
+"""A row of ``files`` as :func:`zipfs.index.shared.postgresql.rows.unpacked` reads it."""
 _PACKED_ISSUED: Final = (
     "content || int8send(seconds) || int8send(seal) || int4send(octet_length(path)) || path"
 )
-"""A row of ``issued`` as :func:`zipfs.index.shared.rows.unpacked_issued` reads it."""
+"""A row of ``issued`` as :func:`zipfs.index.shared.postgresql.rows.unpacked_issued` reads it."""
 
 
 def _of(table: str, columns: str) -> str:
@@ -56,7 +56,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS zipfs_offered (
 ) ON COMMIT DELETE ROWS
 """,
 )
-"""Into which rows are copied, in the order of what :mod:`zipfs.index.shared.rows` makes."""
+"""Into which rows are copied, in the order of what :mod:`.rows` makes."""
 
 PLACE: Final = b"""
 SELECT a.database::text, pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',

@@ -6,8 +6,8 @@ import contextlib
 
 from zipfs.config_shared import shown_address
 from zipfs.errors import IndexFileError
-from zipfs.index.shared import schema
-from zipfs.index.shared.connection import AwayError, Connections
+from zipfs.index.shared.postgresql import schema
+from zipfs.index.shared.postgresql.connection import AwayError, Connections
 
 
 def migrate(address: str) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Rows of the shared index as bytes: as they are sent, as they come back, and their seals.
 
 They are sent by ``COPY … FROM STDIN (FORMAT BINARY)``, and come back many as one value
-(:mod:`zipfs.index.shared.statements`): converting each column by itself takes five times as long.
+(:mod:`.statements`): converting each column by itself takes five times as long.
 
 Each row has a seal of its own, as in SQLite (:mod:`zipfs.index.tables`): a row with a wrong one
 counts as missing. It detects damage. It is no protection against who may write to the database.

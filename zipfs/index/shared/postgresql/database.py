@@ -1,4 +1,4 @@
-"""The statements of the shared index, for one library: :mod:`zipfs.index.shared.schema`.
+"""The statements of the shared index, for one library: :mod:`zipfs.index.shared.postgresql.schema`.
 
 Blocking; for the thread of :class:`zipfs.index.shared.head.Head` alone. Raises psycopg's errors.
 """
@@ -13,8 +13,8 @@ from psycopg import Connection, errors
 from psycopg.sql import SQL, Identifier
 
 from zipfs.index.hash_jobs import Rank
-from zipfs.index.shared import statements
-from zipfs.index.shared.rows import (
+from zipfs.index.shared.postgresql import statements
+from zipfs.index.shared.postgresql.rows import (
     Issued,
     Row,
     columns_of,
