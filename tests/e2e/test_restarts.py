@@ -33,7 +33,7 @@ MIB: Final = 1 << 20
 # Much more than what lies in the buffers between a daemon and a client, some MiB for each
 # connection, and than the clients get while something happens.
 SIZE: Final = 48 * MIB
-RATE: Final = "16M"
+RATE: Final = "6M"
 STEP: Final = 3 * MIB
 """Bytes that each client has to get before something happens."""
 MEANWHILE: Final = 2 * STEP

@@ -146,7 +146,8 @@ def test_es_de(fuse: None, no_process_left: None, place: Path) -> None:
         run(*shlex.split(documents.block(ES_DE, "unzip -d")), cwd=stick)
         assert readers.files_of(stick / game.name) == readers.files_of(game)
         end = documents.block(ES_DE, "zipfs unmount")
-        run("sh", "-c", end, env=env)
+        # 11: a test beside this one has a copy of the mount, in a namespace of its own.
+        run("sh", "-c", end, env=env, status=(0, 11))
         assert shell.wait(SECONDS) == 0
     for word in ("Traceback", "Warning", "ERROR"):
         assert word not in said.read_text()

@@ -143,15 +143,16 @@ async def test_big_file_is_not_given_up(
     tmp_path: Path, disk: Disk, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Patience is for a file that gets no further, however long all of it takes."""
+    patience = 10 * PATIENCE  # a busy machine stands still for longer than that
     block = FileHasher._block
 
     def slow(self: FileHasher, buffer: memoryview) -> None:
-        time.sleep(PATIENCE / 4)
+        time.sleep(patience / 4)
         block(self, buffer)
 
     monkeypatch.setattr(FileHasher, "_block", slow)
     file = source(tmp_path, "a", 12 << 20)
-    hasher, results = make_hasher(tmp_path)
+    hasher, results = make_hasher(tmp_path, patience)
     results.request(hasher, file, asked=True)
     nursery.start_soon(hasher.run)
     await until(lambda: results.hashed or results.failed)
