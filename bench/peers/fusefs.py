@@ -12,9 +12,23 @@ from typing import Final
 
 from bench import BenchError
 from bench.mount import is_mounted, unmount_by_force
-from bench.process import start, stop
+from bench.process import find_program, start, stop
+from bench.session import Stop
 
 START_SECONDS: Final = 20.0
+
+
+def compiled(source: Path, folder: Path, end: Stop) -> tuple[Path, str]:
+    """The program of the C file *source*, compiled into *folder*, and the version of libfuse.
+
+    Raises :exc:`BenchError` if it can't be.
+    """
+    compiler = find_program("gcc", package="gcc")
+    package = find_program("pkg-config", package="pkg-config")
+    flags = end.run(package, "--cflags", "--libs", "fuse3").split()
+    program = folder / source.stem
+    end.run(compiler, "-O2", "-o", str(program), str(source), *flags)
+    return program, end.run(package, "--modversion", "fuse3").strip()
 
 
 @contextlib.contextmanager

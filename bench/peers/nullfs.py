@@ -10,8 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from bench.peers.fusefs import mounted_by
-from bench.process import find_program
+from bench.peers.fusefs import compiled, mounted_by
 from bench.session import Stop
 from bench.speed.results import About
 
@@ -20,12 +19,7 @@ SOURCE: Final = Path(__file__).with_suffix(".c")
 
 def build(folder: Path, stop: Stop) -> tuple[Path, About]:
     """The program, compiled into *folder*; raises :exc:`BenchError` if it can't be."""
-    compiler = find_program("gcc", package="gcc")
-    package = find_program("pkg-config", package="pkg-config")
-    flags = stop.run(package, "--cflags", "--libs", "fuse3").split()
-    program = folder / "nullfs"
-    stop.run(compiler, "-O2", "-o", str(program), str(SOURCE), *flags)
-    libfuse = stop.run(package, "--modversion", "fuse3").strip()
+    program, libfuse = compiled(SOURCE, folder, stop)
     about = About(
         name="FUSE itself",
         version=f"bench/peers/nullfs.c, libfuse {libfuse}",

@@ -15,8 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, Literal
 
-from bench.peers.fusefs import mounted_by
-from bench.process import find_program
+from bench.peers.fusefs import compiled, mounted_by
 from bench.session import Stop
 from bench.speed.results import About
 
@@ -83,12 +82,7 @@ class Slow:
 
 def build(folder: Path, stop: Stop) -> tuple[Path, About]:
     """The program, compiled into *folder*; raises :exc:`BenchError` if it can't be."""
-    compiler = find_program("gcc", package="gcc")
-    package = find_program("pkg-config", package="pkg-config")
-    flags = stop.run(package, "--cflags", "--libs", "fuse3").split()
-    program = folder / "slowfs"
-    stop.run(compiler, "-O2", "-o", str(program), str(SOURCE), *flags)
-    libfuse = stop.run(package, "--modversion", "fuse3").strip()
+    program, libfuse = compiled(SOURCE, folder, stop)
     about = About(
         name="a source that waits in each call",
         version=f"bench/peers/slowfs.c, libfuse {libfuse}",
