@@ -17,7 +17,7 @@ from zipfs.index.index import Index
 from zipfs.library.view import find_games
 from zipfs.sealing.offline import seal_all
 from zipfs.sealing.sealer import Sealer
-from zipfs.system.lanes import Threads
+from zipfs.system.threads.lanes import Threads
 
 NAMES = [b"roms/a/1", b"roms/a/2", b"roms/b/1", b"roms/b/2"]
 

@@ -6,10 +6,12 @@ import errno
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from tests.fs.conftest import Tree
 from tests.fs.lab import root_only, unprivileged, until
@@ -19,9 +21,8 @@ from zipfs.errors import GoneError
 from zipfs.library.library import Library
 from zipfs.library.presence import EMPTY, STILL_EMPTY, Presence
 from zipfs.system import syscalls
-from zipfs.system.lanes import Threads
-from zipfs.system.mounts import MountEvents
 from zipfs.system.syscalls import identity
+from zipfs.system.threads.lanes import Threads
 
 
 @pytest.fixture
@@ -161,22 +162,49 @@ def test_two_mounts_of_one_folder_are_two(library: Path, tmp_path: Path) -> None
             os.close(descriptor)
         finally:
             subprocess.run(["umount", tmp_path], check=True)
-    if os.uname().release.split(".") >= ["6", "8"]:
+    if tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 8):
         assert len(found) == 2
     assert len({(device, inode) for device, inode, _ in found}) == 1
 
 
-@root_only
-async def test_mounts_are_events(tmp_path: Path) -> None:
+MOUNT_AND_WAIT = """
+import subprocess, sys
+import trio
+import trio.testing
+from zipfs.system.mounts import MountEvents
+
+async def main(place, when):
     events = MountEvents()
-    try:
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], check=True)  # noqa: ASYNC221
-        await trio.lowlevel.wait_readable(events.fileno())
+    for command in [["mount", "-t", "tmpfs", "tmpfs", place], ["umount", place]] * 3:
         events.clear()
-        subprocess.run(["umount", tmp_path], check=True)  # noqa: ASYNC221
+        if when == "before":
+            subprocess.run(command, check=True)
+            await trio.lowlevel.wait_readable(events.fileno())
+            continue
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.lowlevel.wait_readable, events.fileno())
+            await trio.testing.wait_all_tasks_blocked()
+            subprocess.run(command, check=True)
+    events.clear()
+    with trio.move_on_after(0.2) as scope:
         await trio.lowlevel.wait_readable(events.fileno())
-    finally:
-        events.close()
+    assert scope.cancelled_caught, "told of a change that there wasn't"
+    events.close()
+
+trio.run(main, *sys.argv[1:])
+"""
+
+
+@root_only
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_mounts_are_events(when: str, tmp_path: Path) -> None:
+    """Also those that come before anybody waits for them."""
+    # In a table of its own, which nothing else on the machine changes.
+    subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", MOUNT_AND_WAIT, tmp_path, when],
+        check=True,
+        timeout=60,
+    )
 
 
 async def test_the_structure_comes_before_the_first_answer(

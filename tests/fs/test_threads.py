@@ -12,9 +12,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from zipfs.system import lanes as module
-from zipfs.system.lanes import LANE, MAX_STUCK_IN_LANE, Threads, timed_out
 from zipfs.system.measuring.width import Width
+from zipfs.system.threads import calls as module
+from zipfs.system.threads.lanes import LANE, MAX_STUCK_IN_LANE, Threads, timed_out
 
 PATIENCE = 0.05
 """Seconds on a clock that the tests move: a machine with much to do may take any time."""
@@ -136,19 +136,19 @@ async def get_stuck(threads: Threads, hang: Hang, clock: MockClock, count: int) 
 async def test_stuck_threads_are_made_up_for(hang: Hang, clock: MockClock) -> None:
     threads = Threads(2, PATIENCE)
     await get_stuck(threads, hang, clock, 6)
-    assert threads._limiter.total_tokens == 8
+    assert threads._limiter.limiter.total_tokens == 8
     assert await threads.run(int, lane="b") == 0
     hang.release()
     await until(lambda: threads.stuck == 0)
-    assert threads._limiter.total_tokens == 2
-    await until(lambda: threads._limiter.borrowed_tokens == 0)  # given back a little later
+    assert threads._limiter.limiter.total_tokens == 2
+    await until(lambda: threads._limiter.limiter.borrowed_tokens == 0)  # given back a little later
     assert not threads._limiters
 
 
 async def test_spare_threads_are_few(hang: Hang, clock: MockClock) -> None:
     threads = Threads(2, PATIENCE, spare=1)
     await get_stuck(threads, hang, clock, 3)
-    assert (hang.entered, threads._limiter.total_tokens) == (3, 3)
+    assert (hang.entered, threads._limiter.limiter.total_tokens) == (3, 3)
     # Nobody is left; to wait is limited all the same, and counts for nobody as stuck.
     await given_up(clock, lambda: threads.run(hang, lane="b"), hang.has(3))
     assert hang.entered == 3
@@ -304,7 +304,7 @@ async def test_ending_just_when_given_up() -> None:
     await until(lambda: threads.stuck == 0)
     assert sorted(got + discarded) == sorted(made)
     assert sorted(ended) == list(range(count))
-    assert threads._limiter.total_tokens == 8
+    assert threads._limiter.limiter.total_tokens == 8
 
 
 async def test_cancelled_from_outside(hang: Hang) -> None:
@@ -328,9 +328,12 @@ async def test_without_patience(hang: Hang) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: threads.run(hang, lane="a"))
         await until(lambda: hang.inside == 1)
+        nursery.start_soon(lambda: threads.run(hang, lane="a", item=1))
+        nursery.start_soon(lambda: threads.run(hang, lane="a", item=1))
         await trio.sleep(0.1)
         assert threads.stuck == 0
         hang.release()
+    assert hang.entered == 3
 
 
 # ---------------------------------------------------------------- map
@@ -375,7 +378,7 @@ async def test_map_goes_around_what_hangs(hang: Hang, clock: MockClock) -> None:
 
 async def test_map_may_take_long(clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Patience is for one thing; a big folder on a slow disk is many."""
-    monkeypatch.setattr(module, "_CHUNK", 0.0)
+    monkeypatch.setattr(module, "CHUNK", 0.0)
     threads = Threads(1, PATIENCE)
 
     def look(number: int) -> int:
@@ -493,9 +496,7 @@ async def test_what_has_much_to_do_is_not_given_up(clock: MockClock) -> None:
     def work() -> str:
         nonlocal steps
         while steps < 5:
-            enough = time.thread_time() + 2 * module._BUSY_SECONDS
-            while time.thread_time() < enough:
-                pass
+            busy()
             steps += 1
             assert go_on.acquire(timeout=LONG)
         assert end_it.wait(LONG)
@@ -522,9 +523,7 @@ async def test_what_has_much_to_do_is_not_given_up(clock: MockClock) -> None:
     hang = Hang()
 
     def begin() -> None:
-        began = time.thread_time()
-        while time.thread_time() < began + 2 * module._BUSY_SECONDS:
-            pass
+        busy()
         hang()
 
     async def twice() -> None:
@@ -540,3 +539,105 @@ async def test_what_has_much_to_do_is_not_given_up(clock: MockClock) -> None:
     assert threads.is_stuck("a", 1)
     hang.release()
     await until(lambda: threads.stuck == 0)
+
+
+# -- Behind others -----------------------------------------------------------------------------
+
+
+def busy() -> None:
+    """Be at work for long enough to be seen."""
+    enough = time.thread_time() + 2 * module._BUSY_SECONDS
+    while time.thread_time() < enough:
+        pass
+
+
+@pytest.mark.parametrize("behind", ["item", "lane", "threads"])
+async def test_who_waits_behind_work_has_time(behind: str, clock: MockClock) -> None:
+    """A list of half a million files takes its time, and who asks for that game then has it."""
+    threads = Threads(1 if behind == "threads" else 64, PATIENCE)
+    count = LANE if behind == "lane" else 1
+    begun = threading.Semaphore(0)
+    go_on = threading.Semaphore(0)
+    results: list[object] = []
+
+    def work(number: int) -> int:
+        for _ in range(5):
+            busy()
+            begun.release()
+            assert go_on.acquire(timeout=LONG)
+        return number
+
+    async def run(number: int, lane: str, item: object) -> None:
+        results.append(await threads.run(work, number, lane=lane, item=item))
+
+    async def wait() -> None:
+        lane = "b" if behind == "threads" else "a"
+        item = 0 if behind == "item" else "other"
+        results.append(await threads.run(str, "behind", lane=lane, item=item))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(count):
+            nursery.start_soon(run, number, "a", number)
+        for step in range(5):
+            for _ in range(count):
+                await trio.to_thread.run_sync(begun.acquire)
+            if not step:
+                nursery.start_soon(wait)
+            await wait_all_tasks_blocked()
+            clock.jump(PATIENCE * 0.99)
+            await wait_all_tasks_blocked()
+            clock.jump(PATIENCE * 0.01)
+            await wait_all_tasks_blocked()
+            assert threads.stuck == 0
+            for _ in range(count):
+                go_on.release()
+    assert sorted(results, key=str) == [*range(count), "behind"]
+
+
+async def test_who_waits_behind_many_has_time(clock: MockClock) -> None:
+    """Each of them takes less than its time, all of them more."""
+    threads = Threads(64, PATIENCE)
+
+    def take(number: int) -> int:
+        trio.from_thread.run_sync(clock.jump, PATIENCE / 3)
+        return number
+
+    results: list[int] = []
+
+    async def run(number: int) -> None:
+        results.append(await threads.run(take, number, lane="a", item=1))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(run, number)
+    assert sorted(results) == list(range(20))
+    assert clock.current_time() > 6 * PATIENCE
+    assert not threads._limiters
+
+
+async def test_who_waits_behind_what_does_not_answer_has_no_more_time(
+    hang: Hang, clock: MockClock
+) -> None:
+    """A source that says after a while that it doesn't answer isn't at work."""
+    threads = Threads(64, PATIENCE)
+    asked = 0
+
+    def ask() -> None:
+        nonlocal asked
+        asked += 1
+        trio.from_thread.run_sync(clock.jump, PATIENCE / 3)
+        raise timed_out()  # as a soft NFS mount does
+
+    failures: list[float] = []
+
+    async def run() -> None:
+        with pytest.raises(TimeoutError):
+            await threads.run(ask, lane="a", item=1)
+        failures.append(clock.current_time())
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(run)
+    assert len(failures) == 20
+    assert asked < 6
+    assert max(failures) < 2 * PATIENCE

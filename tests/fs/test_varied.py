@@ -36,7 +36,7 @@ from zipfs.sealing.outcomes import (
     Version,
 )
 from zipfs.sealing.sealer import Sealer
-from zipfs.system.lanes import Threads
+from zipfs.system.threads.lanes import Threads
 
 GAME = "roms/psx/Final"
 FILES = {

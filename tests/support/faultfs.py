@@ -458,7 +458,8 @@ def faultfs(source: Path, place: Path, seconds: float = 500) -> Iterator[tuple[P
                 faults.close()
         _end(process, mountpoint)
     assert process.returncode == 0, log.read_text()
-    assert not log.read_text()
+    said = log.read_text()
+    assert not said, f"faultfs said: {said}"
 
 
 def _end(process: subprocess.Popen[bytes], mountpoint: Path) -> None:

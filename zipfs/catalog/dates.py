@@ -28,7 +28,7 @@ from zipfs.catalog.saver import Saver, drop_saved
 from zipfs.index.index import Index
 from zipfs.index.rows import NONE, Published
 from zipfs.library.filestate import FileState
-from zipfs.system.lanes import Threads
+from zipfs.system.threads.lanes import Threads
 
 T = TypeVar("T")
 

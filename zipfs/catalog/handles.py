@@ -27,8 +27,8 @@ from zipfs.catalog.nodes import Folder, Node
 from zipfs.errors import StaleError
 from zipfs.library.rules.general import folders_of
 from zipfs.sealing.outcomes import Sealed, Unhashed, Unsettled
-from zipfs.system.lanes import Threads
 from zipfs.system.paths import join
+from zipfs.system.threads.lanes import Threads
 
 MEMORY: Final = 20_000
 """Paths that are kept, of about a hundred bytes each."""

@@ -20,7 +20,7 @@ from typing import Final
 from zipfs.catalog.saver import Saver, drop_saved
 from zipfs.index.index import Index
 from zipfs.index.rows import Made, MadeAt
-from zipfs.system.lanes import Threads
+from zipfs.system.threads.lanes import Threads
 
 _MEMORY: Final = 100_000
 """Games of which rows are in memory at most; a single folder may have more."""

@@ -22,8 +22,8 @@ import trio
 
 from zipfs.library.place import place_name
 from zipfs.library.presence import ANOTHER, Presence
-from zipfs.system.lanes import Threads
 from zipfs.system.mounts import MountEvents
+from zipfs.system.threads.lanes import Threads
 
 log = logging.getLogger(__name__)
 

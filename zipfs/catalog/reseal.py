@@ -30,9 +30,9 @@ Somebody who asks for the archive (``asked``) moves the game's files to the fron
 
 All examinations go one way: :meth:`Resealer.examine` in a worker thread, unless what is known is
 valid, and :meth:`Resealer.install` in trio's, which publishes and wakes. Calls of one item are
-serialised (:mod:`zipfs.system.lanes`), and an examination is installed before the next call of
-its item begins; so three hundred clients that ask for one game are one examination. The lanes
-also limit how many games are examined at once, whoever wants it.
+serialised (:mod:`zipfs.system.threads.lanes`), and an examination is installed before the next
+call of its item begins; so three hundred clients that ask for one game are one examination. The
+lanes also limit how many games are examined at once, whoever wants it.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ from zipfs.sealing.outcomes import (
     Version,
 )
 from zipfs.sealing.sealer import Sealer
-from zipfs.system.lanes import Threads
 from zipfs.system.syscalls import MAYBE_GONE
+from zipfs.system.threads.lanes import Threads
 from zipfs.text import shown
 
 log = logging.getLogger(__name__)

@@ -53,7 +53,7 @@ from zipfs.library.scan import Entry, SourceFile
 from zipfs.library.vouching import HashSingles
 from zipfs.sealing.outcomes import Examination, Plain
 from zipfs.sealing.sealer import Sealer
-from zipfs.system.lanes import Threads
+from zipfs.system.threads.lanes import Threads
 from zipfs.text import shown
 
 log = logging.getLogger(__name__)

@@ -47,9 +47,9 @@ from zipfs.library.scan import Entry, LeftOut
 from zipfs.library.vouching import HashSingles
 from zipfs.sealing.outcomes import Plain, Sealed, Version
 from zipfs.sealing.sealer import Sealer
-from zipfs.system.lanes import Threads
 from zipfs.system.paths import join
 from zipfs.system.process import Limits
+from zipfs.system.threads.lanes import Threads
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ import trio
 from zipfs.index import hash_messages, hash_process
 from zipfs.index.hash_messages import Answer, At, Done, End, Failed, Job, Ready, Unexpected
 from zipfs.library.scan import SourceFile
-from zipfs.system.lanes import timed_out
+from zipfs.system.threads.lanes import timed_out
 
 _INTERVAL: Final = 0.25
 """Maximum interval between two answers of a busy process, in seconds."""

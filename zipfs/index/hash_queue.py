@@ -31,8 +31,8 @@ from zipfs.index.hash_jobs import Job, Key, Position, Rank, Request, UnexpectedE
 from zipfs.index.hash_messages import At, Done, Failed, Unexpected
 from zipfs.library.filestate import BLOCK, Checksums
 from zipfs.library.scan import SourceFile
-from zipfs.system.lanes import timed_out
 from zipfs.system.rates import Speed
+from zipfs.system.threads.lanes import timed_out
 from zipfs.text import shown
 
 log = logging.getLogger(__name__)

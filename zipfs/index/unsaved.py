@@ -12,7 +12,7 @@ from zipfs.index.index import Index
 from zipfs.index.rows import Record
 from zipfs.library.filestate import Checksums
 from zipfs.library.scan import SourceFile
-from zipfs.system.lanes import Threads
+from zipfs.system.threads.lanes import Threads
 
 _SAVE_COUNT: Final = 1000
 _SAVE_SECONDS: Final = 2.0

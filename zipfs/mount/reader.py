@@ -34,9 +34,9 @@ from zipfs.mount.reading.fetcher import Fetcher
 from zipfs.mount.reading.handle import Handle
 from zipfs.mount.reading.opening import Opening
 from zipfs.system.folders import Folders
-from zipfs.system.lanes import Threads
 from zipfs.system.process import Limits
 from zipfs.system.syscalls import READ_FILE
+from zipfs.system.threads.lanes import Threads
 
 log = logging.getLogger(__name__)
 

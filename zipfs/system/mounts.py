@@ -6,11 +6,13 @@ and even ``stat`` of a live one waits for its daemon.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import select
 import subprocess
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -70,24 +72,39 @@ class MountEvents:
 
     The descriptor, :meth:`fileno`, is readable once something was mounted or unmounted, until
     :meth:`clear`. Raises :exc:`OSError` where there is no such table.
+
+    Whoever polls the table is told of a change once. An epoll set in an epoll set polls it at
+    times that nobody sees, so a thread of its own does, and it alone.
     """
 
     def __init__(self) -> None:
         self._table = open(TABLE, "rb")  # noqa: SIM115 - closed by close
-        # An epoll set is readable for whoever can only wait for that.
-        self._set = select.epoll()
-        self._set.register(self._table, select.EPOLLPRI)
-        self.clear()
+        self._changed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._end = os.eventfd(0, os.EFD_CLOEXEC)
+        poll = select.poll()
+        poll.register(self._table, select.POLLPRI)
+        poll.register(self._end, select.POLLIN)
+        poll.poll(0)  # what was mounted until now
+        self._thread = threading.Thread(target=self._listen, args=(poll,), daemon=True)
+        self._thread.start()
+
+    def _listen(self, poll: select.poll) -> None:
+        while self._end not in dict(poll.poll()):
+            os.eventfd_write(self._changed, 1)
 
     def fileno(self) -> int:
-        return self._set.fileno()
+        return self._changed
 
     def clear(self) -> None:
         """Forget the changes so far."""
-        self._set.poll(0)
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._changed)
 
     def close(self) -> None:
-        self._set.close()
+        os.eventfd_write(self._end, 1)
+        self._thread.join()
+        os.close(self._end)
+        os.close(self._changed)
         self._table.close()
 
 

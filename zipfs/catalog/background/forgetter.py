@@ -12,7 +12,7 @@ import time
 from typing import Final
 
 from zipfs.sealing.sealer import Sealer
-from zipfs.system.lanes import Threads
+from zipfs.system.threads.lanes import Threads
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ import trio
 from zipfs.config import Settings
 from zipfs.library.decorators.lists import SUFFIX
 from zipfs.logs import Once
-from zipfs.system.lanes import Threads
+from zipfs.system.threads.lanes import Threads
 from zipfs.text import shown
 
 log = logging.getLogger(__name__)

@@ -40,9 +40,9 @@ from zipfs.library.scan import Entry, SourceFile
 from zipfs.library.vouching import report
 from zipfs.sealing.outcomes import Sealed, Version
 from zipfs.sealing.sealer import Sealer
-from zipfs.system.lanes import Threads
 from zipfs.system.page_cache import fill
 from zipfs.system.syscalls import is_cached, uncache
+from zipfs.system.threads.lanes import Threads
 from zipfs.text import shown
 
 log = logging.getLogger(__name__)

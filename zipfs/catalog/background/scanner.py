@@ -33,7 +33,7 @@ from zipfs.library.scan import Entry, LeftOut, Place
 from zipfs.logs import Once
 from zipfs.sealing.outcomes import Unsettled
 from zipfs.sealing.sealer import Sealer
-from zipfs.system.lanes import Threads, timed_out
+from zipfs.system.threads.lanes import Threads, timed_out
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from zipfs.catalog.game import lane_of
 from zipfs.library.rules.general import Policy
 from zipfs.library.scan import Entry, LeftOut, Origins, Place, Type
 from zipfs.library.view import LibraryView
-from zipfs.system.lanes import Threads
 from zipfs.system.paths import join
+from zipfs.system.threads.lanes import Threads
 
 STEP: Final = 256
 """Entries of a folder, and at most as many games, that one step has."""

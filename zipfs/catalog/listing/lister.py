@@ -45,8 +45,8 @@ from zipfs.library.scan import LeftOut
 from zipfs.logs import Once
 from zipfs.sealing.outcomes import Plain, Sealed
 from zipfs.sealing.sealer import Sealer
-from zipfs.system.lanes import Threads
 from zipfs.system.paths import join
+from zipfs.system.threads.lanes import Threads
 from zipfs.text import shown
 
 log = logging.getLogger(__name__)

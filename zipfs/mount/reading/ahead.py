@@ -15,8 +15,8 @@ from zipfs.library.proven import MEMORY
 from zipfs.mount.reading.content import Content
 from zipfs.mount.reading.fetcher import Block, Fetcher, Job, Waiting
 from zipfs.mount.reading.streams import Streams
-from zipfs.system.lanes import timed_out
 from zipfs.system.measuring.gauge import Gauge, is_slow
+from zipfs.system.threads.lanes import timed_out
 
 _WINDOW: Final = 16 << 20
 """Most bytes ahead of one reader..."""

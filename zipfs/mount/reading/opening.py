@@ -13,8 +13,8 @@ from zipfs.library.files import Key, close_all, key_of, open_files
 from zipfs.library.scan import SourceFile
 from zipfs.mount.fd_pool import FdPool, Loan
 from zipfs.system.folders import Folders
-from zipfs.system.lanes import LANE
 from zipfs.system.measuring.gauge import is_slow
+from zipfs.system.threads.lanes import LANE
 
 _TRIED: Final = 8
 """Files that are opened one after the other, to see how long that takes."""
@@ -23,7 +23,7 @@ _EACH: Final = 16
 
 
 class Run(Protocol):
-    """:meth:`zipfs.system.lanes.Threads.run`, in a lane."""
+    """:meth:`zipfs.system.threads.lanes.Threads.run`, in a lane."""
 
     def __call__(
         self,

@@ -9,7 +9,7 @@ many are. Stuck threads don't count, so that the others have as many threads as 
 
 What takes long since there is much of it isn't stuck, such as a list of half a million files: a
 thread that waits for a disk uses no processor. So a call whose thread has used one has its time
-once more.
+once more, and so have those who wait behind it.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import errno
 import functools
 import math
 import os
-import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
-from itertools import islice
-from typing import Final, Generic, TypeVar, TypeVarTuple
+from typing import Final, TypeVar, TypeVarTuple
 
 import outcome
 import trio
 
 from zipfs.system.measuring.width import MOST, Width
+from zipfs.system.threads.calls import Call, Chunk, current
+from zipfs.system.threads.patience import PatientLimiter
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -45,15 +45,6 @@ MAX_STUCK: Final = 256
 """Maximum number of stuck threads that are replaced by new ones."""
 _SHARES: Final = 4
 """Into so many parts for each thread items are divided, as some take longer."""
-_CHUNK: Final = 0.5
-"""Seconds of work in one call of :meth:`Threads.map`."""
-
-
-_BUSY: Final = 0.01
-_BUSY_SECONDS: Final = 0.02
-"""A call goes on if its thread used a processor for this share of its time, and so many seconds."""
-_clock_of: Final = getattr(time, "pthread_getcpuclockid", None)
-"""None where the system can't tell (macOS): there a call has its time once."""
 
 
 def timed_out() -> TimeoutError:
@@ -72,9 +63,9 @@ class Threads:
     ) -> None:
         self._count = count
         self._spare = spare
-        self._limiter = trio.CapacityLimiter(count)
-        self._patience = patience
-        self._limiters: dict[Hashable, trio.CapacityLimiter] = {}
+        self._patience = patience or math.inf
+        self._limiter = PatientLimiter(count, self._patience)
+        self._limiters: dict[Hashable, PatientLimiter] = {}
         self._stuck: Counter[Hashable] = Counter()
         self._stuck_items: Counter[tuple[Hashable, Hashable]] = Counter()
 
@@ -107,7 +98,7 @@ class Threads:
         called in trio's thread when the function has ended or will never begin: only then can
         the caller reuse what it has passed to the function.
         """
-        call = _Call(function, *arguments)
+        call = Call(function, *arguments)
         return await self._run(call, lane, item, lambda: item, discard, ended)
 
     async def map(
@@ -172,9 +163,9 @@ class Threads:
             if self.is_stuck(lane, key(items[len(results)])):
                 results.append(None)
                 continue
-            chunk = _Chunk(function, items, len(results), lambda i: self.is_stuck(lane, key(i)))
-            call = _Call(chunk.work)
-            culprit = functools.partial(_current, chunk, key)
+            chunk = Chunk(function, items, len(results), lambda i: self.is_stuck(lane, key(i)))
+            call = Call(chunk.work)
+            culprit = functools.partial(current, chunk, key)
             try:
                 await self._run(call, lane, chunk, culprit, is_wide=is_wide)
             except TimeoutError:
@@ -191,7 +182,7 @@ class Threads:
 
     async def _run(
         self,
-        call: _Call[T],
+        call: Call[T],
         lane: Hashable,
         item: Hashable,
         culprit: Callable[[], Hashable],
@@ -218,18 +209,22 @@ class Threads:
                         token.run_sync_soon(found)
 
         lost = False
-        patience = self._patience or math.inf
+        patience = self._patience
         deadline = trio.current_time() + patience
         try:
             with trio.CancelScope(deadline=deadline) as waiting:
-                async with self._in_lane(lane, item, is_wide=is_wide):
-                    waiting.deadline = math.inf
+                async with self._in_lane(lane, item, waiting, is_wide=is_wide) as queues:
+                    deadline, waiting.deadline = waiting.deadline, math.inf
                     try:
-                        with trio.CancelScope(deadline=deadline):
+                        with trio.CancelScope(deadline=deadline) as scope:
                             await trio.to_thread.run_sync(
-                                work, abandon_on_cancel=True, limiter=self._limiter
+                                work,
+                                abandon_on_cancel=True,
+                                # Anything like one, trio's documentation says.
+                                limiter=self._limiter.in_time_of(scope),  # type: ignore[arg-type]
                             )
-                        while call.goes_on(max(_BUSY * patience, _BUSY_SECONDS)):
+                        while call.goes_on(patience):
+                            _got_on(queues)
                             with trio.move_on_after(patience):
                                 await call.over(token)
                     finally:
@@ -237,6 +232,8 @@ class Threads:
                         if lost:
                             stuck_in = culprit()
                             self._count_stuck(lane, stuck_in, 1)
+                        elif call.got_on:
+                            _got_on(queues)
         finally:
             if ended and not lost:
                 ended()
@@ -253,135 +250,48 @@ class Threads:
             del self._stuck[lane]
         if not self._stuck_items[lane, item]:
             del self._stuck_items[lane, item]
-        self._limiter.total_tokens = self._count + min(self.stuck, self._spare)
+        self._limiter.limiter.total_tokens = self._count + min(self.stuck, self._spare)
 
     @contextlib.asynccontextmanager
     async def _in_lane(
-        self, lane: Hashable, item: Hashable, *, is_wide: bool
-    ) -> AsyncIterator[None]:
+        self, lane: Hashable, item: Hashable, waiting: trio.CancelScope, *, is_wide: bool
+    ) -> AsyncIterator[list[PatientLimiter]]:
+        """The time of *waiting* is renewed while those before get on; the queues passed through."""
         if self.is_stuck(lane, item):
             raise timed_out()
         async with contextlib.AsyncExitStack() as stack:
+            queues = [self._limiter]
+
+            async def join(key: Hashable, count: int) -> None:
+                limited = self._limited(key, count, waiting)
+                queues.append(await stack.enter_async_context(limited))
+
             if lane is not None:
                 if item is not None:
                     # One call per item at a time, so that an item that hangs holds one thread.
-                    await stack.enter_async_context(self._limited((lane, item), 1))
-                limit = ((lane, "wide"), WIDEST) if is_wide else ((lane,), LANE)
-                await stack.enter_async_context(self._limited(*limit))
+                    await join((lane, item), 1)
+                await (join((lane, "wide"), WIDEST) if is_wide else join((lane,), LANE))
                 if self.is_stuck(lane, item):  # while we waited
                     raise timed_out()
-            yield
+            yield queues
 
     @contextlib.asynccontextmanager
-    async def _limited(self, key: Hashable, count: int) -> AsyncIterator[None]:
-        limiter = self._limiters.setdefault(key, trio.CapacityLimiter(count))
+    async def _limited(
+        self, key: Hashable, count: int, waiting: trio.CancelScope
+    ) -> AsyncIterator[PatientLimiter]:
+        limiter = self._limiters.setdefault(key, PatientLimiter(count, self._patience))
+        borrower = object()
         try:
-            async with limiter:
-                yield
+            await limiter.acquire_on_behalf_of(borrower, waiting)
+            try:
+                yield limiter
+            finally:
+                limiter.limiter.release_on_behalf_of(borrower)
         finally:
-            statistics = limiter.statistics()
-            if not statistics.borrowed_tokens and not statistics.tasks_waiting:
+            if limiter.is_idle:
                 self._limiters.pop(key, None)
 
 
-class _Call(Generic[T]):
-    """A call and its progress; used by two threads."""
-
-    def __init__(self, function: Callable[[*Ts], T], *arguments: *Ts) -> None:
-        self._function = lambda: function(*arguments)
-        self._lock = threading.Lock()
-        self._running = False
-        self._given_up = False
-        self._clock = 0
-        self._used = 0.0
-        """Seconds for which its thread had used a processor when that was looked at last."""
-        self._ended: Callable[[], object] | None = None
-        self.result: outcome.Outcome[T] | None = None
-
-    def run(self) -> bool:
-        """Make the call, unless it was given up; returns whether it was given up meanwhile."""
-        with self._lock:
-            if self._given_up:
-                return False
-            if _clock_of:
-                self._clock = _clock_of(threading.get_ident())
-                self._used = time.thread_time()
-            self._running = True
-        result = outcome.capture(self._function)
-        with self._lock:
-            self._running = False
-            self.result = result
-            if self._ended:
-                with contextlib.suppress(trio.RunFinishedError):
-                    self._ended()
-            return self._given_up
-
-    def goes_on(self, seconds: float) -> bool:
-        """Whether its thread used a processor for so many *seconds* since it was asked last."""
-        with self._lock:
-            if not (self._running and _clock_of):
-                return False
-            before, self._used = self._used, time.clock_gettime(self._clock)
-            return self._used - before >= seconds
-
-    async def over(self, token: trio.lowlevel.TrioToken) -> None:
-        """Wait until it is over."""
-        ended = trio.Event()
-        with self._lock:
-            if not self._running:
-                return
-            self._ended = functools.partial(token.run_sync_soon, ended.set)
-        await ended.wait()
-
-    def give_up(self) -> bool:
-        """Record that nobody waits for it any more; returns whether a thread is running it."""
-        with self._lock:
-            self._given_up = self.result is None
-            return self._running
-
-
-class _Chunk(Generic[T, R]):
-    """*items* from the index *start* on, until :data:`_CHUNK` has passed or one *is_stuck*."""
-
-    def __init__(
-        self,
-        function: Callable[[T], R],
-        items: Sequence[T],
-        start: int,
-        is_stuck: Callable[[T], bool],
-    ) -> None:
-        self._function = function
-        self._items = items
-        self._start = start
-        self._is_stuck = is_stuck
-        self.results: list[R] = []
-        self.current = items[start]
-        self.begun = False
-        self.busy = 0.0
-        self.over = threading.Event()
-        """Set when no more results are wanted."""
-
-    def work(self) -> None:
-        self.begun = True
-        began = time.thread_time()
-        try:
-            self._work()
-        finally:
-            self.busy = time.thread_time() - began
-
-    def _work(self) -> None:
-        until = time.monotonic() + _CHUNK
-        for item in islice(self._items, self._start, None):
-            if self.over.is_set() or self._is_stuck(item):
-                return
-            self.current = item
-            result = self._function(item)
-            if self.over.is_set():
-                return
-            self.results.append(result)
-            if time.monotonic() > until:
-                return
-
-
-def _current(chunk: _Chunk[T, R], key: Callable[[T], Hashable]) -> Hashable:
-    return key(chunk.current)
+def _got_on(queues: list[PatientLimiter]) -> None:
+    for queue in queues:
+        queue.got_on()
