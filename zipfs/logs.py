@@ -11,6 +11,7 @@ An entry of the journal has, besides the fields of systemd.journal-fields(7),
 
 from __future__ import annotations
 
+import errno
 import logging
 import logging.handlers
 import os
@@ -139,6 +140,17 @@ def _log_to(handler: logging.Handler, level: str, text: str) -> None:
     # Messages of these packages below warning don't help a user.
     for name in ("pyfuse3", "trio"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("pyfuse3").addFilter(is_of_a_request)
+
+
+def is_of_a_request(record: logging.LogRecord) -> bool:
+    """Whether pyfuse3 says something else than that nobody waits for an answer any more.
+
+    Once a mount has ended, by force or just before the answer, the kernel knows of no request and
+    says ``ENOENT`` to the reply. libfuse keeps silent about that, too.
+    """
+    is_reply = str(record.msg).endswith("fuse_reply_* failed with %s")
+    return not (is_reply and record.args == (os.strerror(errno.ENOENT),))
 
 
 REMEMBERED = 10_000

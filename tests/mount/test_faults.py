@@ -538,6 +538,21 @@ def test_ends_while_the_source_hangs(
     assert mounted.see_end() == 0
 
 
+def test_forced_unmount_during_a_read(
+    faulty: Source, wanted: dict[str, Expected], mount: Mounts
+) -> None:
+    """Whoever reads is told of the end; what comes for him later is no error of the daemon."""
+    shown, faults = faulty
+    mounted = mount(shown)
+    mounted.wait_sealed(4)
+    faults.delay(f"{A}/2.bin", "read", 1.0)
+    waiting = Background(whole, mounted.archive(A))
+    poll("somebody to wait", lambda: faults.waiting(f"{A}/2.bin", "read") > 0)
+    subprocess.run(["umount", "--force", "--lazy", mounted.path], check=True)
+    assert waiting.join().error in (errno.ECONNABORTED, errno.ENOTCONN, errno.EIO)
+    assert mounted.see_end() == 0
+
+
 def _use_until_it_fails(path: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:

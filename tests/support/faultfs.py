@@ -20,6 +20,7 @@ import errno
 import fnmatch
 import functools
 import json
+import logging
 import os
 import signal
 import socket
@@ -37,6 +38,7 @@ import pyfuse3
 import trio
 
 from tests.support.waiting import SECONDS, poll
+from zipfs.logs import is_of_a_request
 
 Op = Literal["read", "stat", "open"]
 OPS: Final[tuple[Op, ...]] = ("read", "stat", "open")
@@ -306,6 +308,7 @@ async def _serve(source: str, mountpoint: str, control: str) -> None:
     await listener.bind(control)
     listener.listen()
     options = {"ro", "default_permissions", "fsname=faultfs", "subtype=faultfs"}
+    logging.getLogger("pyfuse3").addFilter(is_of_a_request)
     pyfuse3.init(FaultFs(source, rules), mountpoint, options)
     try:
         async with trio.open_nursery() as nursery:
