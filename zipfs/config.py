@@ -124,6 +124,9 @@ class Settings(BaseModel):
     parallel_reads: int | None = Field(None, ge=0, le=64)
     """How many files are read at a time for one reader, and ahead of it; 0: those that it asks
     for, one after the other. None: as many as the source turns out to be quicker with."""
+    parallel_looks: int | None = Field(None, ge=1, le=32)
+    """How many games and files are looked at, and small files hashed, at a time. None: as many as
+    the source turns out to be quicker with."""
     hash_rate: float = Field(0.0, ge=0, le=1 << 20)
     """Maximum rate of hashing, in MiB per second; 0: unlimited."""
     uid: int | None = None

@@ -47,6 +47,7 @@ lists-prefix = "/files"
 lists-keep = 30
 read-timeout = 5
 parallel-reads = 16
+parallel-looks = 8
 hash-rate = 20
 uid = "root"
 gid = 33
@@ -104,6 +105,7 @@ def test_defaults() -> None:
         "recheck_rate": None,
         "read_timeout": 30.0,
         "parallel_reads": None,
+        "parallel_looks": None,
         "hash_rate": 0.0,
         "uid": None,
         "gid": None,
@@ -169,6 +171,7 @@ def test_file_says_all(file: Path) -> None:
         "recheck_rate": 3.0,
         "read_timeout": 5.0,
         "parallel_reads": 16,
+        "parallel_looks": 8,
         "hash_rate": 20.0,
         "uid": 0,
         "gid": 33,

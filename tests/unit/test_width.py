@@ -69,3 +69,9 @@ def test_what_says_nothing_changes_nothing() -> None:
         width.measured(8, 1000, 100.0, 0.0)  # of another time
         width.measured(1, 0, 100.0, 0.0)
     assert width.now == 1
+
+
+def test_a_fixed_number_stays_what_it_is() -> None:
+    width = Width(7, fixed=True)
+    assert set(Source(0.005, 1000).use(width, 50)) == {7}
+    assert set(Source(0.0, 1).use(width, 50)) == {7}

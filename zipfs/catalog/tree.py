@@ -58,8 +58,9 @@ class Catalog:
     """The tree that *sealer* makes of its library.
 
     Where a disk doesn't answer, calls fail after *patience* seconds. Files are hashed at
-    *hash_rate* bytes per second, 0 for no limit. *invalidated* is called with a path of the
-    mount that may lead to something else now.
+    *hash_rate* bytes per second, 0 for no limit. *parallel* games or files are looked at, or small
+    ones hashed, at a time; None: as many as make the source quicker. *invalidated* is called with
+    a path of the mount that may lead to something else now.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Catalog:
         *,
         hash_singles: HashSingles = "auto",
         recheck_rate: float | None = 0.0,
+        parallel: int | None = None,
         invalidated: Callable[[bytes], None] = lambda _: None,
     ) -> None:
         threads = Threads(limits.looking, patience, spare=limits.spare)
@@ -86,7 +88,8 @@ class Catalog:
         """What isn't shown, and why."""
         self._dates = Dates(sealer.index, self._listings.redated)
         self._made = MadeArchives(sealer.index)
-        widths, turns = Widths(sealer.library.presence, limits.looking), Turns()
+        widths = Widths(sealer.library.presence, limits.looking, parallel)
+        turns = Turns()
         self._games = Games(
             sealer.settle,
             self.skipped,
@@ -98,7 +101,12 @@ class Catalog:
         self.shown_elsewhere: Final = self._games.shown_elsewhere
         unsaved = Unsaved(sealer.index)
         self.hasher: Final = Hasher(
-            sealer.library.absolute, unsaved.keep, patience, hash_rate, sealer.index.gate
+            sealer.library.absolute,
+            unsaved.keep,
+            patience,
+            hash_rate,
+            sealer.index.gate,
+            parallel=parallel,
         )
         self.singles: Final = Singles(sealer, self.hasher, unsaved, hash_singles, self._moved)
         self._resealer = Resealer(

@@ -207,6 +207,14 @@ _MOUNT_OPTIONS = (
         " source: up to 32 on a share, few on a disk]",
     ),
     click.option(
+        "--parallel-looks",
+        type=int,
+        metavar="N",
+        help="How many files and games to look at at a time, for a listing or a scan, and how many"
+        " small files to hash at a time.  [default: as many as make it quicker, by measuring the"
+        " source: up to 32 on a share, one on a quick disk]",
+    ),
+    click.option(
         "--hash-rate",
         type=float,
         metavar="MIB",

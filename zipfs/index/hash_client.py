@@ -118,11 +118,12 @@ class Worker:
         limit: int,
         rate: float,
         patience: float | None,
+        parallel: int = 0,
     ) -> None:
         """Let it hash *limit* bytes of *files*, each a number, an absolute path, and the file.
 
         *rate* is in bytes per second; 0: no limit. *patience* is that of :meth:`answer`, in
-        seconds. Raises :exc:`LostError`.
+        seconds. *parallel*: see :class:`Job`. Raises :exc:`LostError`.
         """
         job = Job(
             # Only plain tuples can be marshalled.
@@ -130,6 +131,7 @@ class Worker:
             limit,
             rate,
             min(_INTERVAL, (patience or math.inf) / 4),
+            parallel,
         )
         self._is_first = True
         try:

@@ -23,13 +23,15 @@ class Job(NamedTuple):
     which daemons of 0.1 leave out.
 
     *rate* is in bytes per second; 0: no limit. While files are read there is an answer at least
-    every *interval* seconds.
+    every *interval* seconds. *parallel* small files are hashed at a time; 0, as with daemons that
+    leave it out: as many as make the source quicker.
     """
 
     files: Sequence[File]
     limit: int
     rate: float
     interval: float
+    parallel: int = 0
 
 
 class Ready(NamedTuple):

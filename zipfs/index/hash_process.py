@@ -146,6 +146,7 @@ class _Server:
         """Bytes that the job has left."""
         self._folders = Folders(_FOLDERS)
         self._lock = allocate_lock()
+        self._parallel = 0
         self._gauge = Gauge(_THREADS)
         self._seconds: deque[float] = deque(maxlen=_SAMPLES)
         """How long each of the last small files took."""
@@ -169,9 +170,13 @@ class _Server:
         self._started = self._answered_at = time.monotonic()
         self._left = job.limit
         todo = deque(job.files)
+        if job.parallel != self._parallel:
+            self._parallel = job.parallel
+            self._gauge = Gauge(job.parallel or _THREADS, fixed=job.parallel > 0)
         is_over = False
         while not is_over:  # once at least, however long it took to get here
-            if is_slow(self._seconds) and not job.rate and (small := self._small(todo)):
+            wanted = job.parallel > 1 or (not job.parallel and is_slow(self._seconds))
+            if wanted and not job.rate and (small := self._small(todo)):
                 self._many(todo, small)
             else:
                 # At once, so that if this process hangs, it is in the first file without an answer.

@@ -57,6 +57,7 @@ class Hasher:
     *absolute* returns the absolute path of a source; *keep* stores the checksums of a file. A
     file of which nothing could be read for *patience* seconds fails with :exc:`TimeoutError`.
     *rate* is the maximum rate of reading in bytes per second; 0: unlimited. *gate*: see there.
+    *parallel* small files are hashed at a time; None: as many as make the source quicker.
     """
 
     def __init__(
@@ -66,12 +67,15 @@ class Hasher:
         patience: float | None = None,
         rate: float = 0.0,
         gate: Gate | None = None,
+        *,
+        parallel: int | None = None,
     ) -> None:
         self._gate = gate
         self._absolute = absolute
         self._keep = keep
         self._patience = patience
         self.rate: Final = rate
+        self._parallel = parallel
         self._jobs: dict[Key, Job] = {}
         self._unfinished: set[Job] = set()
         """Jobs that the process has started and not finished."""
@@ -263,7 +267,7 @@ class Hasher:
         limit = max(BLOCK, min(SLICE, int(self.rate))) if self.rate else SLICE
         files = [(n, self._absolute(job.file.source), job.file) for n, job in todo.items()]
         try:
-            await worker.ask(files, limit, self.rate, self._patience)
+            await worker.ask(files, limit, self.rate, self._patience, self._parallel or 0)
             while answer := await worker.answer(self._patience):
                 self._failures = 0
                 job = todo[answer.number]

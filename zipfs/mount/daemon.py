@@ -154,6 +154,7 @@ async def _serve(settings: Settings, mount: _Mount, sealer: Sealer) -> None:
         settings.hash_rate * (1 << 20),
         hash_singles=settings.hash_singles,
         recheck_rate=settings.recheck_rate,
+        parallel=settings.parallel_looks,
         invalidated=invalidated.send_nowait,
     )
     if settings.watch != "poll":

@@ -12,15 +12,17 @@ class Widths:
 
     One for each kind of work, too: to examine a game takes longer than to look at a file.
 
-    *threads* is the number of all threads that look at it.
+    *threads* is the number of all threads that look at it. *fixed* is the same for all, None:
+    they are measured.
     """
 
-    def __init__(self, presence: Presence, threads: int) -> None:
+    def __init__(self, presence: Presence, threads: int, fixed: int | None = None) -> None:
         self._presence = presence
-        self._most = min(MOST, threads // 2)
+        self._most = min(MOST, threads // 2) if fixed is None else min(fixed, threads)
+        self._is_fixed = fixed is not None
         self._of: dict[tuple[bytes, str], Width] = {}
 
     def of(self, source: bytes, work: str) -> Width:
         """That of the place that *source* is in, for that kind of *work*."""
         place = max((place for place in self._presence.places if is_in(source, place)), key=len)
-        return self._of.setdefault((place, work), Width(self._most))
+        return self._of.setdefault((place, work), Width(self._most, fixed=self._is_fixed))

@@ -28,12 +28,16 @@ _LONGEST_HOLD: Final = 512
 
 
 class Width:
-    """The number of calls at once for one source, *most* at most. Thread-safe."""
+    """The number of calls at once for one source, *most* at most. Thread-safe.
 
-    def __init__(self, most: int = MOST) -> None:
+    With *fixed* it is always *most*.
+    """
+
+    def __init__(self, most: int = MOST, *, fixed: bool = False) -> None:
         self._most = max(1, most)
+        self._fixed = fixed
         self._lock = threading.Lock()
-        self.now = 1
+        self.now = self._most if fixed else 1
         """So many at once."""
         self._count = 0
         self._seconds = 0.0
@@ -46,6 +50,8 @@ class Width:
 
     def measured(self, width: int, count: int, seconds: float, busy: float) -> None:
         """*count* calls, *width* at once, took so many *seconds*, and *busy* ones of processors."""
+        if self._fixed:
+            return
         with self._lock:
             if width != self.now or count < width:  # of another time, or not even that many
                 return
