@@ -60,9 +60,11 @@ class Disk:
     def __init__(self) -> None:
         self.read: list[str] = []
         self.waiting: set[str] = set()
+        self.done: list[str] = []
         self.most = 0
         self._go_on = threading.Event()
         self._go_on.set()
+        self._permits: threading.Semaphore | None = None
         self._lock = threading.Lock()
 
     def stop(self) -> None:
@@ -70,6 +72,17 @@ class Disk:
 
     def go_on(self) -> None:
         self._go_on.set()
+        if self._permits:
+            self._permits.release(1 << 20)
+
+    def one_by_one(self) -> None:
+        """Reads go on as they are permitted."""
+        self._permits = threading.Semaphore(0)
+
+    def permit(self) -> None:
+        """Let one read go on."""
+        assert self._permits
+        self._permits.release()
 
     def pread(self, descriptor: int, view: memoryview, offset: int) -> int:
         name = os.readlink(f"/proc/self/fd/{descriptor}")
@@ -79,7 +92,11 @@ class Disk:
             self.most = max(self.most, len(self.waiting))
         try:
             assert self._go_on.wait(SECONDS)
-            return real_pread(descriptor, view, offset)
+            if self._permits:
+                assert self._permits.acquire(timeout=SECONDS)
+            count = real_pread(descriptor, view, offset)
+            self.done.append(name)
+            return count
         finally:
             with self._lock:
                 self.waiting.discard(name)
@@ -316,3 +333,48 @@ def test_threads_end_without_anybody_waiting(library: Path) -> None:
     poll("the threads to end", lambda: not reader._fetcher._threads)
     reading.close_all([file.descriptor for file in reader._pool._files.values()])
     reader._folders.close()
+
+
+@pytest.fixture
+def clock() -> trio.testing.MockClock:
+    """Trio's, for tests of patience: moves when a test says so."""
+    return trio.testing.MockClock()
+
+
+async def test_who_waits_behind_much_work_has_time(
+    game: Game, disk: Disk, clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """Each block takes less than its time, what was asked for more; but what hangs has none."""
+    patience = 1000.0
+    reader = make_reader(patience=patience)
+    handle = await reader.open(1, game)
+    for at in range(0, 3 * PIECE, PIECE):
+        await read(reader, handle, at, PIECE)
+    await until(lambda: not reader._fetcher._threads)
+    disk.one_by_one()
+    got: list[bytes] = []
+    errors: list[OSError] = []
+
+    async def ask() -> None:
+        try:
+            got.append(await read(reader, handle, 15 * PIECE, PIECE))
+        except OSError as error:
+            errors.append(error)
+
+    nursery.start_soon(ask)
+    await until(lambda: len(disk.waiting) >= AT_A_TIME)
+    for done in range(6):
+        await trio.testing.wait_all_tasks_blocked()
+        clock.jump(0.7 * patience)
+        before = len(disk.done)
+        disk.permit()
+        await until(lambda before=before: len(disk.done) > before)  # type: ignore[misc]  # mypy can't infer a lambda's default
+        assert not errors, done
+    for _ in range(2):
+        await trio.testing.wait_all_tasks_blocked()
+        clock.jump(patience)
+    await until(lambda: bool(errors))
+    assert errors[0].errno == errno.ETIMEDOUT
+    assert not got
+    disk.go_on()
+    await until(lambda: not reader._fetcher._threads)

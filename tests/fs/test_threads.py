@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.fs.lab import until
 from zipfs.system.measuring.width import Width
 from zipfs.system.threads import calls as module
 from zipfs.system.threads.lanes import LANE, MAX_STUCK_IN_LANE, Threads, timed_out
@@ -55,14 +56,6 @@ def hang() -> Iterator[Hang]:
     hang = Hang()
     yield hang
     hang.release()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what other threads do; trio's clock may stand still meanwhile."""
-    deadline = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < deadline
-        await trio.to_thread.run_sync(time.sleep, 0.001)
 
 
 @pytest.fixture
