@@ -24,6 +24,7 @@ import trio
 import trio.testing
 
 from tests.fs.lab import root_only, small_disk, until
+from zipfs.catalog.background.turns import Turns
 from zipfs.catalog.listing.hearing import Hearing
 from zipfs.catalog.tree import Catalog
 from zipfs.config import Settings
@@ -438,6 +439,7 @@ async def test_an_error_about_changes_ends_nothing(
         returned = trio.Event()
         hearing = Hearing(lambda: None, lambda: None)
         presence = SimpleNamespace(is_gone=False)
+        turns = Turns()
 
         def changed(self, paths: Iterable[bytes]) -> None:
             self.told += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -20,6 +21,7 @@ from zipfs.index.index import Index
 from zipfs.library.library import Library
 from zipfs.library.rules.globs import Patterns
 from zipfs.library.rules.playlists import Playlists
+from zipfs.mount import watcher
 from zipfs.sealing.members import Style
 from zipfs.sealing.outcomes import Sealed
 from zipfs.sealing.remembered import canonical
@@ -362,3 +364,23 @@ async def test_whoever_asks_goes_before_the_walk(autojump_clock: trio.testing.Mo
     began = trio.current_time()
     await turns.give_way()
     assert trio.current_time() == began
+
+
+async def test_whoever_asks_goes_before_watches_are_set(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = Turns()
+    naps: list[float] = []
+    monkeypatch.setattr(watcher, "time", SimpleNamespace(sleep=naps.append))
+    left = [0.1]
+    watcher._give_way(turns.is_asked, left)
+    assert naps == []
+    with turns.asking():
+        watcher._give_way(turns.is_asked, left)
+    assert 0.1 <= sum(naps) < 0.12
+    naps.clear()
+    with turns.asking():  # that was all
+        watcher._give_way(turns.is_asked, left)
+    assert naps == []
+    assert turns.is_asked()  # the next question is expected
+    await until(lambda: not turns.is_asked())

@@ -89,7 +89,7 @@ class Catalog:
         self._dates = Dates(sealer.index, self._listings.redated)
         self._made = MadeArchives(sealer.index)
         widths = Widths(sealer.library.presence, limits.looking, parallel)
-        turns = Turns()
+        self.turns: Final = Turns()
         self._games = Games(
             sealer.settle,
             self.skipped,
@@ -131,7 +131,7 @@ class Catalog:
             hearing=self.hearing,
             made=self._made,
             widths=widths,
-            turns=turns,
+            turns=self.turns,
         )
         self._lister = Lister(
             sealer,
@@ -142,7 +142,7 @@ class Catalog:
             self._finder,
             self._made,
             widths=widths,
-            turns=turns,
+            turns=self.turns,
             listings=self._listings,
             hearing=self.hearing,
             invalidated=invalidated,

@@ -17,6 +17,12 @@ from zipfs.library.filestate import Checksums, FileState
 Record = tuple[FileState, Checksums]
 Bind = bytes | int
 
+_SIGNED: Final = struct.Struct("<q").pack
+_LENGTH: Final = struct.Struct("<Q").pack
+_SHORT: Final = 512
+_LENGTHS: Final = [*map(_LENGTH, range(_SHORT))]
+"""Of short values: each row of the index is sealed, and many are read at once."""
+
 NONE: Final = 0
 """The inode of no archive."""
 
@@ -57,13 +63,15 @@ MadeAt = tuple[Made, Published | None]
 
 def seal_of(*values: Bind) -> int:
     """Checksum of a row, as a signed 64-bit integer."""
-    hasher = xxhash.xxh3_64()
+    parts: list[bytes] = []
     for value in values:
         if isinstance(value, int):
-            hasher.update(struct.pack("<q", value))
+            parts.append(_SIGNED(value))
         else:
-            hasher.update(struct.pack("<Q", len(value)) + value)
-    return signed(hasher.intdigest())
+            length = len(value)
+            parts.append(_LENGTHS[length] if length < _SHORT else _LENGTH(length))
+            parts.append(value)
+    return signed(xxhash.xxh3_64_intdigest(b"".join(parts)))
 
 
 def verifies(row: tuple[Bind, ...]) -> bool:

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -31,6 +32,9 @@ _STEP: Final = 0.1
 """Seconds without an event after which the collected ones are passed on."""
 _DEBOUNCE: Final = 0.4
 """Longest time for which events are collected, in seconds."""
+_GIVEN: Final = 5.0
+_NAP: Final = 0.01
+"""Seconds for which setting watches waits, in all, while somebody asks; and at a time."""
 _SOON: Final = 0.005, 0.05
 """The same two for a folder alone, of lists: somebody waits for the archive of each."""
 
@@ -81,6 +85,7 @@ async def _follow_here(settings: Settings, library: LibraryView, catalog: Catalo
             functools.partial(ready, folder),
             deep=folder == library.root,
             heard=None if folder == library.root else functools.partial(library.heard, folder),
+            is_asked=catalog.turns.is_asked,
         )
         heard.pop(folder, None)
         catalog.hearing.end()
@@ -91,6 +96,13 @@ async def _follow_here(settings: Settings, library: LibraryView, catalog: Catalo
                 nursery.start_soon(listen, folder)
 
 
+def _give_way(is_asked: Callable[[], bool], left: list[float]) -> None:
+    """Wait while *is_asked*, for as many seconds in all as are *left*."""
+    while left[0] > 0 and is_asked():
+        time.sleep(_NAP)
+        left[0] -= _NAP
+
+
 async def watch(
     folder: bytes,
     changed: Callable[[Iterable[bytes]], None],
@@ -98,13 +110,15 @@ async def watch(
     *,
     deep: bool = True,
     heard: Callable[[bytes, Change], None] | None = None,
+    is_asked: Callable[[], bool] = bool,
 ) -> None:
     """Call *changed* with the changed paths in *folder*, relative to it, for ever.
 
     *deep* watches the folders in it as well. *ready* is called when all watches are set, so that
     no change is missed from then on, with what has events passed on at once. *heard* is told of
-    each event before, in a thread of its own (:class:`zipfs.system.events.inotify.Inotify`). Logs
-    and returns if the kernel can't watch the folder.
+    each event before, in a thread of its own (:class:`zipfs.system.events.inotify.Inotify`).
+    While *is_asked* says that somebody waits for something else, he goes first, for some seconds.
+    Logs and returns if the kernel can't watch the folder.
     """
     token = trio.lowlevel.current_trio_token()
     ended = trio.Event()
@@ -118,7 +132,7 @@ async def watch(
             with lock:
                 watching.append(inotify)
             try:
-                inotify.add()
+                inotify.add(before=functools.partial(_give_way, is_asked, [_GIVEN]))
                 token.run_sync_soon(ready, inotify.hurry)
                 for paths in inotify.changes(*((_STEP, _DEBOUNCE) if deep else _SOON)):
                     token.run_sync_soon(changed, paths)

@@ -106,12 +106,17 @@ class Inotify:
                 self._waiting.append(done)
                 os.eventfd_write(self._now, 1)
 
-    def add(self, folder: bytes = b"") -> None:
-        """Watch *folder*, relative to the root, and all folders in it if *deep*."""
-        for _ in self._added(folder, is_told=False):
+    def add(self, folder: bytes = b"", *, before: Callable[[], object] = bool) -> None:
+        """Watch *folder*, relative to the root, and all folders in it if *deep*.
+
+        *before* is called before each of them.
+        """
+        for _ in self._added(folder, is_told=False, before=before):
             pass
 
-    def _added(self, folder: bytes, *, is_told: bool = True) -> Iterator[bytes]:
+    def _added(
+        self, folder: bytes, *, is_told: bool = True, before: Callable[[], object] = bool
+    ) -> Iterator[bytes]:
         """Watch *folder* and the folders in it; yields the paths of all that is there if *is_told*.
 
         A generator, since a list of a million paths takes as much memory as everything else,
@@ -120,6 +125,7 @@ class Inotify:
         todo = [folder]
         while todo:
             path = todo.pop()
+            before()
             absolute = os.path.join(self._root, path)
             try:
                 descriptor = open_path(absolute, READ_FOLDER)
