@@ -167,6 +167,32 @@ def test_two_mounts_of_one_folder_are_two(library: Path, tmp_path: Path) -> None
     assert len({(device, inode) for device, inode, _ in found}) == 1
 
 
+@root_only
+def test_a_place_of_another_name_is_not_gone(library: Path) -> None:
+    """However often the table is read before anybody looks at it."""
+    folder = library / "roms/psx/more/disk"
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
+    try:
+        make_file(folder / "file", b"1")
+        presence = Presence(bytes(library))
+        source = b"roms/psx/more/disk"
+        assert source in presence.read_mounts()
+        seen = presence.look(source)
+        assert seen
+        assert presence.accept(source, seen)
+        (library / "roms/psx").rename(library / "roms/other")
+        folder = library / "roms/other/more/disk"
+        for _ in range(3):
+            presence.read_mounts()
+        assert presence.look(source) is None
+        assert not presence.gone
+        assert source not in presence.places
+        assert b"roms/other/more/disk" in presence.places
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
 MOUNT_AND_WAIT = """
 import subprocess, sys
 import trio

@@ -46,7 +46,7 @@ def line_of(mount: Mount) -> Line:
 class KnownPlace:
     """The folder at *path*, the library's root or a mount point in it, and what is known of it."""
 
-    __slots__ = ("gone", "line", "moved", "path", "seen", "source")
+    __slots__ = ("gone", "line", "moved", "own", "path", "seen", "source")
 
     def __init__(self, source: bytes, path: bytes) -> None:
         self.source = source
@@ -55,7 +55,9 @@ class KnownPlace:
         """None until it is looked at."""
         self.gone: Gone | None = None
         self.line = NO_LINE
-        """What the table of mounts has of it."""
+        """What the table of mounts has of it: of its mount, or of the one that its folder is on."""
+        self.own = NO_LINE
+        """What the table had of its own mount."""
         self.moved: bytes | None = None
         """Where its mount may be now, as a folder above has another name."""
 

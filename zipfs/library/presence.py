@@ -231,7 +231,9 @@ class Presence:
                 if is_automatic:
                     del places[source]
                     continue
-                place.moved = lines.get(place.line, place.moved)
+                place.moved = lines.get(place.own)
+            elif on:
+                place.own = line_of(on)
             line = line_of(on) if on else NO_LINE
             if line != place.line:
                 place.line = line
