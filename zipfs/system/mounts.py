@@ -85,7 +85,9 @@ class MountEvents:
         poll.register(self._table, select.POLLPRI)
         poll.register(self._end, select.POLLIN)
         poll.poll(0)  # what was mounted until now
-        self._thread = threading.Thread(target=self._listen, args=(poll,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._listen, args=(poll,), name="zipfs-mounts", daemon=True
+        )
         self._thread.start()
 
     def _listen(self, poll: select.poll) -> None:
