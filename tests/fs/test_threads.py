@@ -550,14 +550,15 @@ async def test_who_waits_behind_work_has_time(behind: str, clock: MockClock) -> 
     threads = Threads(1 if behind == "threads" else 64, PATIENCE)
     count = LANE if behind == "lane" else 1
     begun = threading.Semaphore(0)
-    go_on = threading.Semaphore(0)
+    # One for each: else a quick one could have two turns, and another none.
+    go_on = [threading.Semaphore(0) for _ in range(count)]
     results: list[object] = []
 
     def work(number: int) -> int:
         for _ in range(5):
             busy()
             begun.release()
-            assert go_on.acquire(timeout=LONG)
+            assert go_on[number].acquire(timeout=LONG)
         return number
 
     async def run(number: int, lane: str, item: object) -> None:
@@ -582,8 +583,8 @@ async def test_who_waits_behind_work_has_time(behind: str, clock: MockClock) -> 
             clock.jump(PATIENCE * 0.01)
             await wait_all_tasks_blocked()
             assert threads.stuck == 0
-            for _ in range(count):
-                go_on.release()
+            for each in go_on:
+                each.release()
     assert sorted(results, key=str) == [*range(count), "behind"]
 
 
