@@ -7,6 +7,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any, Final
 
+from bench.plotting import load_pyplot
 from bench.speed.plots import STYLE
 
 _WIDTH: Final = 80
@@ -67,11 +68,7 @@ def draw(results: dict[str, Any], folder: Path) -> Path | None:
     division = results.get("division")
     if not division or len(division["seconds"]) < 2:
         return None
-    import matplotlib  # noqa: PLC0415 - takes a second, and is part of the extra `bench`
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot  # noqa: PLC0415 - takes a second, and is part of the extra `bench`
-
+    pyplot = load_pyplot()
     folder.mkdir(parents=True, exist_ok=True)
     found = shares(division)
     numbers = [heads for heads, *_ in found]
@@ -81,7 +78,7 @@ def draw(results: dict[str, Any], folder: Path) -> Path | None:
         [most - median for _, median, _, most, _ in found],
     ]
     ideal = [medians[0] * numbers[0] / heads for heads in numbers]
-    with matplotlib.rc_context({**STYLE, "axes.spines.left": True, "ytick.left": True}):
+    with pyplot.rc_context({**STYLE, "axes.spines.left": True, "ytick.left": True}):
         figure, axis = pyplot.subplots(figsize=(6.4, 3.6), layout="constrained")
         axis.errorbar(numbers, medians, yerr=reach, marker="o", markersize=3, label="zipfs")
         axis.plot(numbers, ideal, linestyle="--", linewidth=1, color="grey", label="shared ideally")

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench import BenchError
 from bench.endure.findings import Course
 from bench.endure.flat import line
 from bench.endure.probe import MIB, Process, Sample
+from bench.plotting import load_pyplot
 from bench.speed.plots import COLOURS, GREY, STYLE
 from bench.speed.results import ZIPFS
 
@@ -22,16 +22,10 @@ MARKS: Final = {"chmod -R": "c", "rsync": "r", "SIGHUP": "h", "thumbnails": "t"}
 
 def draw(course: Course, path: Path) -> None:
     """Draw memory, threads, descriptors and load by minutes; the type by *path*'s suffix."""
-    try:
-        import matplotlib  # noqa: PLC0415 - takes a second, and is part of the extra `bench`
-    except ImportError:
-        raise BenchError("matplotlib is missing: pip install '.[bench]'") from None
-    matplotlib.use("svg" if path.suffix == ".svg" else "agg")
-    from matplotlib import pyplot  # noqa: PLC0415 - takes a second, and is part of the extra `bench`
-
+    pyplot = load_pyplot(path.suffix)
     samples, marks, warm = course.samples, course.marks, course.warm
     style = {key: value for key, value in STYLE.items() if key != "axes.spines.left"}
-    with matplotlib.rc_context(style):
+    with pyplot.rc_context(style):
         figure, axes = pyplot.subplots(
             5,
             figsize=(8, 9),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.far.results import PEERS, FarResults, Part
+from bench.plotting import load_pyplot
 from bench.speed.plots import COLOURS, STYLE
 from bench.speed.results import ZIPFS
 
@@ -28,12 +29,8 @@ def draw(results: FarResults, folder: Path) -> list[Path]:
 
 
 def _draw(path: Path, parts: Sequence[Part]) -> None:
-    import matplotlib  # noqa: PLC0415 - takes a second, and is part of the extra `bench`
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot  # noqa: PLC0415 - takes a second, and is part of the extra `bench`
-
-    with matplotlib.rc_context({**STYLE, "axes.spines.left": True, "ytick.left": True}):
+    pyplot = load_pyplot()
+    with pyplot.rc_context({**STYLE, "axes.spines.left": True, "ytick.left": True}):
         figure, axis = pyplot.subplots(figsize=(6.4, 3.6), layout="constrained")
         for who, name in NAMES.items():
             points = [

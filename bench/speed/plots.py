@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from bench.plotting import load_pyplot
 from bench.speed.reach import number
 from bench.speed.results import PEERS, PROVING, ZIPFS, Results, Row, Series, Spread
 
@@ -75,14 +76,9 @@ def _bars(row: Row) -> Bars:
 
 
 def _draw(path: Path, unit: str, groups: Sequence[Bars], logarithmic: bool) -> None:
-    # Here, as it takes a second and is part of the extra `bench`.
-    import matplotlib  # noqa: PLC0415 - as above
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot  # noqa: PLC0415 - as above
-
+    pyplot = load_pyplot()
     heights = [len(group.values) + 1 for group in groups]
-    with matplotlib.rc_context(STYLE):
+    with pyplot.rc_context(STYLE):
         figure, axes = pyplot.subplots(
             len(groups),
             figsize=(6.4, 0.24 * sum(heights) + 0.5),

@@ -372,15 +372,16 @@ async def test_whoever_asks_goes_before_watches_are_set(
     turns = Turns()
     naps: list[float] = []
     monkeypatch.setattr(watcher, "time", SimpleNamespace(sleep=naps.append))
-    left = [0.1]
-    watcher._give_way(turns.is_asked, left)
+    monkeypatch.setattr(watcher, "_GIVEN", 0.1)
+    give_way = watcher._GivingWay(turns.is_asked)
+    give_way()
     assert naps == []
     with turns.asking():
-        watcher._give_way(turns.is_asked, left)
+        give_way()
     assert 0.1 <= sum(naps) < 0.12
     naps.clear()
     with turns.asking():  # that was all
-        watcher._give_way(turns.is_asked, left)
+        give_way()
     assert naps == []
     assert turns.is_asked()  # the next question is expected
     await until(lambda: not turns.is_asked())

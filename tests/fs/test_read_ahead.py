@@ -378,3 +378,45 @@ async def test_who_waits_behind_much_work_has_time(
     assert not got
     disk.go_on()
     await until(lambda: not reader._fetcher._threads)
+
+
+async def test_who_waits_for_what_gives_no_answer_has_no_more_time(
+    game: Game,
+    disk: Disk,
+    clock: trio.testing.MockClock,
+    nursery: trio.Nursery,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a soft NFS mount says of each block, after a while."""
+    patience = 1000.0
+    reader = make_reader(patience=patience)
+    handle = await reader.open(1, game)
+    for at in range(0, 3 * PIECE, PIECE):
+        await read(reader, handle, at, PIECE)
+    await until(lambda: not reader._fetcher._threads)
+
+    def unanswered(descriptor: int, view: memoryview, offset: int) -> int:
+        disk.pread(descriptor, view, offset)
+        raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+    monkeypatch.setattr(reading, "pread", unanswered)
+    disk.one_by_one()
+    errors: list[OSError] = []
+
+    async def ask() -> None:
+        with pytest.raises(TimeoutError) as raised:
+            await read(reader, handle, 15 * PIECE, PIECE)
+        errors.append(raised.value)
+
+    nursery.start_soon(ask)
+    await until(lambda: len(disk.waiting) >= AT_A_TIME)
+    await trio.testing.wait_all_tasks_blocked()
+    clock.jump(0.7 * patience)
+    begun = len(disk.read)
+    disk.permit()
+    await until(lambda: len(disk.read) > begun)  # one has ended, and another one begun
+    await trio.testing.wait_all_tasks_blocked()
+    clock.jump(0.3 * patience)
+    await until(lambda: bool(errors))
+    disk.go_on()
+    await until(lambda: not reader._fetcher._threads)

@@ -16,6 +16,7 @@ from tests.fs.lab import until
 from zipfs.system.measuring.width import Width
 from zipfs.system.threads import calls as module
 from zipfs.system.threads.lanes import LANE, MAX_STUCK_IN_LANE, Threads, timed_out
+from zipfs.system.threads.patience import PatientLimiter
 
 PATIENCE = 0.05
 """Seconds on a clock that the tests move: a machine with much to do may take any time."""
@@ -635,3 +636,25 @@ async def test_who_waits_behind_what_does_not_answer_has_no_more_time(
     assert len(failures) == 20
     assert asked < 6
     assert max(failures) < 2 * PATIENCE
+
+
+async def test_cancelled_just_when_it_is_its_turn() -> None:
+    """What it had been given goes to the next one."""
+    limiter = PatientLimiter(1, LONG)
+    await limiter.acquire_on_behalf_of("first", trio.CancelScope())
+    scope = trio.CancelScope(deadline=trio.current_time() + LONG)
+    took: list[str] = []
+
+    async def wait() -> None:
+        with scope:
+            await limiter.acquire_on_behalf_of("second", scope)
+            took.append("second")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await wait_all_tasks_blocked()
+        limiter.limiter.release_on_behalf_of("first")
+        assert limiter.limiter.borrowed_tokens == 1
+        scope.cancel()
+    assert took == []
+    assert limiter.is_idle

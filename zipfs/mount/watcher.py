@@ -96,11 +96,17 @@ async def _follow_here(settings: Settings, library: LibraryView, catalog: Catalo
                 nursery.start_soon(listen, folder)
 
 
-def _give_way(is_asked: Callable[[], bool], left: list[float]) -> None:
-    """Wait while *is_asked*, for as many seconds in all as are *left*."""
-    while left[0] > 0 and is_asked():
-        time.sleep(_NAP)
-        left[0] -= _NAP
+class _GivingWay:
+    """Called, waits while *is_asked*; for :data:`_GIVEN` seconds in all."""
+
+    def __init__(self, is_asked: Callable[[], bool]) -> None:
+        self._is_asked = is_asked
+        self._left = _GIVEN
+
+    def __call__(self) -> None:
+        while self._left > 0 and self._is_asked():
+            time.sleep(_NAP)
+            self._left -= _NAP
 
 
 async def watch(
@@ -110,7 +116,7 @@ async def watch(
     *,
     deep: bool = True,
     heard: Callable[[bytes, Change], None] | None = None,
-    is_asked: Callable[[], bool] = bool,
+    is_asked: Callable[[], bool] = lambda: False,
 ) -> None:
     """Call *changed* with the changed paths in *folder*, relative to it, for ever.
 
@@ -132,7 +138,7 @@ async def watch(
             with lock:
                 watching.append(inotify)
             try:
-                inotify.add(before=functools.partial(_give_way, is_asked, [_GIVEN]))
+                inotify.add(before=_GivingWay(is_asked))
                 token.run_sync_soon(ready, inotify.hurry)
                 for paths in inotify.changes(*((_STEP, _DEBOUNCE) if deep else _SOON)):
                     token.run_sync_soon(changed, paths)

@@ -61,8 +61,8 @@ class Ahead:
         self._urgent: deque[Job] = deque()
         self._later: deque[Job] = deque()
         self._read_through: set[Block] = set()
-        self._ended = 0
-        """Number of jobs that have ended."""
+        self._answered = 0
+        """Number of jobs to which the source had an answer."""
         self._seconds: deque[float] = deque(maxlen=_SAMPLES)
         fetcher.owners += 1
 
@@ -119,15 +119,15 @@ class Ahead:
             raise timed_out()
         if not self._fetcher.start(self):
             return  # no thread is left: who asks reads it himself
-        before, is_late = self._ended, True
+        before, is_late = self._answered, True
         while is_late:
             with trio.move_on_after(self._fetcher.patience or float("inf")) as scope:
                 await waiting.done.wait()
             is_late = scope.cancelled_caught
             # Whoever waits behind much work has time, while that gets on.
-            if is_late and (self._ended == before or self._fetcher.is_stuck(self)):
+            if is_late and (self._answered == before or self._fetcher.is_stuck(self)):
                 raise timed_out()
-            before = self._ended
+            before = self._answered
 
     def _lacking(self, offset: int, length: int) -> Iterator[tuple[int, Block, Job]]:
         """The blocks of this range that may have to be read, each once and with its place."""
@@ -206,7 +206,7 @@ class Ahead:
 
     def took(self, job: Job, seconds: float, now: float) -> None:
         """*job* ended *now* and took *seconds*."""
-        self._ended += 1
+        self._answered += not job.is_unanswered
         self._gauge.add(job.length, now)
         if not self._urgent and not self._later:
             self._gauge.idle()

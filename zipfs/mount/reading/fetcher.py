@@ -66,8 +66,8 @@ class Job:
     """
 
     __slots__ = (
-        "block", "descriptor", "digest", "file", "is_done", "length", "owner", "room", "source",
-        "taken", "waiting",
+        "block", "descriptor", "digest", "file", "is_done", "is_unanswered", "length", "owner",
+        "room", "source", "taken", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +86,8 @@ class Job:
         """Whether a thread has begun it, or it was given up."""
         self.is_done = False
         """Whether a thread has ended it. Under the lock, as is who waits for it."""
+        self.is_unanswered = False
+        """Whether it has ended as the source doesn't answer."""
         self.waiting: list[Waiting] = []
 
 
@@ -212,6 +214,8 @@ class Fetcher:
                 if job.digest is None and scratch is None:
                     scratch = memoryview(bytearray(BLOCK))
                 self._fetch(job, scratch)
+            except TimeoutError:  # as a soft NFS mount gives
+                job.is_unanswered = True
             except (ChangedError, OSError):
                 pass  # who asks for it is told
             except Exception:

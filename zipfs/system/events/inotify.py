@@ -106,7 +106,7 @@ class Inotify:
                 self._waiting.append(done)
                 os.eventfd_write(self._now, 1)
 
-    def add(self, folder: bytes = b"", *, before: Callable[[], object] = bool) -> None:
+    def add(self, folder: bytes = b"", *, before: Callable[[], object] = lambda: None) -> None:
         """Watch *folder*, relative to the root, and all folders in it if *deep*.
 
         *before* is called before each of them.
@@ -115,7 +115,7 @@ class Inotify:
             pass
 
     def _added(
-        self, folder: bytes, *, is_told: bool = True, before: Callable[[], object] = bool
+        self, folder: bytes, *, is_told: bool = True, before: Callable[[], object] = lambda: None
     ) -> Iterator[bytes]:
         """Watch *folder* and the folders in it; yields the paths of all that is there if *is_told*.
 
