@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +23,10 @@ from zipfs.index.index import Index
 from zipfs.library.library import Library
 from zipfs.library.rules.globs import Patterns
 from zipfs.library.rules.playlists import Playlists
+from zipfs.library.view import find_games
 from zipfs.mount import watcher
 from zipfs.sealing.members import Style
+from zipfs.sealing.offline import FoundGame, seal_all
 from zipfs.sealing.outcomes import Sealed
 from zipfs.sealing.remembered import canonical
 from zipfs.sealing.sealer import Sealer
@@ -66,6 +70,12 @@ class Starts:
             **settings,  # type: ignore[arg-type]  # each test has its own
         )
         return Tree(Catalog(sealer, Limits(64, 8)))
+
+    def offline(self) -> tuple[Sealer, list[FoundGame]]:
+        """A sealer and its games for what `zipfs index` does."""
+        library = Library(str(self.library))
+        sealer = Sealer(library, self.index, globs=(b"roms/*",), settle=SETTLE)
+        return sealer, list(find_games(library, sealer.policy))
 
     async def run_until_sealed(self, count: int, **settings: object) -> dict[str, Archive]:
         """Start, seal all, and end."""
@@ -257,6 +267,35 @@ async def test_a_game_that_goes_is_forgotten(library: Path, starts: Starts) -> N
         await tree.catalog.save()
         nursery.cancel_scope.cancel()
     assert set(starts.index.games(b"roms")) == {b"b", b"c"}
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ESTALE])
+async def test_a_game_that_goes_right_after_it_was_looked_at(
+    starts: Starts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    """What was found of it holds as of then: it is no error, and nobody trusts it at a start."""
+    remember, scan = Sealer.remember, Library.scan
+    late = threading.local()
+
+    def scanned(*rest: object, **others: object) -> object:
+        if getattr(late, "is_gone", False):
+            raise OSError(number, os.strerror(number))
+        return scan(*rest, **others)  # type: ignore[arg-type]  # passed on as they came
+
+    def remembered(*rest: object) -> object:
+        late.is_gone = True
+        try:
+            return remember(*rest)  # type: ignore[arg-type]  # likewise
+        finally:
+            late.is_gone = False
+
+    monkeypatch.setattr(Library, "scan", scanned)
+    monkeypatch.setattr(Sealer, "remember", remembered)
+    await starts.run_until_sealed(3)
+    assert caplog.messages == []
+    assert [made.tree for made, _ in starts.index.games(b"roms").values()] == [b""] * 3
+    summary = seal_all(*starts.offline())
+    assert (summary.archives, summary.problems) == (3, [])
 
 
 async def test_a_damaged_row_counts_as_missing(starts: Starts, index: Index) -> None:

@@ -123,8 +123,10 @@ def test_two_heads_of_one_library(mount: Mounts, shared: Shared, place: Path) ->
         for name, seed in steps(rng, 120, kills=True):
             world.do(name, seed)
         world.do("settle", 0)
+        while not world.clashes:  # a slow head has seen few contents
+            world.do("rewrite", rng.randrange(1 << 32))
+            world.do("settle", 0)
     assert counts["kills"]
-    assert counts["clashes"]
     assert shared.count("issued")
 
 

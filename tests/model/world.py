@@ -161,6 +161,11 @@ class World:
             {**READS, **RESTARTS}[name][1](self, rng)
         self.check()
 
+    @property
+    def clashes(self) -> int:
+        """How many contents were seen with another time than their first, as that was taken."""
+        return sum(game.history.moved for game in self.shelf.games)
+
     def check(self) -> None:
         """Fails if a reader in the background did."""
         if self._failures:
@@ -171,7 +176,7 @@ class World:
     def close(self) -> None:
         """The end: nothing is left open, and zipfs ends as it should."""
         self.counts["versions"] += sum(game.history.seen for game in self.shelf.games)
-        self.counts["clashes"] += sum(game.history.moved for game in self.shelf.games)
+        self.counts["clashes"] += self.clashes
         self.counts["states"] += sum(len(game.history.epochs) for game in self.shelf.games)
         self._stop.set()
         for thread in self._threads:

@@ -259,10 +259,16 @@ class Sealer:
         if not (found.is_spread or found.left_out or version.left_out or self._unreadable):
             tree = self._tree_key(version.sealed.path, game, source)
             # It is that of what was found if that is what is found after it as well.
-            again = self.library.scan(source, self.policy, path=game)
-            if again.fingerprint() != found.fingerprint:
+            if not self._is_still(game, source, found):
                 tree = b""
         return made_of(version, found.fingerprint, tree)
+
+    def _is_still(self, game: bytes, source: bytes, found: Examination) -> bool:
+        try:
+            again = self.library.scan(source, self.policy, path=game)
+        except OSError:  # it has just gone away; what was found of it holds as of then
+            return False
+        return again.fingerprint() == found.fingerprint
 
     def _unchanged(
         self,
