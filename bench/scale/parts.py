@@ -20,15 +20,14 @@ from bench.process import find_program, start, stop
 from bench.scale.crowd import fetch_all
 from bench.scale.listing import listings
 from bench.scale.many import game_name, game_path, make_files, make_games, make_sparse
-from bench.scale.run import FILES, Row, Scale
+from bench.scale.run import FILES, OLD_SECONDS, Row, Scale
+from bench.scale.walk import walks
 from bench.synthetic import MIB
 from bench.web import nginx
 
 ROUNDS: Final = 15
 BINDFS_ROUNDS: Final = 5
 HANDLES: Final = 100
-# After that what is known of a game is old, however long it took to look at it.
-OLD_SECONDS: Final = 10.5
 READ: Final = 65536
 
 
@@ -310,4 +309,5 @@ PARTS: Final = {
     "listings": listings,
     "members": many_members,
     "files": large_files,
+    "far": walks,
 }

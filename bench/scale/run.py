@@ -18,6 +18,8 @@ from bench.session import Stop
 
 CLIENTS: Final = 500
 FILES: Final = 10
+OLD_SECONDS: Final = 10.5
+"""After that what is known of a game is old, however long it took to look at it."""
 
 
 @dataclass(kw_only=True, slots=True)

@@ -414,7 +414,7 @@ class Wide(Width):
     """A width that stays what it is."""
 
     def __init__(self, now: int) -> None:
-        super().__init__()
+        super().__init__(fixed=True)
         self.now = now
         self.measurements: list[tuple[int, int]] = []
 
@@ -446,7 +446,27 @@ async def test_a_wide_map(now: int, count: int) -> None:
     assert found == [number * number for number in range(count)]
     assert most <= now
     assert most > 1 or now == 1 or count < 100
-    assert width.measurements == [(min(now, count) or 1, count)]
+    assert width.measurements == ([(min(now, count), count)] if count else [])
+
+
+async def test_a_wide_map_is_cut_as_long_as_its_width_is_tried() -> None:
+    """So that what is slow is asked by many in the middle of it, and not only the next time."""
+
+    class Tried(Wide):
+        @property
+        def sample(self) -> int | None:
+            return 10 if self.now < 4 else None
+
+        def measured(self, width: int, count: int, seconds: float, busy: float) -> None:
+            super().measured(width, count, seconds, busy)
+            self.now *= 2
+
+    width = Tried(1)
+    found = await Threads(64).map(
+        str, range(100), lane="lane", key=lambda number: number, width=width
+    )
+    assert found == [str(number) for number in range(100)]
+    assert width.measurements == [(1, 10), (2, 10), (4, 80)]
 
 
 async def test_a_wide_map_of_which_one_hangs() -> None:

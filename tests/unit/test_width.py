@@ -58,6 +58,28 @@ def test_one_that_becomes_fast_and_slow_again() -> None:
     assert Source(0.005, 1000).use(width, 600)[-1] == MOST
 
 
+def test_a_few_calls_are_enough_as_long_as_something_is_tried() -> None:
+    """Some hundred games on a slow source are looked at by many well before the last one."""
+    width = Width()
+    source = Source(0.005, 1000)
+    made = 0
+    while (size := width.sample) and width.now < MOST:
+        assert size >= width.now
+        source.use(width, 1, size)
+        made += size
+    assert width.now == MOST
+    assert made <= 600
+    source.use(width, 2)
+    assert width.sample is None
+
+
+def test_a_quick_source_is_left_alone_by_then() -> None:
+    width = Width()
+    assert width.sample
+    Source(0.00001, 1000).use(width, 10, 100)
+    assert width.sample is None
+
+
 def test_most() -> None:
     width = Width(4)
     assert max(Source(0.005, 1000).use(width, 50)) == 4

@@ -13,7 +13,7 @@ from zipfs.catalog.retries import Retries
 from zipfs.index.hash_jobs import Request
 from zipfs.index.rows import Made, Published
 from zipfs.library.scan import Place
-from zipfs.sealing.outcomes import Examination, Outcome, Sealed, Version
+from zipfs.sealing.outcomes import Examination, Outcome, Sealed, Unhashed, Version
 
 FRESH: Final = 1.0
 """Cache lifetime of an examination, in seconds."""
@@ -56,8 +56,15 @@ class Game:
         return (
             last is not None
             and last.started >= self.invalidated
-            and time.monotonic() - last.started < lifetime(last.took)
+            and time.monotonic() - last.started < lifetime(last.took, self._most(last))
         )
+
+    def _most(self, last: Examination) -> float:
+        """How long *last* may be used at most."""
+        is_hashed = self.reseal is not None and self.reseal.request is not None
+        # It is examined when that is done; who polls a list of half a million files would keep the
+        # processor from doing it.
+        return math.inf if is_hashed and isinstance(last.outcome, Unhashed) else _STALE
 
     @property
     def place(self) -> Place:
@@ -155,9 +162,9 @@ class Totals:
     pending_bytes: int
 
 
-def lifetime(took: float) -> float:
-    """Cache lifetime, in seconds, of an examination that *took* so many."""
-    return max(FRESH, min(_STALE, _SHARE * took))
+def lifetime(took: float, most: float = _STALE) -> float:
+    """Cache lifetime, in seconds and no more than *most*, of an examination that *took* so many."""
+    return max(FRESH, min(most, _SHARE * took))
 
 
 def lane_of(path: bytes) -> tuple[str, bytes]:

@@ -16,6 +16,9 @@ from zipfs.system.threads.lanes import Threads
 
 STEP: Final = 256
 """Entries of a folder, and at most as many games, that one step has."""
+_WIDE: Final = 4
+"""So many times as many, at most, where many are looked at at once: each of the threads has enough
+to be worth its start."""
 
 
 class Found(NamedTuple):
@@ -62,9 +65,10 @@ async def survey(
                 yield Found([], [path])
             continue
         left_out = []
-        names = sorted(kinds)
-        for start in range(0, len(names), STEP):
-            some = names[start : start + STEP]
+        names = every = sorted(kinds)
+        while names:
+            step = STEP * min(_WIDE, widths.of(source, "examine").now)
+            some, names = names[:step], names[step:]
             # A folder is looked at when it is listed or examined: a call less for each game.
             folders = [name for name in some if kinds[name] is Type.FOLDER]
             children = [(prefix + name, Place(join(source, name), origins)) for name in folders]
@@ -99,7 +103,7 @@ async def survey(
             own = (path.removeprefix(prefix) for path, _ in games)
             games += [
                 (prefix + name, Place(join(source, name), origins))
-                for name in library.beside(path, own, names)
+                for name in library.beside(path, own, every)
             ]
             if games or silent or files:
                 yield Found(games, silent, files, kinds.keys())

@@ -16,6 +16,9 @@ MOST: Final = 32
 _COUNT: Final = 64
 _SECONDS: Final = 0.05
 """Calls, and seconds, at least, of one measurement."""
+_SAMPLE: Final = 8
+"""Calls of each of those at once, at least, while something is being tried: the last ones of many
+are made by fewer than all."""
 _GAIN: Final = 1.3
 """How much faster twice as many have to be. A disk with a queue of its own gets to 1.2."""
 _WAITING: Final = 0.5
@@ -47,6 +50,18 @@ class Width:
         self._hold = 0
         self._left = 0
         """Measurements until the next try."""
+        self._is_new = not fixed
+
+    @property
+    def sample(self) -> int | None:
+        """How many calls are to be made until it is asked again; None: as many as there are.
+
+        Few, as long as it isn't known or another one is being tried.
+        """
+        with self._lock:
+            if self._is_new or self._rate_before is not None:
+                return max(_COUNT, _SAMPLE * self.now)
+            return None
 
     def measured(self, width: int, count: int, seconds: float, busy: float) -> None:
         """*count* calls, *width* at once, took so many *seconds*, and *busy* ones of processors."""
@@ -66,6 +81,7 @@ class Width:
 
     def _decide(self, rate: float, share: float) -> None:
         before, self._rate_before = self._rate_before, None
+        self._is_new = False
         if before is not None:
             if rate >= _GAIN * before:
                 self._hold = self._left = 0

@@ -117,13 +117,27 @@ class Threads:
         """
         if width is None:
             return (await self._map(function, items, lane, key))[0]
-        now = min(width.now, len(items)) or 1
+        results: list[R | None] = []
+        while len(results) < len(items):
+            some = items[len(results) :][: width.sample]
+            results += await self._map_wide(function, some, lane, key, width)
+        return results
+
+    async def _map_wide(
+        self,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        lane: Hashable,
+        key: Callable[[T], Hashable],
+        width: Width,
+    ) -> list[R | None]:
+        """The same of *items* with one width; tells it how long that took."""
+        now = min(width.now, len(items))
         results: list[R | None] = [None] * len(items)
         step = -(-len(items) // (now * _SHARES)) if now > 1 else len(items)
-        starts = iter(range(0, len(items), step or 1))
+        starts = iter(range(0, len(items), step))
         busy = 0.0
         started = time.monotonic()
-
         failures: list[Exception] = []
 
         async def work() -> None:
