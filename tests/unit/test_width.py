@@ -80,6 +80,14 @@ def test_a_quick_source_is_left_alone_by_then() -> None:
     assert width.sample is None
 
 
+def test_one_that_was_of_no_use_before_it_became_slow() -> None:
+    """As a share whose answers were in the cache: tries of then say nothing of now."""
+    width = Width()
+    cached = Source(0.0003, 1)
+    assert cached.use(width, 1000)[-1] == 1
+    assert Source(0.005, 1000).use(width, 10)[-1] == MOST
+
+
 def test_most() -> None:
     width = Width(4)
     assert max(Source(0.005, 1000).use(width, 50)) == 4

@@ -27,7 +27,9 @@ _BUSY: Final = 0.9
 """...and from which fewer do."""
 _HOLD: Final = 8
 _LONGEST_HOLD: Final = 512
-"""Measurements until the next try after one that was no use; twice as many after each."""
+"""Measurements until the next try after one that was no use; twice as many after each..."""
+_SLOWER: Final = 2
+"""...and none any more if the source is so many times slower than it was then."""
 
 
 class Width:
@@ -50,6 +52,8 @@ class Width:
         self._hold = 0
         self._left = 0
         """Measurements until the next try."""
+        self._rate_held = 0.0
+        """Calls a second when the last try was no use."""
         self._is_new = not fixed
 
     @property
@@ -89,7 +93,10 @@ class Width:
                 self.now = max(1, self.now // 2)
                 self._hold = min(_LONGEST_HOLD, 2 * self._hold or _HOLD)
                 self._left = self._hold
+                self._rate_held = before
                 return
+        if _SLOWER * rate < self._rate_held:  # it isn't what it was when that was found out
+            self._hold = self._left = 0
         if share > _BUSY and self.now > 1:
             self.now //= 2
         elif self._left > 0:
