@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,8 +14,9 @@ import pytest
 import trio
 
 from tests.fs.conftest import Tree
-from tests.fs.lab import until
+from tests.fs.lab import FakeTime, until
 from tests.support.libraries import make_game
+from zipfs.catalog import game as game_module
 from zipfs.catalog import retries
 from zipfs.catalog.background import scanner
 from zipfs.catalog.tree import Catalog
@@ -92,6 +94,44 @@ async def test_another_outcome_is_what_it_goes_by(library: Path, running: Tree) 
     assert game.reseal.asked
     assert tasks(running) == 1
     assert all(first not in job.requests for job in running.catalog.hasher._jobs.values())
+
+
+@pytest.mark.usefixtures("nothing_is_hashed")
+async def test_whoever_polls_leaves_the_processor_to_hashing(
+    library: Path, running: Tree, sealer: Sealer, monkeypatch: pytest.MonkeyPatch, clock: FakeTime
+) -> None:
+    """A look at a list of half a million files takes long, and says nothing new before the end."""
+    folder = make_game(library, "roms/game", TWO)
+    running.catalog.rescan()
+    await until(lambda: running.catalog.totals().pending_bytes == 3)
+    game = running.game("roms/game")
+    assert game
+    assert game.examination
+    game.examination = replace(game.examination, took=20.0)
+    looks = []
+    examine = sealer.examine
+
+    def counted(game: bytes, *rest: object, **keywords: object) -> object:
+        looks.append(game)
+        return examine(game, *rest, **keywords)  # type: ignore[arg-type]  # passed on as they came
+
+    monkeypatch.setattr(sealer, "examine", counted)
+    monkeypatch.setattr(game_module, "time", clock)
+    for _ in range(4):
+        clock.ahead += 20.0
+        assert not await running.is_there("roms/game.zip")
+    assert looks == []
+    assert game.reseal
+    assert game.reseal.asked
+    clock.ahead += 20.0  # five times as long as it took
+    assert not await running.is_there("roms/game.zip")
+    assert looks == [GAME]
+    # Whatever is told of a change is looked at all the same.
+    game.examination = replace(game.examination, took=20.0)
+    (folder / "1").unlink()
+    running.catalog.changed({GAME})
+    assert not await running.is_there("roms/game.zip")
+    assert looks == [GAME] * 2
 
 
 async def test_an_examination_that_fails_is_repeated(
