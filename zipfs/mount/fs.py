@@ -183,35 +183,35 @@ class Operations(pyfuse3.Operations):
         listing = opened.listing
         number, told = await self._catalog.behind(listing, start_id)
         is_any = False
+        size = len(listing)
         while True:
-            seen = listing.at(number, told) if number < len(listing) else None
+            seen = listing.at(number, told) if number < size else None
             if seen is None:
                 # Whoever has some names needn't wait for the next ones.
                 if is_any or not await self._catalog.look_at(listing, number, told):
                     break
+                size = len(listing)  # it may have been read to its end
                 seen = listing.at(number, told)
             number += 1
-            if seen is None or seen.node is None:
+            if seen is None or (node := seen.node) is None:
                 continue
             is_told = listing.is_true or seen.is_provisional  # as somebody looks before it is used
-            if not (is_told or self._catalog.is_there(seen.node)):
+            if not (is_told or self._catalog.is_there(node)):
                 continue
-            reply = self._reply(seen, seen.node)
+            reply = seen.reply or self._reply(seen, node)
             cookie = listing.names.cookies[number - 1] | told
             if not pyfuse3.readdir_reply(token, seen.name, reply, cookie):
                 break
             is_any = True
-            self._remember(seen.node)
+            self._remember(node)
         self.nodes.commit()
 
     def _reply(self, seen: Seen, node: Node) -> pyfuse3.EntryAttributes:
         """The entry that *seen* with that *node* is told by."""
-        reply = seen.reply
-        if not isinstance(reply, pyfuse3.EntryAttributes):
-            # Kept: most listings are read more than once, and this is a third of the cost.
-            reply = seen.reply = self._entry(node.attributes)
-            if seen.is_provisional:  # who asks for it has it looked at
-                reply.entry_timeout = reply.attr_timeout = 0.0
+        # Kept: most listings are read more than once, and this is a third of the cost.
+        reply = seen.reply = self._entry(node.attributes)
+        if seen.is_provisional:  # who asks for it has it looked at
+            reply.entry_timeout = reply.attr_timeout = 0.0
         return reply
 
     @_handler

@@ -28,7 +28,8 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
 import trio
 
@@ -60,8 +61,9 @@ class Names(NamedTuple):
     """All names in the library, and those of variants; or the first ones alone."""
     cookies: list[int]
     """Without their tags."""
-    by_cookie: dict[int, bytes]
-    """The name in the mount at each cookie."""
+    places: list[tuple[bytes, bytes | None]]
+    """For each cookie, the name in the mount that has it, and the game whose archive may have that
+    name, by its name in the library."""
     games: dict[bytes, bytes]
     """The name in the library of the game whose archive may have a name."""
     first: Collection[bytes]
@@ -92,12 +94,13 @@ class Names(NamedTuple):
         if first:
             by_cookie |= first_cookies(first)
             numbers = [*first_cookies(first), *numbers]
+        names = [by_cookie[number] for number in numbers]
         return cls(
             state,
             read_ns,
             sources,
             numbers,
-            by_cookie,
+            list(zip(names, map(archives.get, names), strict=True)),
             archives,
             first=dict.fromkeys(first),
             gone=frozenset(first).difference(shown),
@@ -114,7 +117,7 @@ class Names(NamedTuple):
             read_ns,
             frozenset(first),
             list(by_cookie),
-            by_cookie,
+            [(name, None) for name in by_cookie.values()],
             {},
             first=dict.fromkeys(first),
             gone=frozenset(),
@@ -142,7 +145,7 @@ class Seen:
     """Whether it may have become something else that no event tells of."""
     is_provisional: bool = False
     """Whether nobody has looked at it since the start: it is what the index knows."""
-    reply: object = None
+    reply: Any = None
     """What the adapter makes of it, kept for the next time."""
 
 
@@ -197,11 +200,12 @@ class Listing:
         *told* is the tag of cookies there.
         """
         names = self.names
-        cookie = names.cookies[number]
-        name = names.by_cookie[cookie]
-        if name in names.gone or (told and name in names.first and not is_first(cookie)):
+        name, game = names.places[number]
+        if names.first and (
+            name in names.gone
+            or (told and name in names.first and not is_first(names.cookies[number]))
+        ):
             return NOTHING
-        game = names.games.get(name)
         if game is None:
             seen = self.seen.get(name)
             return NOTHING if seen and (seen.is_archive or seen.node is None) else seen
@@ -211,9 +215,8 @@ class Listing:
     def unknown(self, number: int, most: int) -> list[bytes]:
         """Up to *most* names of the library that weren't looked at, from a place on."""
         names, found = self.names, dict[bytes, None]()
-        for place in range(number, len(names.cookies)):
-            name = names.by_cookie[names.cookies[place]]
-            name = names.games.get(name, name)
+        for shown, game in islice(names.places, number, None):
+            name = shown if game is None else game
             if name not in self.seen and name not in names.gone:
                 found[name] = None
                 if len(found) == most:
@@ -224,9 +227,8 @@ class Listing:
         """Games that nobody has looked at, told at *most* places from that of *name* on."""
         names, found = self.names, []
         first = bisect_left(names.cookies, cookies([name])[0][0])
-        for cookie in names.cookies[first : first + most]:
-            own = names.by_cookie[cookie]
-            if game := names.games.get(own):
+        for own, game in names.places[first : first + most]:
+            if game:
                 seen = self.seen.get(game)
                 if seen and seen.is_provisional and seen.name == own:
                     found.append(game)
