@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import socket
@@ -695,7 +694,7 @@ async def test_noticed_when_told(
     write_list(lists / "bulk.list", text)
     running.catalog.changed([LIST])
     after = (await running.sealed(".lists/bulk.zip")).attributes
-    assert dataclasses.replace(after, ctime_ns=before.attributes.ctime_ns) == before.attributes
+    assert after._replace(ctime_ns=before.attributes.ctime_ns) == before.attributes
 
 
 async def test_another_list_is_another_version_after_a_gap(

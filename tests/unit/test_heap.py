@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 
 from tests.support.heaps import glibc_only
-from zipfs.system.process import map_large_blocks, share_heap
+from zipfs.system.process import collect_rarely, map_large_blocks, share_heap
 
 PROGRAM = """
 import ctypes, os, threading
@@ -104,3 +106,24 @@ def test_where_the_c_library_has_no_such_call(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     assert not share_heap()
     assert not map_large_blocks()
+
+
+class _Cycle:
+    def __init__(self) -> None:
+        self.own = self
+
+
+def test_garbage_is_looked_for_rarely() -> None:
+    """And is still found; the other thresholds stay what they are."""
+    before = gc.get_threshold()
+    try:
+        collect_rarely()
+        after = gc.get_threshold()
+        assert after[0] >= 10_000
+        assert after[1:] == before[1:]
+        dead = weakref.ref(_Cycle())
+        alive = [_Cycle() for _ in range(3 * after[0])]
+        assert dead() is None
+        assert len(alive) == 3 * after[0]
+    finally:
+        gc.set_threshold(*before)

@@ -33,8 +33,7 @@ class Proof(NamedTuple):
     later: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """What ``stat`` says of a node."""
 
     inode: int

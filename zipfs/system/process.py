@@ -30,6 +30,8 @@ _M_MMAP_THRESHOLD: Final = -3  # malloc.h
 _M_ARENA_MAX: Final = -8
 _LARGE: Final = 256 << 10
 """Bytes of a block that is mapped by itself: less than any buffer that is used for a read."""
+_NEW_OBJECTS: Final = 20_000
+"""More than there are, by which the young ones are collected; a megabyte or two."""
 
 
 def share_heap() -> bool:
@@ -58,6 +60,15 @@ def _mallopt(parameter: int, value: int, variable: str, tunable: str) -> bool:
     except AttributeError:  # another C library than glibc
         return False
     return bool(mallopt(ctypes.c_int(parameter), ctypes.c_int(value)))
+
+
+def collect_rarely() -> None:
+    """Have the interpreter look for cycles after some ten thousand new objects, not some hundred.
+
+    A folder of 20,000 games is told as 200,000 of them, none of which is garbage: looking for it
+    took a sixth of the time. What isn't in a cycle is freed at once anyway.
+    """
+    gc.set_threshold(_NEW_OBJECTS)
 
 
 def settle_heap() -> None:

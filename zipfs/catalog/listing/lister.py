@@ -117,7 +117,8 @@ class Lister:
                 if kept.is_true and kept.names.is_settled and kept.names.state == state:
                     self._renew(kept, is_heard=is_heard)
                     return kept
-            listing = Listing(folder, await self._names(folder))
+            with self._turns.asking():
+                listing = Listing(folder, await self._names(folder))
             listing.is_heard = is_heard
             if kept and kept.is_true:
                 self._renew(kept, is_heard=is_heard)

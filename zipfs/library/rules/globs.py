@@ -22,6 +22,9 @@ PLATFORM: Final = "{platform}"
 GAME: Final = "{game}"
 _WILDCARD: Final = re.compile(rb"[*?[]")
 
+_ANY: Final = re.compile(translate("*"))
+"""Matches each component."""
+
 Compiled = Sequence[re.Pattern[str] | None]
 """A glob, component by component; ``None`` is ``**``."""
 
@@ -64,22 +67,25 @@ def compiled(glob: bytes, flags: int = 0) -> Compiled:
     return [
         None
         if component == b"**"
-        else re.compile(translate("*" if component in placeholders else text(component)), flags)
+        else _ANY
+        if component in placeholders or component == b"*"
+        else re.compile(translate(text(component)), flags)
         for component in glob.strip(b"/").split(b"/")
     ]
 
 
 def matches(glob: Compiled, components: Sequence[bytes]) -> bool:
     """Whether *glob* matches all of *components*."""
-    if not glob:
-        return not components
-    if glob[0] is None:
-        return any(matches(glob[1:], components[n:]) for n in range(len(components) + 1))
-    return (
-        bool(components)
-        and bool(glob[0].match(text(components[0])))
-        and matches(glob[1:], components[1:])
-    )
+    for number, pattern in enumerate(glob):
+        if pattern is None:
+            rest = glob[number + 1 :]
+            return any(matches(rest, components[n:]) for n in range(number, len(components) + 1))
+        if number == len(components):
+            return False
+        # Each name of a large folder is matched.
+        if pattern is not _ANY and not pattern.match(text(components[number])):
+            return False
+    return len(glob) == len(components)
 
 
 def is_prefix(glob: Compiled, components: Sequence[bytes]) -> bool:
