@@ -123,6 +123,31 @@ def test_any_range(games: Path, lists: Path, mount: Mounts) -> None:
             assert read == whole[offset : offset + length]
 
 
+@pytest.mark.large
+@pytest.mark.timeout(900)
+def test_half_a_million_members(games: Path, lists: Path, mount: Mounts) -> None:
+    """It is served, though to look at it takes longer than a disk has to answer.
+
+    They are of few files: what takes time is the list, and to ask for each file again.
+    """
+    members: list[Wanted] = [
+        (f"{number // 1000:03}/{number:06}", f"roms/psx/Game {number % GAMES}/sub/track 1.bin")
+        for number in range(500_000)
+    ]
+    wanted = expected_of(games, members)
+    mounted = mount(games, "--lists", lists, "--read-timeout", "2")
+    write_list(lists / "x.list", text_of(games, members))
+    archive = mounted.wait_for(".lists/x.zip", timeout=600)
+    with archive.open("rb") as stream:
+        offset = 0
+        while data := stream.read(1 << 20):
+            assert data == wanted.read(offset, len(data)), f"the MiB from {offset} on"
+            offset += len(data)
+    assert offset == wanted.size == archive.stat().st_size
+    listed = subprocess.run(["zipinfo", "-h", archive], check=True, capture_output=True)
+    assert b"number of entries: 500000" in listed.stdout
+
+
 def test_renamed_into_place_rewritten_and_removed(games: Path, lists: Path, mount: Mounts) -> None:
     mounted = mount(games, "--lists", lists)
     path = lists / "x.list"
