@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -233,6 +234,40 @@ def test_what_is_gone_everywhere_is_gone_there(heads: Callable[..., One], shared
         assert shared.count("files") == 2
     put(second, b"gone", record(4))  # it is back
     poll("it to be back there", lambda: first.has(b"gone", record(4)))
+
+
+@pytest.mark.parametrize("way", ["pruned", "forgotten"])
+def test_what_goes_while_news_of_it_are_taken_is_gone(
+    heads: Callable[..., One], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """As a head's own news come back to it: it would tell all of what it has just forgotten."""
+    head = heads("a").start()
+    put(head, b"file", record(1))
+    poll("it to be told", lambda: head.index.head_facts().waiting == 0)
+    files = head.index.files
+    gone: list[threading.Thread] = []
+
+    def go() -> None:
+        if way == "pruned":
+            head.index.prune([b"file"])
+        else:
+            head.index.forget_files({b"file": record(1)[1].digest})
+
+    def files_of_a_moment_later(paths: Sequence[bytes]) -> dict[bytes, Record]:
+        if not gone and threading.current_thread() is threading.main_thread():
+            gone.append(threading.Thread(target=go))
+            gone[0].start()
+            gone[0].join(0.5)
+        return files(paths)
+
+    monkeypatch.setattr(head.index, "files", files_of_a_moment_later)
+    head.index.take([Row(b"file", *record(1), 1)])
+    gone[0].join()
+    assert head.index.records([b"file"]) == {}
+    poll("that to be told", lambda: head.index.head_facts().waiting == 0)
+    put(head, b"mark", record(3))
+    poll("the mark to be told", lambda: head.index.head_facts().waiting == 0)
+    assert head.index.records([b"file"]) == {}
 
 
 def test_what_is_gone_on_one_head_and_there_on_another_stays(heads: Callable[..., One]) -> None:

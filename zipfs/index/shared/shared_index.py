@@ -55,6 +55,9 @@ class SharedIndex(Index):
         self._flips: Counter[bytes] = Counter()
         self._unlike: set[bytes] = set()
         self._lock_unlike = threading.Lock()
+        self._lock_taking = threading.Lock()
+        """Held by who changes files here or takes over what others say of them: what is forgotten
+        in the middle of that would come back, and be told to all again."""
         self._gate = SharedGate(self._head, self._unlike.__contains__)
         self._claims: SharedClaims | None = None
 
@@ -85,14 +88,16 @@ class SharedIndex(Index):
     # -- What is hashed and issued here ---------------------------------------------
 
     def put_files(self, records: Mapping[bytes, Record]) -> None:
-        self._find_unlike(records)
-        paths = records.keys() - self._unlike if self._head.state.mode is not Mode.ALONE else set()
-        # Noted down before, so that a crash in between leaves nothing unsaid; and once more, since
-        # the head may have told meanwhile what was here before.
-        now = time.time_ns()
-        self._ledger.add(paths, now)
-        super().put_files(records)
-        self._ledger.add(paths, max(now + 1, time.time_ns()))
+        with self._lock_taking:
+            self._find_unlike(records)
+            is_alone = self._head.state.mode is Mode.ALONE
+            paths = set() if is_alone else records.keys() - self._unlike
+            # Noted down before, so that a crash in between leaves nothing unsaid; and once more,
+            # since the head may have told meanwhile what was here before.
+            now = time.time_ns()
+            self._ledger.add(paths, now)
+            super().put_files(records)
+            self._ledger.add(paths, max(now + 1, time.time_ns()))
         self._head.desk.wake()
 
     def _find_unlike(self, records: Mapping[bytes, Record]) -> None:
@@ -113,23 +118,25 @@ class SharedIndex(Index):
                 del self._replaced[next(iter(self._replaced))]
 
     def forget_files(self, digests: Mapping[bytes, bytes]) -> None:
-        if self._head.state.mode is not Mode.ALONE:
-            # What has been hashed since stays, and may have to be told still.
-            since = {
-                path
-                for path, (_, checksums) in self.files(list(digests)).items()
-                if checksums.digest != digests[path]
-            }
-            forgotten = {path: digest for path, digest in digests.items() if path not in since}
-            self._ledger.forget(forgotten, time.time_ns())
-        super().forget_files(digests)
+        with self._lock_taking:
+            if self._head.state.mode is not Mode.ALONE:
+                # What has been hashed since stays, and may have to be told still.
+                since = {
+                    path
+                    for path, (_, checksums) in self.files(list(digests)).items()
+                    if checksums.digest != digests[path]
+                }
+                forgotten = {path: digest for path, digest in digests.items() if path not in since}
+                self._ledger.forget(forgotten, time.time_ns())
+            super().forget_files(digests)
         self._head.desk.wake()
 
     def prune(self, paths: Collection[bytes], *, blocks: bool = True) -> None:
         """Forget the files at *paths* here; and so do all, unless another head has them."""
-        super().prune(paths, blocks=blocks)
-        if self._head.state.mode is not Mode.ALONE:
-            self._ledger.forget(dict.fromkeys(paths, PRUNED), time.time_ns())
+        with self._lock_taking:
+            super().prune(paths, blocks=blocks)
+            if self._head.state.mode is not Mode.ALONE:
+                self._ledger.forget(dict.fromkeys(paths, PRUNED), time.time_ns())
         self._head.desk.wake()
 
     def issue(self, path: bytes, content: int, choose: Choose) -> int:
@@ -185,6 +192,10 @@ class SharedIndex(Index):
         return self.issued(path).get(content)
 
     def take(self, rows: Sequence[Row]) -> list[tuple[bytes, FileState]]:
+        with self._lock_taking:
+            return self._take(rows)
+
+    def _take(self, rows: Sequence[Row]) -> list[tuple[bytes, FileState]]:
         waiting = self._ledger.waits(row.path for row in rows)
         mine = self.files([row.path for row in rows])
         new: dict[bytes, Record] = {}
