@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import pytest
 import trio
@@ -19,11 +20,14 @@ from tests.support.libraries import make_game
 from zipfs.catalog import game as game_module
 from zipfs.catalog import retries
 from zipfs.catalog.background import scanner
+from zipfs.catalog.game import Game, Reseal
 from zipfs.catalog.tree import Catalog
+from zipfs.index.hash_jobs import Request
 from zipfs.index.hash_queue import Hasher
 from zipfs.index.index import Index
 from zipfs.library.library import Library
-from zipfs.sealing.outcomes import Sealed, Unhashed
+from zipfs.library.scan import Place
+from zipfs.sealing.outcomes import Examination, Sealed, Unhashed
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.process import Limits
 
@@ -47,6 +51,18 @@ def nothing_is_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Hasher, "run", idle)
 
 
+async def to_be_hashed(library: Path, running: Tree) -> tuple[Path, Game, Request]:
+    """The folder of a game, itself, and its files in the hash queue."""
+    folder = make_game(library, "roms/game", TWO)
+    running.catalog.rescan()
+    await until(lambda: running.catalog.totals().pending_bytes == 3)
+    game = running.game("roms/game")
+    assert game
+    assert game.reseal
+    assert game.reseal.request
+    return folder, game, game.reseal.request
+
+
 async def test_quiet_games_have_none(library: Path, running: Tree) -> None:
     """There may be 100,000 of them."""
     for number in range(20):
@@ -63,9 +79,7 @@ async def test_quiet_games_have_none(library: Path, running: Tree) -> None:
 
 @pytest.mark.usefixtures("nothing_is_hashed")
 async def test_it_ends_with_the_game(library: Path, running: Tree) -> None:
-    folder = make_game(library, "roms/game", TWO)
-    running.catalog.rescan()
-    await until(lambda: running.catalog.totals().pending_bytes == 3)
+    folder, _, _ = await to_be_hashed(library, running)
     assert tasks(running) == 1
     shutil.rmtree(folder)
     assert await running.names("roms") == []
@@ -76,14 +90,7 @@ async def test_it_ends_with_the_game(library: Path, running: Tree) -> None:
 @pytest.mark.usefixtures("nothing_is_hashed", "stale")
 async def test_another_outcome_is_what_it_goes_by(library: Path, running: Tree) -> None:
     """Whoever has found it: what was to be hashed isn't there any more, and the rest is new."""
-    folder = make_game(library, "roms/game", TWO)
-    running.catalog.rescan()
-    await until(lambda: running.catalog.totals().pending_bytes == 3)
-    game = running.game("roms/game")
-    assert game
-    assert game.reseal
-    first = game.reseal.request
-    assert first
+    folder, game, first = await to_be_hashed(library, running)
     (folder / "2").rename(folder / "3")
     (folder / "1").unlink()
     make_game(library, "roms/game", {"4": b"4444"})
@@ -101,11 +108,7 @@ async def test_whoever_polls_leaves_the_processor_to_hashing(
     library: Path, running: Tree, sealer: Sealer, monkeypatch: pytest.MonkeyPatch, clock: FakeTime
 ) -> None:
     """A look at a list of half a million files takes long, and says nothing new before the end."""
-    folder = make_game(library, "roms/game", TWO)
-    running.catalog.rescan()
-    await until(lambda: running.catalog.totals().pending_bytes == 3)
-    game = running.game("roms/game")
-    assert game
+    folder, game, _ = await to_be_hashed(library, running)
     assert game.examination
     game.examination = replace(game.examination, took=20.0)
     looks = []
@@ -132,6 +135,26 @@ async def test_whoever_polls_leaves_the_processor_to_hashing(
     running.catalog.changed({GAME})
     assert not await running.is_there("roms/game.zip")
     assert looks == [GAME] * 2
+
+
+def test_a_coroutine_that_ends_while_another_thread_asks() -> None:
+    """Whether what is known is valid is asked in worker threads."""
+
+    class Ending(Game):
+        states: ClassVar[list[Reseal | None]] = [Reseal(), None]
+
+        @property
+        def reseal(self) -> Reseal | None:
+            return self.states.pop(0)
+
+        @reseal.setter
+        def reseal(self, state: Reseal | None) -> None:
+            pass
+
+    game = Ending(GAME, Place(GAME, frozenset()))
+    started = time.monotonic()
+    game.examination = Examination(started, b"", started, Unhashed(()))
+    assert game.is_fresh()
 
 
 async def test_an_examination_that_fails_is_repeated(

@@ -61,7 +61,8 @@ class Game:
 
     def _most(self, last: Examination) -> float:
         """How long *last* may be used at most."""
-        is_hashed = self.reseal is not None and self.reseal.request is not None
+        state = self.reseal  # once: this is asked in worker threads, and it ends in trio's
+        is_hashed = state is not None and state.request is not None
         # It is examined when that is done; who polls a list of half a million files would keep the
         # processor from doing it.
         return math.inf if is_hashed and isinstance(last.outcome, Unhashed) else _STALE

@@ -47,7 +47,7 @@ from zipfs.mount.status.document import Status
 from zipfs.mount.watcher import follow
 from zipfs.sealing.sealer import Sealer
 from zipfs.sealing.sealers import index_file, make_library, make_sealer, romm_rules
-from zipfs.system.process import Limits, collect_rarely, map_large_blocks, share_heap
+from zipfs.system.process import Limits, prepare_heap
 from zipfs.text import shown
 
 log = logging.getLogger(__name__)
@@ -79,9 +79,7 @@ def run(
             # Otherwise it would stay open after a crash, and accesses to the mount would hang.
             notifier.let_go(FUSE)
     point = settings.where
-    share_heap()  # before there are threads
-    map_large_blocks()
-    collect_rarely()
+    prepare_heap()  # before there are threads
     path = prepare(settings) if held is None else mp.absolute(point)
     succession = None if held is None else Succession.of(held, path, notifier)
     away = None

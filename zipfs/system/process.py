@@ -34,6 +34,13 @@ _NEW_OBJECTS: Final = 20_000
 """More than there are, by which the young ones are collected; a megabyte or two."""
 
 
+def prepare_heap() -> None:
+    """Make of the heap what a daemon needs, before there are threads."""
+    share_heap()
+    map_large_blocks()
+    collect_rarely()
+
+
 def share_heap() -> bool:
     """Make all threads started from now on use one heap; returns whether that was possible.
 

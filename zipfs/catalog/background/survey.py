@@ -65,10 +65,12 @@ async def survey(
                 yield Found([], [path])
             continue
         left_out = []
-        names = every = sorted(kinds)
-        while names:
-            step = STEP * min(_WIDE, widths.of(source, "examine").now)
-            some, names = names[:step], names[step:]
+        names = sorted(kinds)
+        end = 0
+        while end < len(names):
+            start = end
+            end += STEP * min(_WIDE, widths.of(source, "examine").now)
+            some = names[start:end]
             # A folder is looked at when it is listed or examined: a call less for each game.
             folders = [name for name in some if kinds[name] is Type.FOLDER]
             children = [(prefix + name, Place(join(source, name), origins)) for name in folders]
@@ -103,7 +105,7 @@ async def survey(
             own = (path.removeprefix(prefix) for path, _ in games)
             games += [
                 (prefix + name, Place(join(source, name), origins))
-                for name in library.beside(path, own, every)
+                for name in library.beside(path, own, names)
             ]
             if games or silent or files:
                 yield Found(games, silent, files, kinds.keys())

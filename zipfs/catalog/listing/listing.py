@@ -28,7 +28,6 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import trio
@@ -215,8 +214,9 @@ class Listing:
     def unknown(self, number: int, most: int) -> list[bytes]:
         """Up to *most* names of the library that weren't looked at, from a place on."""
         names, found = self.names, dict[bytes, None]()
-        for shown, game in islice(names.places, number, None):
-            name = shown if game is None else game
+        for place in range(number, len(names.places)):
+            name, game = names.places[place]
+            name = name if game is None else game
             if name not in self.seen and name not in names.gone:
                 found[name] = None
                 if len(found) == most:

@@ -119,7 +119,8 @@ class Threads:
             return (await self._map(function, items, lane, key))[0]
         results: list[R | None] = []
         while len(results) < len(items):
-            some = items[len(results) :][: width.sample]
+            done, most = len(results), width.sample
+            some = items[done : None if most is None else done + most]
             results += await self._map_wide(function, some, lane, key, width)
         return results
 
