@@ -322,7 +322,7 @@ class Queue:
         await until(lambda: not open_below(self.root))
         nursery.cancel_scope.cancel()
         assert self.hasher.pending_bytes == 0
-        assert all(request.done.is_set() for request in self.requests)
+        assert all(request.is_done for request in self.requests)
         return self.results.order
 
 
@@ -462,14 +462,14 @@ async def test_whoever_waits_for_many_hears_of_the_last(
     withdrawn = queue.hasher.request(files)
     queue.hasher.withdraw(withdrawn)
     seen: list[tuple[bool, bool]] = []
-    queue.results.then = lambda _: seen.append((left.done.is_set(), failing.done.is_set()))
+    queue.results.then = lambda _: seen.append((left.is_done, failing.is_done))
     await queue.finish(nursery)
     assert seen == [(False, False), (False, False), (True, False), (True, True)]
     assert [type(error) for _, error in left.failures] == [PermissionError]
     assert [(file.source, type(error)) for file, error in failing.failures] == [
         (b"4", ChangedError)
     ]
-    assert not withdrawn.done.is_set()
+    assert not withdrawn.is_done
 
 
 @pytest.fixture

@@ -1,15 +1,17 @@
-"""The coroutine of a game: what it waits for, what ends a wait, and that it ends itself."""
+"""What a game that isn't quiet waits for, what ends a wait, and that it ends itself."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, TypeVar
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 import trio
@@ -30,6 +32,7 @@ from zipfs.library.scan import Place
 from zipfs.sealing.outcomes import Examination, Sealed, Unhashed
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.process import Limits
+from zipfs.system.threads.agenda import WORKERS, Agenda
 
 T = TypeVar("T")
 
@@ -37,10 +40,9 @@ GAME = b"roms/game"
 TWO = {"1": b"1", "2": b"22"}
 
 
-def tasks(tree: Tree) -> int:
-    """How many games have a coroutine that runs."""
-    nursery = tree.catalog._resealer._nursery
-    return len(nursery.child_tasks) - 1 if nursery else 0  # one is the hash queue's
+def at_work(tree: Tree) -> int:
+    """How many games aren't quiet."""
+    return len(tree.catalog._resealer._agenda)
 
 
 @pytest.fixture
@@ -63,27 +65,68 @@ async def to_be_hashed(library: Path, running: Tree) -> tuple[Path, Game, Reques
     return folder, game, game.reseal.request
 
 
-async def test_quiet_games_have_none(library: Path, running: Tree) -> None:
+async def test_quiet_games_have_no_state(library: Path, running: Tree) -> None:
     """There may be 100,000 of them."""
     for number in range(20):
         make_game(library, f"roms/{number}", TWO)
     running.catalog.rescan()
     await until(lambda: running.catalog.totals().archives == 20)
-    await until(lambda: tasks(running) == 0)
+    await until(lambda: at_work(running) == 0)
     assert all(game.reseal is None for game in running.games)
     # And none is left of those that are only looked at.
     await running.names("roms")
     await running.archive("roms/1.zip")
-    assert tasks(running) == 0
+    assert at_work(running) == 0
+
+
+async def test_whatever_waits_has_no_coroutine(
+    library: Path, running: Tree, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be 20,000 of them, when all of a library changes at once; each would take 15 KB."""
+    count = 200
+    folders = [make_game(library, f"roms/{number}", TWO) for number in range(count)]
+    running.catalog.rescan()
+    await until(lambda: running.catalog.totals().archives == count)
+    await until(lambda: at_work(running) == 0)
+    task = trio.lowlevel.current_root_task()
+    assert task
+    before = tasks_below(task)
+    answers = threading.Event()
+    examine = sealer.examine
+
+    def slow(*arguments: object, **keywords: object) -> object:
+        answers.wait(30)
+        return examine(*arguments, **keywords)  # type: ignore[arg-type]  # passed on as they came
+
+    monkeypatch.setattr(sealer, "examine", slow)
+    try:
+        for folder in folders:
+            (folder / "1").chmod(0o600)
+        running.catalog.changed({b"roms/" + os.fsencode(folder.name) for folder in folders})
+        await until(lambda: at_work(running) == count)
+        await until(lambda: running.catalog._resealer._agenda.workers == WORKERS)
+        # Each with those that watch how long it waits for its thread.
+        assert tasks_below(task) - before <= 3 * WORKERS
+    finally:
+        answers.set()
+    await until(lambda: at_work(running) == 0)
+    assert running.catalog.totals().archives == count
+
+
+def tasks_below(task: trio.lowlevel.Task) -> int:
+    """How many tasks there are."""
+    return 1 + sum(
+        tasks_below(child) for each in task.child_nurseries for child in each.child_tasks
+    )
 
 
 @pytest.mark.usefixtures("nothing_is_hashed")
 async def test_it_ends_with_the_game(library: Path, running: Tree) -> None:
     folder, _, _ = await to_be_hashed(library, running)
-    assert tasks(running) == 1
+    assert at_work(running) == 1
     shutil.rmtree(folder)
     assert await running.names("roms") == []
-    await until(lambda: tasks(running) == 0)
+    await until(lambda: at_work(running) == 0)
     assert running.catalog.totals().unsealed == 0
 
 
@@ -99,7 +142,7 @@ async def test_another_outcome_is_what_it_goes_by(library: Path, running: Tree) 
     assert game.reseal.request
     assert {file.path for file in game.reseal.request.files} == {b"3", b"4"}
     assert game.reseal.asked
-    assert tasks(running) == 1
+    assert at_work(running) == 1
     assert all(first not in job.requests for job in running.catalog.hasher._jobs.values())
 
 
@@ -137,11 +180,11 @@ async def test_whoever_polls_leaves_the_processor_to_hashing(
     assert looks == [GAME] * 2
 
 
-def test_a_coroutine_that_ends_while_another_thread_asks() -> None:
+async def test_a_state_that_ends_while_another_thread_asks() -> None:
     """Whether what is known is valid is asked in worker threads."""
 
     class Ending(Game):
-        states: ClassVar[list[Reseal | None]] = [Reseal(), None]
+        states: ClassVar[list[Reseal | None]] = []
 
         @property
         def reseal(self) -> Reseal | None:
@@ -152,6 +195,7 @@ def test_a_coroutine_that_ends_while_another_thread_asks() -> None:
             pass
 
     game = Ending(GAME, Place(GAME, frozenset()))
+    game.states[:] = [Reseal(game, Agenda(Mock(), AsyncMock(), Mock())), None]
     started = time.monotonic()
     game.examination = Examination(started, b"", started, Unhashed(()))
     assert game.is_fresh()
@@ -180,7 +224,7 @@ async def test_an_examination_that_fails_is_repeated(
     assert failed == 3
     assert running.catalog.hasher.speed.total == 3  # bytes
     assert len(running.catalog.skipped) == 0
-    await until(lambda: tasks(running) == 0)
+    await until(lambda: at_work(running) == 0)
 
 
 def failing(what: Callable[..., T], of: bytes, times: int) -> tuple[Callable[..., T], list[bytes]]:
@@ -219,7 +263,7 @@ async def test_a_game_that_cant_be_listed_for_a_moment(
     await until(lambda: running.games.by_archive(b"roms/game.zip"))
     assert len(failed) == 3
     assert len(running.catalog.skipped) == 0
-    await until(lambda: tasks(running) == 0)
+    await until(lambda: at_work(running) == 0)
 
 
 @pytest.mark.usefixtures("soon")
@@ -258,23 +302,31 @@ async def test_a_new_game_that_cant_be_looked_at_for_a_moment(
     assert len(failed) == 3
 
 
+@pytest.mark.parametrize("step", ["_hash", "_take_hashed", "_look"])
 async def test_a_defect_ends_it_and_nothing_else(
-    library: Path, running: Tree, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    library: Path,
+    running: Tree,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    step: str,
 ) -> None:
     """H4; the next look begins anew."""
     make_game(library, "roms/good", TWO)
     make_game(library, "roms/game", TWO)
-    hash_files = running.catalog._resealer._hash
+    resealer = running.catalog._resealer
+    method = getattr(resealer, step)
     failed = 0
 
-    async def odd(game: object, *rest: object) -> None:
+    def odd(*arguments: object) -> object:
         nonlocal failed
-        if game is running.game("roms/game") and not failed:
-            failed += 1
-            raise LookupError
-        await hash_files(game, *rest)  # type: ignore[arg-type]  # passed on as they came
+        for one in arguments:
+            game = getattr(one, "game", one)
+            if game is running.game("roms/game") and not failed:
+                failed += 1
+                raise LookupError
+        return method(*arguments)
 
-    monkeypatch.setattr(running.catalog._resealer, "_hash", odd)
+    monkeypatch.setattr(resealer, step, odd)
     running.catalog.rescan()
     await until(lambda: failed and running.game("roms/good"))
     await until(lambda: running.games.by_archive(b"roms/good.zip"))
@@ -292,12 +344,12 @@ async def test_unsure_checksums_are_made_anew(
     tree = Tree(Catalog(sealer, Limits(64, 8)))
     nursery.start_soon(tree.catalog.run)
     node = await tree.sealed("roms/game.zip")
-    await until(lambda: tasks(tree) == 0)
+    await until(lambda: at_work(tree) == 0)
     hashed = tree.catalog.hasher.speed.total
     os.link(folder / "2", library / "other")  # a new ctime, and nothing else
     tree.catalog.changed([GAME])
     await until(lambda: tree.catalog.hasher.speed.total == hashed + 2)
-    await until(lambda: tasks(tree) == 0)
+    await until(lambda: at_work(tree) == 0)
     game = tree.game("roms/game")
     assert game
     assert isinstance(game.outcome, Sealed)

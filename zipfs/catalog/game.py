@@ -14,6 +14,7 @@ from zipfs.index.hash_jobs import Request
 from zipfs.index.rows import Made, Published
 from zipfs.library.scan import Place
 from zipfs.sealing.outcomes import Examination, Outcome, Sealed, Unhashed, Version
+from zipfs.system.threads.agenda import Agenda, Waiter
 
 FRESH: Final = 1.0
 """Cache lifetime of an examination, in seconds."""
@@ -40,7 +41,7 @@ class Game:
         self.since_ns = 0
         """Since when its archive is there, if it is; nanoseconds since the epoch."""
         self.reseal: Reseal | None = None
-        """The state of its coroutine; None while it is quiet (zipfs.catalog.reseal)."""
+        """What it waits for; None while it is quiet (zipfs.catalog.reseal)."""
 
     @property
     def outcome(self) -> Outcome | None:
@@ -73,14 +74,35 @@ class Game:
         return Place(self._source, self._origins)
 
 
-class Reseal:
-    """What the coroutine of a game waits for, and how others wake it. Times are trio's."""
+class Reseal(Waiter):
+    """What a game that isn't quiet waits for, and how others end that. Times are trio's.
 
-    __slots__ = ("_timer", "asked", "due", "examining", "reading", "request", "retry_at")
+    *asked*: its files go to the front of the queue, too.
+    """
 
-    def __init__(self) -> None:
-        self.asked = False
-        """Whether somebody has asked for the archive: its files go to the front of the queue."""
+    __slots__ = (
+        "due",
+        "examining",
+        "game",
+        "has_failed",
+        "is_hashed",
+        "outcome",
+        "reading",
+        "request",
+        "retry_at",
+    )
+
+    def __init__(self, game: Game, agenda: Agenda[Reseal]) -> None:
+        super().__init__(agenda)
+        self.game: Final = game
+        self.outcome: Outcome | None = None
+        """What it was when it began to wait."""
+        self.has_failed = False
+        """Whether it couldn't be examined since."""
+        self.is_hashed = False
+        """Whether files of it are hashed before it is examined."""
+        self.request: Request | None = None
+        """Those in the hash queue."""
         self.due = math.inf
         """When the game is to be examined at the latest, whatever it waits for."""
         self.retry_at = -math.inf
@@ -89,9 +111,6 @@ class Reseal:
         """Of those files."""
         self.examining: Final = Retries()
         """Of the game itself."""
-        self.request: Request | None = None
-        """Its files in the hash queue."""
-        self._timer = trio.CancelScope()
 
     @property
     def is_failing(self) -> bool:
@@ -110,17 +129,7 @@ class Reseal:
     def examine_in(self, seconds: float) -> None:
         """Have the game examined in so many *seconds* at the latest."""
         self.due = min(self.due, trio.current_time() + seconds)
-        self._timer.deadline = min(self._timer.deadline, self.due)
-
-    def wake(self) -> None:
-        """End the wait: the game has another outcome."""
-        self._timer.cancel()
-
-    async def wait(self, until: float, done: trio.Event | None = None) -> None:
-        """Wait until that time, *done*, :attr:`due` or :meth:`wake`, whichever comes first."""
-        self._timer = trio.CancelScope(deadline=min(until, self.due))
-        with self._timer:
-            await (trio.Event() if done is None else done).wait()
+        self._agenda.wait_less(self, self.due)
 
 
 class Look(NamedTuple):

@@ -1,9 +1,10 @@
-"""From a change in a game to its sealed archive: one coroutine a game, :meth:`Resealer._reseal`.
+"""From a change in a game to its sealed archive: what it waits for, and what ends that.
 
-A game that is quiet has no coroutine: nothing has to be done until somebody looks at it. It
-gets one when an examination says that it isn't finished, or when one is due, and keeps it until
-it is quiet again. The coroutine is a loop: wait for what the last outcome asks for, examine,
-go by the new outcome.
+A game that is quiet has no state here: nothing has to be done until somebody looks at it. It
+gets a :class:`~zipfs.catalog.game.Reseal` when an examination says that it isn't finished, or when
+one is due, and keeps it until it is quiet again. This is a loop: wait for what the last outcome
+asks for, examine, go by the new outcome. There may be very many of them, so who waits is an entry
+of an agenda (:mod:`zipfs.system.threads.agenda`).
 
     outcome                     waits for                               then
     Unsettled(seconds)          so many seconds                         examine
@@ -23,8 +24,8 @@ What ends a wait sooner:
 - an examination is *due* (:meth:`Resealer.invalidate`): the watcher told of a change, which is
   looked at after the lifetime of an examination, or a reader found a file changed: at once;
 - somebody else's examination (a lookup, a listing, a scan, an open) brought another outcome:
-  the coroutine goes by that, without one of its own;
-- the game was forgotten: the coroutine ends.
+  it goes by that, without one of its own;
+- the game was forgotten: it ends.
 
 Somebody who asks for the archive (``asked``) moves the game's files to the front of the queue.
 
@@ -37,14 +38,15 @@ lanes also limit how many games are examined at once, whoever wants it.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import trio
 
+from zipfs.catalog.examine import Examiner
 from zipfs.catalog.game import Game, Look, Reseal, lane_of
 from zipfs.catalog.games import Games
 from zipfs.catalog.made import MadeArchives
@@ -54,12 +56,11 @@ from zipfs.errors import GoneError
 from zipfs.index.hash_queue import Hasher
 from zipfs.index.unsaved import Unsaved
 from zipfs.library.proven import DisprovedError
-from zipfs.library.scan import LeftOut, Place, SourceFile
+from zipfs.library.scan import LeftOut, SourceFile
 from zipfs.logs import Once
 from zipfs.sealing.outcomes import (
     Absent,
     Examination,
-    Impossible,
     Sealed,
     Unhashed,
     Unsettled,
@@ -67,13 +68,11 @@ from zipfs.sealing.outcomes import (
 )
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.syscalls import MAYBE_GONE
+from zipfs.system.threads.agenda import Agenda
 from zipfs.system.threads.lanes import Threads
 from zipfs.text import shown
 
 log = logging.getLogger(__name__)
-
-
-Names = Collection[bytes]
 
 
 class Resealer:
@@ -101,19 +100,18 @@ class Resealer:
         self._presence = sealer.library.presence
         self._unsaved = unsaved
         self._hasher = hasher
-        self._singles = singles
+        self.examine: Final = Examiner(sealer, games, singles, made).examine
         self._once = Once(log)
         self._nursery: trio.Nursery | None = None
-        self._early: list[tuple[Game, Reseal]] = []
-        """Games whose coroutine starts as soon as there is a nursery."""
+        self._agenda: Agenda[Reseal] = Agenda(
+            self._plan, self._go_on, lambda state: lane_of(state.game.path)
+        )
 
     async def run(self) -> None:
         """Hash and seal, for ever."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            for game in self._early:
-                nursery.start_soon(self._reseal, *game)
-            self._early.clear()
+            nursery.start_soon(self._agenda.run)
             nursery.start_soon(self._hasher.run)
             if gate := self._sealer.index.gate:
                 nursery.start_soon(gate.run, self._hasher, self.save, self.reissued)
@@ -136,55 +134,6 @@ class Resealer:
             item=game.path,
         )
         self.install(look, asked=asked)
-
-    def examine(
-        self, path: bytes, place: Place, *, whole: bool = False, beside: Names | None = None
-    ) -> Look:
-        """In a worker thread: what the game at *path* and *place* is now; see :class:`Sealer`."""
-        game = self._games.get(path)
-        before = None
-        if game and game.place == place:
-            before = game.examination
-            if game.is_fresh() and not (whole and self._lacks_version(game)):
-                return Look(path, place)
-        presence = self._presence
-        since = presence.generation
-        # A list names files anywhere in the library, and only a wrong one may miss some.
-        is_list = self._sealer.library.list_of(path) is not None
-        source = b"" if is_list else place.source
-        made, last = (None if before else self._made.take(path)) or (None, None)
-        with presence.asking(source, inside=not is_list):
-            examination, version = self._sealer.examine(
-                path,
-                place.source,
-                before,
-                origins=place.origins,
-                whole=whole,
-                made=made,
-                beside=None if is_list else beside,
-            )
-            examination = self._singles.without_files(path, examination)
-            outcome = examination.outcome
-            is_known = before and before.fingerprint == examination.fingerprint
-            if not (is_known or (version is None and isinstance(outcome, Sealed))):
-                inside = not is_list or isinstance(outcome, Absent | Impossible)
-                failed = isinstance(outcome, Absent) and bool(outcome.reason)
-                presence.confirm(source, since, inside=inside, thoroughly=failed)
-        if isinstance(outcome, Sealed) and not (game and game.outcome == outcome):
-            if not (made and made.archive == outcome.path):
-                last = self._games.dates.last(outcome.path)
-        else:
-            last = None
-        new = None
-        is_news = not is_known or before is None or before.outcome != outcome
-        if version and version.key and is_news:
-            new = self._sealer.remember(path, place.source, examination, version)
-            examination = dataclasses.replace(examination, tree=new.tree)
-        return Look(path, place, examination, version, last, new)
-
-    def _lacks_version(self, game: Game) -> bool:
-        outcome = game.outcome
-        return isinstance(outcome, Sealed) and outcome.inode not in self._games.versions
 
     def install(self, look: Look, *, asked: bool) -> Game | None:
         """Publish what *look* has found, and have the rest done; *asked* if somebody waits.
@@ -216,7 +165,7 @@ class Resealer:
 
     def _hurry(self, state: Reseal) -> None:
         if not state.asked:
-            state.asked = True
+            self._agenda.hurry(state)
             if state.request:
                 self._hasher.hurry(state.request)
 
@@ -280,73 +229,109 @@ class Resealer:
                 game.reseal.retry_at = -math.inf
                 game.reseal.examine_in(0)
 
-    # -- The coroutine of a game -------------------------------------------------
+    # -- What a game waits for ----------------------------------------------------
 
     def _start(self, game: Game) -> Reseal:
-        """See to it that *game* has its coroutine."""
+        """See to it that *game* is gone on with."""
         if game.reseal is None:
-            game.reseal = Reseal()
-            if self._nursery:
-                self._nursery.start_soon(self._reseal, game, game.reseal)
-            else:
-                self._early.append((game, game.reseal))
+            game.reseal = Reseal(game, self._agenda)
+            self._agenda.begin(game.reseal)
         return game.reseal
 
-    async def _reseal(self, game: Game, state: Reseal) -> None:
+    def _end(self, state: Reseal) -> None:
+        self._withdraw(state)
+        if state.game.reseal is state:
+            state.game.reseal = None
+
+    def _plan(self, state: Reseal) -> float | None:
+        """Until when the game of *state* waits; see :class:`Agenda`."""
+        game = state.game
         try:
-            while self._games.get(game.path) is game and (last := game.examination):
-                match last:
-                    case Examination(outcome=Unsettled(seconds=seconds)):
-                        await state.wait(trio.current_time() + seconds)
-                    case (
-                        Examination(outcome=Unhashed(missing=files))
-                        | Examination(outcome=Sealed(), unsure=files)
-                    ) if files:
-                        if state.is_failing:
-                            await state.wait(state.retry_at)
-                        else:
-                            await self._hash(game, state, files)
-                    case Examination(outcome=Absent(temporary=True)):
-                        pause = state.examining.after_failure()
-                        await state.wait(trio.current_time() + pause)
-                    case _ if state.due == math.inf:
-                        return
-                    case _:
-                        await state.wait(state.due)
-                if game.outcome == last.outcome:  # and nobody else has brought another one
-                    await self._look(game, state)
+            until = None
+            # Another game may be in its place, and an error may have ended it.
+            if self._games.get(game.path) is game and game.reseal is state:
+                until = self._wait_of(game.examination, state)
         except Exception as error:  # noqa: BLE001 - H4: nothing unexpected ends the mount
-            game.reseal = None  # a retry has a coroutine of its own
-            self.failed(game.path, error)
-        finally:
-            if game.reseal is state:
-                game.reseal = None
+            self._break(state, error)
+            return None
+        if until is None:
+            self._end(state)
+            return None
+        return min(until, state.due)
+
+    def _wait_of(self, last: Examination | None, state: Reseal) -> float | None:
+        """Begin to wait for what *last* asks for; None if that is nothing."""
+        if last is None:
+            return None
+        if state.has_failed and state.outcome == last.outcome:
+            return state.due
+        if state.request:  # what has been hashed for another outcome is taken first
+            return -math.inf
+        state.outcome = last.outcome
+        state.has_failed = state.is_hashed = False
+        match last:
+            case Examination(outcome=Unsettled(seconds=seconds)):
+                return trio.current_time() + seconds
+            case (
+                Examination(outcome=Unhashed(missing=files))
+                | Examination(outcome=Sealed(), unsure=files)
+            ) if files:
+                return state.retry_at if state.is_failing else self._hash(state, files)
+            case Examination(outcome=Absent(temporary=True)):
+                return trio.current_time() + state.examining.after_failure()
+            case _ if state.due == math.inf:
+                return None
+        return state.due
+
+    def _hash(self, state: Reseal, files: Sequence[SourceFile]) -> float:
+        """Have *files* hashed, but for those that have been; until when that is waited for."""
+        state.is_hashed = True
+        missing = [file for file in files if not self._unsaved.holds(file)]
+        if not missing:
+            return -math.inf
+        done = functools.partial(self._agenda.ready, state)
+        state.request = self._hasher.request(missing, done, asked=state.asked)
+        return -math.inf if state.request.is_done else math.inf
+
+    def _withdraw(self, state: Reseal) -> None:
+        if request := state.request:
+            state.request = None
+            self._hasher.withdraw(request)
+
+    async def _go_on(self, state: Reseal) -> None:
+        """The wait is over: save what was hashed, and examine the game."""
+        game = state.game
+        try:
+            if state.is_hashed:
+                await self._take_hashed(game, state)
+            if self._is_as_it_was(game, state):
+                await self._look(game, state)
+        except Exception as error:  # noqa: BLE001 - H4: nothing unexpected ends the mount
+            self._break(state, error)
+
+    def _break(self, state: Reseal, error: Exception) -> None:
+        self._end(state)
+        self.failed(state.game.path, error)  # a retry has a state of its own
+
+    def _is_as_it_was(self, game: Game, state: Reseal) -> bool:
+        """Whether nobody else has brought another outcome since *state* has begun to wait."""
+        return self._games.get(game.path) is game and game.outcome == state.outcome
 
     async def _look(self, game: Game, state: Reseal) -> None:
-        """Examine *game*, until its disk answers or somebody else has brought another outcome."""
-        outcome = game.outcome
-        while self._games.get(game.path) is game and game.outcome == outcome:
-            state.due = math.inf
-            game.invalidate()
-            try:
-                await self.look(game, asked=False)
-            except OSError as error:
-                self.failed(game.path, error)
-                await state.wait(state.due)
-            else:
-                return
+        state.due = math.inf
+        game.invalidate()
+        try:
+            await self.look(game, asked=False)
+        except OSError as error:
+            state.has_failed = True
+            self.failed(game.path, error)
 
-    async def _hash(self, game: Game, state: Reseal, files: Sequence[SourceFile]) -> None:
-        """Have *files* of *game* hashed, but for those that have been, and save that."""
-        if missing := [file for file in files if not self._unsaved.holds(file)]:
-            request = state.request = self._hasher.request(missing, asked=state.asked)
-            try:
-                await state.wait(math.inf, request.done)
-            finally:
-                state.request = None
-                self._hasher.withdraw(request)
-            if request.failures and not await self._is_gone(request.failures[0][0]):
-                self._take_failures(game, state, request.failures)
+    async def _take_hashed(self, game: Game, state: Reseal) -> None:
+        """Save what has been hashed of *game*, and see to what couldn't be."""
+        request = state.request
+        self._withdraw(state)
+        if request and request.failures and not await self._is_gone(request.failures[0][0]):
+            self._take_failures(game, state, request.failures)
         await self.save()
 
     async def _is_gone(self, file: SourceFile) -> bool:

@@ -343,9 +343,13 @@ class Singles:
         self, batch: Sequence[_Waiting], rank: Rank
     ) -> list[tuple[_Waiting, Exception]]:
         """Hash *batch*, which is proven from now on; those that couldn't be, and why."""
-        requests = [self._hasher.request([one.file], rank=rank) for one in batch]
-        for request in requests:
-            await request.done.wait()
+        done_with = [trio.Event() for _ in batch]
+        requests = [
+            self._hasher.request([one.file], event.set, rank=rank)
+            for one, event in zip(batch, done_with, strict=True)
+        ]
+        for event in done_with:
+            await event.wait()
         await self._unsaved.save()
         of = list(zip(batch, requests, strict=True))
         done = [one for one, request in of if not request.failures]

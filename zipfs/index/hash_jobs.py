@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-
-import trio
 
 from zipfs.library.filestate import FileState
 from zipfs.library.scan import SourceFile
@@ -30,17 +28,17 @@ class UnexpectedError(Exception):
 class Request:
     """Files that one game waits for, or a single one.
 
-    *done* is set when each of them has its checksums or can't be read
-    (:exc:`PermissionError`), and as soon as one fails otherwise (:exc:`ChangedError`,
-    :exc:`OSError`, :exc:`UnexpectedError`). *failures* are the files without checksums, each
-    with its error.
+    It is done when each of them has its checksums or can't be read (:exc:`PermissionError`), and
+    as soon as one fails otherwise (:exc:`ChangedError`, :exc:`OSError`, :exc:`UnexpectedError`);
+    then *done* is called. *failures* are the files without checksums, each with its error.
     """
 
-    __slots__ = ("_pending", "done", "failures", "files")
+    __slots__ = ("_done", "_pending", "failures", "files", "is_done")
 
-    def __init__(self, files: Sequence[SourceFile]) -> None:
+    def __init__(self, files: Sequence[SourceFile], done: Callable[[], object]) -> None:
         self.files = files
-        self.done = trio.Event()
+        self.is_done = False
+        self._done = done
         self.failures: list[tuple[SourceFile, Exception]] = []
         self._pending = 0
         """Number of them in the queue."""
@@ -56,8 +54,10 @@ class Request:
         self._pending -= 1
         if error:
             self.failures.append((file, error))
-        if not self._pending or (error and not isinstance(error, PermissionError)):
-            self.done.set()
+        is_over = not self._pending or (error and not isinstance(error, PermissionError))
+        if is_over and not self.is_done:
+            self.is_done = True
+            self._done()
 
 
 Key = tuple[bytes, FileState]

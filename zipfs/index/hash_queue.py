@@ -51,6 +51,10 @@ _END: Final = 1.0
 """Seconds to wait for the process when the daemon ends."""
 
 
+def _nobody() -> None:
+    """Nobody is told."""
+
+
 class Hasher:
     """The queue, and the task that processes it: :meth:`run`.
 
@@ -105,15 +109,21 @@ class Hasher:
         return len(self._stuck)
 
     def request(
-        self, files: Sequence[SourceFile], *, asked: bool = False, rank: Rank = Rank.MEMBER
+        self,
+        files: Sequence[SourceFile],
+        done: Callable[[], object] = _nobody,
+        *,
+        asked: bool = False,
+        rank: Rank = Rank.MEMBER,
     ) -> Request:
         """Queue *files* with that *rank*, even those that are queued already with a later one.
 
-        *asked* stands for the first rank. A file of several requests is hashed once.
+        *done* is called as soon as the request is. *asked* stands for the first rank. A file of
+        several requests is hashed once.
         """
         if asked:
             rank = Rank.ASKED
-        request = Request(files)
+        request = Request(files, done)
         for file in files:
             key = (file.source, file.state)
             job = self._jobs.get(key)
