@@ -15,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.fs.lab import until
 from zipfs.system.measuring.width import Width
 from zipfs.system.threads import calls as module
+from zipfs.system.threads import lanes
 from zipfs.system.threads.lanes import LANE, MAX_STUCK_IN_LANE, Threads, timed_out
 from zipfs.system.threads.patience import PatientLimiter
 
@@ -447,6 +448,20 @@ async def test_a_wide_map(now: int, count: int) -> None:
     assert most <= now
     assert most > 1 or now == 1 or count < 100
     assert width.measurements == ([(min(now, count), count)] if count else [])
+
+
+@pytest.mark.parametrize(("count", "threads"), [(0, 4), (1, 4), (7, 4), (1024, 1), (1024, 16)])
+def test_all_threads_of_a_wide_map_end_at_the_same_time(count: int, threads: int) -> None:
+    """A thread that has a large share last would keep the others waiting."""
+    shares = [range(count)[share] for share in lanes._shares(count, threads)]
+    assert [item for share in shares for item in share] == list(range(count))
+    sizes = [len(share) for share in shares]
+    assert sizes == sorted(sizes, reverse=True)
+    if threads == 1:
+        assert len(shares) == 1
+    else:
+        assert set(sizes[-2 * threads :]) <= {1}
+        assert len(shares) <= 12 * threads  # each costs a thread's start
 
 
 async def test_a_wide_map_is_cut_as_long_as_its_width_is_tried() -> None:

@@ -21,7 +21,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from typing import Final, TypeVar, TypeVarTuple
 
 import outcome
@@ -43,8 +43,9 @@ MAX_STUCK_IN_LANE: Final = 32
 """Number of stuck threads in a lane from which on all its calls fail."""
 MAX_STUCK: Final = 256
 """Maximum number of stuck threads that are replaced by new ones."""
-_SHARES: Final = 4
-"""Into so many parts for each thread items are divided, as some take longer."""
+_SHARES: Final = 2
+"""A thread takes what is left, divided by the number of threads and by this, as some items take
+longer."""
 
 
 def timed_out() -> TimeoutError:
@@ -135,8 +136,7 @@ class Threads:
         """The same of *items* with one width; tells it how long that took."""
         now = min(width.now, len(items))
         results: list[R | None] = [None] * len(items)
-        step = -(-len(items) // (now * _SHARES)) if now > 1 else len(items)
-        starts = iter(range(0, len(items), step))
+        shares = _shares(len(items), now)
         busy = 0.0
         started = time.monotonic()
         failures: list[Exception] = []
@@ -144,10 +144,9 @@ class Threads:
         async def work() -> None:
             nonlocal busy
             try:
-                for start in starts:
-                    some = items[start : start + step]
-                    results[start : start + step], took = await self._map(
-                        function, some, lane, key, is_wide=now > 1
+                for share in shares:
+                    results[share], took = await self._map(
+                        function, items[share], lane, key, is_wide=now > 1
                     )
                     busy += took
             except Exception as error:  # noqa: BLE001 - raised below, without an exception group
@@ -305,6 +304,19 @@ class Threads:
         finally:
             if limiter.is_idle:
                 self._limiters.pop(key, None)
+
+
+def _shares(count: int, threads: int) -> Iterator[slice]:
+    """The parts of *count* items for so many *threads*.
+
+    Large ones first, as each costs a start, and single items last: all end at the same time.
+    """
+    start = 0
+    while start < count:
+        left = count - start
+        end = start + (left if threads == 1 else max(1, left // (_SHARES * threads)))
+        yield slice(start, end)
+        start = end
 
 
 def _got_on(queues: list[PatientLimiter]) -> None:
