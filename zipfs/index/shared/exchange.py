@@ -186,7 +186,6 @@ class Exchange:
         last = self._cursor.seq if files else None
         while last is not None and last < until:
             rows, last = self._database.changed_files(last, until, self._counts.damaged)
-            self._counts.taken += len(rows)
             self._take(rows)
             if last is not None:
                 self._move(self._cursor._replace(seq=last))
@@ -198,10 +197,10 @@ class Exchange:
     def _take(self, rows: Sequence[Row]) -> None:
         if known := self._cache.take(rows):
             self._listener.known(known)
+        self._counts.taken += len(rows)
 
     def took(self, rows: Sequence[Row]) -> None:
         """Take over *rows*, which were the answer to a question."""
-        self._counts.taken += len(rows)
         self._take(rows)
 
     def _take_issued(self, issued: Iterable[Issued]) -> None:
@@ -219,7 +218,7 @@ class Counts:
 
     def __init__(self) -> None:
         self.taken = 0
-        """Rows of files that were read."""
+        """Rows of files that were taken over, its own among them."""
         self.shared = 0
         """Rows of files that were saved."""
         self.damaged: Final = [0]

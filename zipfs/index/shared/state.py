@@ -55,7 +55,7 @@ class HeadFacts(NamedTuple):
     waiting: int
     """Number of rows that aren't in the shared index yet."""
     taken: int
-    """Rows of files that were read since the start."""
+    """Rows of files that were taken over since the start, its own among them."""
     shared: int
     """Rows of files that were saved since the start."""
     damaged: int
