@@ -112,6 +112,7 @@ class Resealer:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._agenda.run)
+            nursery.start_soon(self._unsaved.run)
             nursery.start_soon(self._hasher.run)
             if gate := self._sealer.index.gate:
                 nursery.start_soon(gate.run, self._hasher, self.save, self.reissued)
@@ -263,10 +264,12 @@ class Resealer:
         """Begin to wait for what *last* asks for; None if that is nothing."""
         if last is None:
             return None
-        if state.has_failed and state.outcome == last.outcome:
-            return state.due
-        if state.request:  # what has been hashed for another outcome is taken first
-            return -math.inf
+        if state.outcome == last.outcome:
+            if state.has_failed:
+                return state.due
+            if state.request:  # it was another one, and is this one again
+                return -math.inf if state.request.is_done else math.inf
+        self._withdraw(state)
         state.outcome = last.outcome
         state.has_failed = state.is_hashed = False
         match last:
@@ -289,14 +292,21 @@ class Resealer:
         missing = [file for file in files if not self._unsaved.holds(file)]
         if not missing:
             return -math.inf
-        done = functools.partial(self._agenda.ready, state)
+        done = functools.partial(self._hashed, state)
         state.request = self._hasher.request(missing, done, asked=state.asked)
         return -math.inf if state.request.is_done else math.inf
 
+    def _hashed(self, state: Reseal) -> None:
+        """A request of *state* is done, which may be one that was withdrawn just now."""
+        if state.request and state.request.is_done:
+            self._agenda.ready(state)
+
     def _withdraw(self, state: Reseal) -> None:
+        """Wait for its files no more; those that were hashed are saved, whoever needs them."""
         if request := state.request:
             state.request = None
             self._hasher.withdraw(request)
+            self._unsaved.save_soon()
 
     async def _go_on(self, state: Reseal) -> None:
         """The wait is over: save what was hashed, and examine the game."""
@@ -319,6 +329,7 @@ class Resealer:
 
     async def _look(self, game: Game, state: Reseal) -> None:
         state.due = math.inf
+        state.has_failed = False
         game.invalidate()
         try:
             await self.look(game, asked=False)
@@ -328,10 +339,13 @@ class Resealer:
 
     async def _take_hashed(self, game: Game, state: Reseal) -> None:
         """Save what has been hashed of *game*, and see to what couldn't be."""
-        request = state.request
-        self._withdraw(state)
-        if request and request.failures and not await self._is_gone(request.failures[0][0]):
-            self._take_failures(game, state, request.failures)
+        state.is_hashed = False
+        if request := state.request:
+            state.request = None
+            self._hasher.withdraw(request)
+        failures = request.failures if request and self._is_as_it_was(game, state) else []
+        if failures and not await self._is_gone(failures[0][0]):
+            self._take_failures(game, state, failures)
         await self.save()
 
     async def _is_gone(self, file: SourceFile) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Final
@@ -13,6 +14,8 @@ from zipfs.index.rows import Record
 from zipfs.library.filestate import Checksums
 from zipfs.library.scan import SourceFile
 from zipfs.system.threads.lanes import Threads
+
+log = logging.getLogger(__name__)
 
 _SAVE_COUNT: Final = 1000
 _SAVE_SECONDS: Final = 2.0
@@ -28,6 +31,22 @@ class Unsaved:
         self._records: dict[bytes, Record] = {}
         self._saved_at = time.monotonic()
         self._saving = trio.Lock()
+        self._left = trio.Event()
+
+    async def run(self) -> None:
+        """Save what nobody waits for (:meth:`save_soon`), for ever."""
+        while True:
+            await self._left.wait()
+            self._left = trio.Event()
+            try:
+                await self.save()
+            except Exception:
+                # H4: nothing unexpected ends the mount.
+                log.exception("unexpected error while saving checksums")
+
+    def save_soon(self) -> None:
+        """Whoever had files hashed doesn't wait for that any more."""
+        self._left.set()
 
     async def keep(self, file: SourceFile, checksums: Checksums) -> None:
         """Add the *checksums* of *file*; saves all if there are many, or the last save is old."""

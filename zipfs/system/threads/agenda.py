@@ -51,13 +51,16 @@ class Waiter:
     def __init__(self, agenda: Agenda[Any]) -> None:
         self._agenda = agenda
         self.asked = False
-        """Whether somebody waits for it: when it is ready, it comes first in its lane."""
+        """Whether somebody waits for it: it comes before all that are ready in its lane."""
         self.stage = Stage.OVER
         self.until = math.inf
         """When its wait ends by itself; trio's time."""
 
     def wake(self) -> None:
-        """If it waits, plan anew what for: things aren't as they were."""
+        """If it waits, plan anew what for: things aren't as they were.
+
+        One that is ready, or at work, is planned afterwards. So work has to look at how things are.
+        """
         if self.stage is Stage.WAITING:
             self._agenda.begin(self)
 
@@ -130,9 +133,6 @@ class Agenda(Generic[W]):
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
-                for lane, queue in self._ready.items():
-                    for _ in queue:
-                        self._employ(lane)
                 while True:
                     self._stirred = trio.Event()
                     await self._plan_woken()
