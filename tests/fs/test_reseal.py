@@ -24,6 +24,7 @@ from zipfs.catalog import retries
 from zipfs.catalog.background import scanner
 from zipfs.catalog.game import Game, Reseal
 from zipfs.catalog.tree import Catalog
+from zipfs.index import unsaved
 from zipfs.index.hash_jobs import Request
 from zipfs.index.hash_queue import Hasher
 from zipfs.index.index import Index
@@ -32,7 +33,7 @@ from zipfs.library.scan import Place
 from zipfs.sealing.outcomes import Examination, Sealed, Unhashed
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.process import Limits
-from zipfs.system.threads.agenda import WORKERS, Agenda
+from zipfs.system.threads.agenda import WORKERS, Agenda, Stage
 
 T = TypeVar("T")
 
@@ -234,11 +235,11 @@ def failing(what: Callable[..., T], of: bytes, times: int) -> tuple[Callable[...
     """
     failed: list[bytes] = []
 
-    def call(source: bytes, *rest: object) -> T:
+    def call(source: bytes, *rest: object, **keywords: object) -> T:
         if source == of and len(failed) < times:
             failed.append(source)
             raise OSError(errno.EIO, "Input/output error")
-        return what(source, *rest)
+        return what(source, *rest, **keywords)
 
     return call, failed
 
@@ -356,3 +357,170 @@ async def test_unsure_checksums_are_made_anew(
     assert game.outcome.inode == node.attributes.inode
     assert game.examination
     assert game.examination.unsure == ()
+
+
+@pytest.fixture
+async def held(monkeypatch: pytest.MonkeyPatch) -> trio.Event:
+    """Nothing is hashed until it is set."""
+    event = trio.Event()
+    run = Hasher.run
+
+    async def later(self: Hasher) -> None:
+        await event.wait()
+        await run(self)
+
+    monkeypatch.setattr(Hasher, "run", later)
+    return event
+
+
+@pytest.mark.usefixtures("soon")
+async def test_one_that_fails_and_the_next_that_says_the_same_while_hashing(
+    library: Path,
+    running: Tree,
+    sealer: Sealer,
+    monkeypatch: pytest.MonkeyPatch,
+    held: trio.Event,
+) -> None:
+    """A game whose examination failed once waited for ever, if the next said what was known."""
+    _, game, _ = await to_be_hashed(library, running)
+    look, failed = failing(sealer.examine, GAME, 1)
+    monkeypatch.setattr(sealer, "examine", look)
+    running.catalog._resealer.invalidate(game, 0)
+    await until(lambda: failed and running.was_looked_at("roms/game"))
+    held.set()
+    await until(lambda: running.games.by_archive(b"roms/game.zip"))
+    await until(lambda: at_work(running) == 0)
+
+
+@pytest.mark.usefixtures("soon")
+async def test_one_that_fails_and_the_next_that_says_the_same_of_an_archive(
+    library: Path, running: Tree, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_game(library, "roms/game", TWO)
+    running.catalog.rescan()
+    await running.sealed("roms/game.zip")
+    await until(lambda: at_work(running) == 0)
+    game = running.game("roms/game")
+    assert game
+    look, failed = failing(sealer.examine, GAME, 2)
+    monkeypatch.setattr(sealer, "examine", look)
+    running.catalog._resealer.invalidate(game, 0)
+    await until(lambda: len(failed) == 2 and running.was_looked_at("roms/game"))
+    await until(lambda: at_work(running) == 0)
+
+
+@pytest.mark.usefixtures("soon")
+async def test_one_that_fails_and_the_next_that_says_the_same_of_an_absent_one(
+    library: Path, running: Tree, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can't be listed, then not even be looked at, then not be listed again."""
+    folder, unlisted = failing(sealer.library.listed, GAME, 3)
+    monkeypatch.setattr(sealer.library, "listed", folder)
+    examine = sealer.examine
+    odd: list[int] = []
+
+    def look(game: bytes, *rest: object, **keywords: object) -> object:
+        if game == GAME and len(unlisted) == 1 and not odd:
+            odd.append(1)
+            raise OSError(errno.EIO, "Input/output error")
+        return examine(game, *rest, **keywords)  # type: ignore[arg-type]  # passed on as they came
+
+    monkeypatch.setattr(sealer, "examine", look)
+    make_game(library, "roms/game", TWO)
+    running.catalog.rescan()
+    await until(lambda: running.games.by_archive(b"roms/game.zip"))
+    assert len(unlisted) == 3
+    assert odd
+    await until(lambda: at_work(running) == 0)
+
+
+async def test_the_library_was_away_when_its_files_were_to_be_hashed(
+    library: Path, running: Tree, held: trio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanner, "POLL", 3600.0)
+    await to_be_hashed(library, running)
+    away = library.with_name("away")
+    os.rename(library, away)
+    held.set()
+    await until(lambda: running.catalog.presence.gone)
+    await until(lambda: len(running.catalog.hasher) == 0)
+    game = running.game("roms/game")
+    assert game
+    await until(lambda: game.reseal and game.reseal.has_failed)
+    os.rename(away, library)
+    await until(lambda: running.games.by_archive(b"roms/game.zip"))
+    await until(lambda: at_work(running) == 0)
+
+
+@pytest.mark.usefixtures("nothing_is_hashed")
+async def test_what_another_outcome_asks_for_needs_no_thread(
+    library: Path, running: Tree, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R3: others of its lane may hang in a disk, or be very many."""
+    folder, game, first = await to_be_hashed(library, running)
+    for number in range(2 * WORKERS):
+        make_game(library, f"roms/hung{number}", TWO)
+    running.catalog.rescan()
+    await until(lambda: at_work(running) == 1 + 2 * WORKERS)
+    others = [one for one in running.games if one is not game]
+    await until(lambda: all(one.reseal and one.reseal.request for one in others))
+    answers = threading.Event()
+    examine = sealer.examine
+
+    def hung(path: bytes, *rest: object, **keywords: object) -> object:
+        if path != GAME:
+            answers.wait(30)
+        return examine(path, *rest, **keywords)  # type: ignore[arg-type]  # passed on as they came
+
+    monkeypatch.setattr(sealer, "examine", hung)
+    resealer = running.catalog._resealer
+    try:
+        for one in others:
+            resealer.invalidate(one, 0)
+        await until(lambda: resealer._agenda.workers == WORKERS)
+        make_game(folder.parent, folder.name, {"3": b"333"})
+        game.invalidate()
+        # As a scan does, which has threads of its own.
+        look = await trio.to_thread.run_sync(resealer.examine, GAME, game.place)
+        resealer.install(look, asked=False)
+        await until(lambda: game.reseal and game.reseal.request not in (None, first))
+        assert not answers.is_set()
+        assert resealer._agenda.workers == WORKERS
+    finally:
+        answers.set()
+
+
+@pytest.mark.usefixtures("nothing_is_hashed")
+async def test_a_request_that_was_withdrawn_ends_no_later_wait(
+    library: Path, running: Tree
+) -> None:
+    """What was hashed is just being saved, and its request is done after that."""
+    _, game, request = await to_be_hashed(library, running)
+    state = game.reseal
+    assert state
+    hasher = running.catalog.hasher
+    jobs = [*hasher._jobs.values()]
+    hasher._jobs.clear()  # so it is while they are saved
+    running.catalog._resealer._withdraw(state)
+    for job in jobs:
+        for one in job.requests:
+            one.finish(job.file, None)
+    assert request.is_done
+    assert state.stage is Stage.WAITING
+
+
+async def test_what_was_hashed_for_a_game_that_is_gone_is_saved(
+    library: Path, running: Tree, index: Index, held: trio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files may be elsewhere by now; nobody else might save it until the end."""
+    monkeypatch.setattr(unsaved, "_SAVE_SECONDS", 3600.0)
+    folder, _, _ = await to_be_hashed(library, running)
+    # It hasn't heard of it yet.
+    monkeypatch.setattr(running.catalog._resealer._agenda, "ready", lambda _: None)
+    held.set()
+    await until(lambda: len(running.catalog.hasher) == 0)
+    sources = [b"roms/game/1", b"roms/game/2"]
+    assert index.files(sources) == {}
+    shutil.rmtree(folder)
+    assert await running.names("roms") == []
+    await until(lambda: len(index.files(sources)) == 2)
