@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
@@ -693,3 +695,33 @@ async def test_cancelled_just_when_it_is_its_turn() -> None:
         scope.cancel()
     assert took == []
     assert limiter.is_idle
+
+
+class Buffer:
+    """What a call has in memory."""
+
+
+@pytest.mark.parametrize("is_wide", [False, True])
+async def test_an_error_leaves_no_garbage(*, is_wide: bool) -> None:
+    """It has all frames that it went through, with a megabyte to read into, and each read of a
+    game that changed ends in one. Garbage is looked for rarely."""
+    threads = Threads(4)
+    made: list[weakref.ref[Buffer]] = []
+
+    def fail(_: int) -> None:
+        buffer = Buffer()
+        made.append(weakref.ref(buffer))
+        raise OSError(errno.EIO, "Input/output error")
+
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(OSError):
+            if is_wide:
+                width = Wide(2)
+                await threads.map(fail, [1], lane="lane", key=lambda n: n, width=width)
+            else:
+                await threads.run(fail, 1, lane="lane", item="item")
+        await until(lambda: made[0]() is None)
+    finally:
+        gc.enable()

@@ -53,6 +53,7 @@ class Call(Generic[T]):
         with self._lock:
             self._running = False
             self.result = result
+            del result  # an error keeps this frame, which would keep the error
             if self._ended:
                 with contextlib.suppress(trio.RunFinishedError):
                     self._ended()
@@ -73,6 +74,16 @@ class Call(Generic[T]):
         if isinstance(result, outcome.Error):
             return not isinstance(result.error, TimeoutError)
         return result is not None
+
+    def take(self) -> outcome.Outcome[T] | None:
+        """The result, which isn't kept any longer.
+
+        An error has all frames that it went through, with what they hold, such as a megabyte to
+        read into. If one of them held the error as well, all that would stay until garbage is
+        looked for, and that is done rarely.
+        """
+        result, self.result = self.result, None
+        return result
 
     async def over(self, token: trio.lowlevel.TrioToken) -> None:
         """Wait until it is over."""

@@ -156,7 +156,11 @@ class Threads:
             for _ in range(now):
                 nursery.start_soon(work)
         if failures:
-            raise failures[0]
+            first, failures = failures[0], []  # see Call.take
+            try:
+                raise first
+            finally:
+                del first
         if None not in results:
             width.measured(now, len(items), time.monotonic() - started, busy)
         return results
@@ -253,8 +257,11 @@ class Threads:
                 ended()
         # Even if the time was up just then: the result can own a descriptor. Unless it came when it
         # had been given up: then *work* discards it.
-        if call.result and not lost:
-            return call.result.unwrap()
+        if call.result and not lost and (result := call.take()):
+            try:
+                return result.unwrap()
+            finally:
+                del result
         raise timed_out()
 
     def _count_stuck(self, lane: Hashable, item: Hashable, change: int) -> None:
