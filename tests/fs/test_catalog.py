@@ -22,7 +22,6 @@ from tests.fs.lab import FakeTime, open_below, until
 from tests.support.libraries import content, expected, make_file, make_game
 from tests.support.waiting import SECONDS
 from zipfs.catalog import game as game_module
-from zipfs.catalog import retries
 from zipfs.catalog.nodes import Archive, File, Folder
 from zipfs.catalog.tree import Catalog
 from zipfs.errors import ChangedError, StaleError
@@ -35,6 +34,7 @@ from zipfs.library.rules.romm import Rules
 from zipfs.sealing.outcomes import Examination, Sealed, Version
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.process import Limits
+from zipfs.system.threads import retries
 
 
 class Looks:

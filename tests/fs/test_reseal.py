@@ -20,7 +20,6 @@ from tests.fs.conftest import Tree
 from tests.fs.lab import FakeTime, until
 from tests.support.libraries import make_game
 from zipfs.catalog import game as game_module
-from zipfs.catalog import retries
 from zipfs.catalog.background import scanner
 from zipfs.catalog.game import Game, Reseal
 from zipfs.catalog.tree import Catalog
@@ -33,6 +32,7 @@ from zipfs.library.scan import Place
 from zipfs.sealing.outcomes import Examination, Sealed, Unhashed
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.process import Limits
+from zipfs.system.threads import retries
 from zipfs.system.threads.agenda import WORKERS, Agenda, Stage
 
 T = TypeVar("T")
@@ -64,6 +64,12 @@ async def to_be_hashed(library: Path, running: Tree) -> tuple[Path, Game, Reques
     assert game.reseal
     assert game.reseal.request
     return folder, game, game.reseal.request
+
+
+async def sealed_and_quiet(running: Tree) -> None:
+    """Wait until the game has its archive, and nothing is to be done for it."""
+    await until(lambda: running.games.by_archive(b"roms/game.zip"))
+    await until(lambda: at_work(running) == 0)
 
 
 async def test_quiet_games_have_no_state(library: Path, running: Tree) -> None:
@@ -261,10 +267,9 @@ async def test_a_game_that_cant_be_listed_for_a_moment(
     monkeypatch.setattr(sealer.library, "listed", folder)
     make_game(library, "roms/game", TWO)
     running.catalog.rescan()
-    await until(lambda: running.games.by_archive(b"roms/game.zip"))
+    await sealed_and_quiet(running)
     assert len(failed) == 3
     assert len(running.catalog.skipped) == 0
-    await until(lambda: at_work(running) == 0)
 
 
 @pytest.mark.usefixtures("soon")
@@ -388,8 +393,7 @@ async def test_one_that_fails_and_the_next_that_says_the_same_while_hashing(
     running.catalog._resealer.invalidate(game, 0)
     await until(lambda: failed and running.was_looked_at("roms/game"))
     held.set()
-    await until(lambda: running.games.by_archive(b"roms/game.zip"))
-    await until(lambda: at_work(running) == 0)
+    await sealed_and_quiet(running)
 
 
 @pytest.mark.usefixtures("soon")
@@ -414,24 +418,27 @@ async def test_one_that_fails_and_the_next_that_says_the_same_of_an_absent_one(
     library: Path, running: Tree, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It can't be listed, then not even be looked at, then not be listed again."""
-    folder, unlisted = failing(sealer.library.listed, GAME, 3)
-    monkeypatch.setattr(sealer.library, "listed", folder)
-    examine = sealer.examine
-    odd: list[int] = []
+    examine, listed = sealer.examine, sealer.library.listed
+    looks = 0
 
     def look(game: bytes, *rest: object, **keywords: object) -> object:
-        if game == GAME and len(unlisted) == 1 and not odd:
-            odd.append(1)
+        nonlocal looks
+        looks += 1
+        if looks == 2:
             raise OSError(errno.EIO, "Input/output error")
         return examine(game, *rest, **keywords)  # type: ignore[arg-type]  # passed on as they came
 
+    def unlisted(source: bytes, *rest: object) -> object:
+        if source == GAME and looks in {1, 3}:
+            raise OSError(errno.EIO, "Input/output error")
+        return listed(source, *rest)  # type: ignore[arg-type]  # passed on as they came
+
     monkeypatch.setattr(sealer, "examine", look)
+    monkeypatch.setattr(sealer.library, "listed", unlisted)
     make_game(library, "roms/game", TWO)
     running.catalog.rescan()
-    await until(lambda: running.games.by_archive(b"roms/game.zip"))
-    assert len(unlisted) == 3
-    assert odd
-    await until(lambda: at_work(running) == 0)
+    await sealed_and_quiet(running)
+    assert looks > 3
 
 
 async def test_the_library_was_away_when_its_files_were_to_be_hashed(
@@ -448,8 +455,7 @@ async def test_the_library_was_away_when_its_files_were_to_be_hashed(
     assert game
     await until(lambda: game.reseal and game.reseal.has_failed)
     os.rename(away, library)
-    await until(lambda: running.games.by_archive(b"roms/game.zip"))
-    await until(lambda: at_work(running) == 0)
+    await sealed_and_quiet(running)
 
 
 @pytest.mark.usefixtures("nothing_is_hashed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zipfs.catalog.retries import LONGEST, Retries
+from zipfs.system.threads.retries import LONGEST, Retries
 
 
 def test_pauses_grow_to_a_limit() -> None:

@@ -9,12 +9,12 @@ from typing import Final, NamedTuple
 
 import trio
 
-from zipfs.catalog.retries import Retries
 from zipfs.index.hash_jobs import Request
 from zipfs.index.rows import Made, Published
 from zipfs.library.scan import Place
 from zipfs.sealing.outcomes import Examination, Outcome, Sealed, Unhashed, Version
 from zipfs.system.threads.agenda import Agenda, Waiter
+from zipfs.system.threads.retries import Retries
 
 FRESH: Final = 1.0
 """Cache lifetime of an examination, in seconds."""

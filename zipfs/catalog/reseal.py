@@ -17,7 +17,7 @@ of an agenda (:mod:`zipfs.system.threads.agenda`).
 A file that was refused to us is marked as unreadable, so that the next examination skips it. One
 that failed otherwise is failing until a pause is over, or the fingerprint of the game is another
 one. An examination that raises :exc:`OSError` is repeated after a pause. Pauses grow with each
-failure in a row (:mod:`zipfs.catalog.retries`).
+failure in a row (:mod:`zipfs.system.threads.retries`).
 
 What ends a wait sooner:
 

@@ -42,7 +42,6 @@ import trio
 import xxhash
 
 from zipfs.catalog.nodes import File, Proof, file_node
-from zipfs.catalog.retries import Retries
 from zipfs.errors import ChangedError, StaleError
 from zipfs.index.hash_jobs import Rank
 from zipfs.index.hash_queue import Hasher
@@ -54,6 +53,7 @@ from zipfs.library.vouching import HashSingles
 from zipfs.sealing.outcomes import Examination, Plain
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.threads.lanes import Threads
+from zipfs.system.threads.retries import Retries
 from zipfs.text import shown
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,6 @@ from zipfs.catalog.games import Games
 from zipfs.catalog.listing.hearing import Hearing
 from zipfs.catalog.made import MadeArchives
 from zipfs.catalog.reseal import Resealer
-from zipfs.catalog.retries import Retries
 from zipfs.catalog.singles import Singles
 from zipfs.catalog.skipped import By, Skipped, within
 from zipfs.errors import GoneError
@@ -34,6 +33,7 @@ from zipfs.logs import Once
 from zipfs.sealing.outcomes import Unsettled
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.threads.lanes import Threads, timed_out
+from zipfs.system.threads.retries import Retries
 
 log = logging.getLogger(__name__)
 

@@ -4,12 +4,12 @@ When a whole library changes at once, twenty thousand games wait: for some secon
 to be hashed, for a thread of their lane (:mod:`zipfs.system.threads.lanes`). A coroutine that waits
 so takes ten kilobytes and more. So what waits is an entry here, and work is done by few tasks:
 
-    stage      is in                  goes on
-    WOKEN      the list of those      at once: it is planned
-    WAITING    the heap, if not for   woken, or ready, when its time or what it waits for has come
-               ever
-    READY      the queue of its lane  when one of the workers of its lane has time for it
-    AT_WORK    a worker of its lane   planned when the work is done
+    stage      is in                  what comes next
+    WOKEN      the list of those      it is planned, at once
+    WAITING    the heap, if there is  READY, when its time has come, or what it waits for;
+               an end to its wait     WOKEN, when things have changed
+    READY      the queue of its lane  AT_WORK, when a worker of its lane has time for it
+    AT_WORK    a worker of its lane   it is planned, when the work is done
     OVER       nowhere
 
 All calls belong to trio's thread.

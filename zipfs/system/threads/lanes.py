@@ -257,7 +257,7 @@ class Threads:
                 ended()
         # Even if the time was up just then: the result can own a descriptor. Unless it came when it
         # had been given up: then *work* discards it.
-        if call.result and not lost and (result := call.take()):
+        if result := None if lost else call.take():
             try:
                 return result.unwrap()
             finally:
