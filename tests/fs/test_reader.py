@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import gc
 import os
 import random
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +35,7 @@ from zipfs.mount.reader import BUFFER, PendingRead, Reader
 from zipfs.mount.reading import opening as opening_module
 from zipfs.mount.reading.content import Content
 from zipfs.mount.reading.handle import Handle
+from zipfs.mount.reading.opening import Opening
 from zipfs.sealing.outcomes import Version
 from zipfs.sealing.sealer import Sealer
 from zipfs.system.process import Limits
@@ -704,6 +708,34 @@ async def test_an_error_on_opening_leaves_nothing_open(
     handle = await open_version(reader, version)
     assert len(open_below(library)) == 4
     reader.release(handle)
+
+
+async def test_an_error_on_opening_leaves_no_garbage(
+    library: Path, sealer: Sealer, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is looked for rarely; the error had been kept by what it went through."""
+    make_game(library, "roms/game", {f"{n}": b"x" for n in range(4)})
+    version = version_of(sealer)
+    made: list[weakref.ref[Opening]] = []
+
+    def watched(*arguments: Any, **keywords: Any) -> Opening:
+        opening = Opening(*arguments, **keywords)
+        made.append(weakref.ref(opening))
+        return opening
+
+    def fails(_open: Callable[[], int], _path: bytes) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(reader_module, "Opening", watched)
+    watch_opening(monkeypatch, fails)
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(OSError):
+            await open_version(reader, version)
+        await until(lambda: made[0]() is None)
+    finally:
+        gc.enable()
 
 
 async def test_an_error_between_the_files_of_one_read(

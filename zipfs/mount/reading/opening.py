@@ -14,6 +14,7 @@ from zipfs.library.scan import SourceFile
 from zipfs.mount.fd_pool import FdPool, Loan
 from zipfs.system.folders import Folders
 from zipfs.system.measuring.gauge import is_slow
+from zipfs.system.threads.calls import raise_first
 from zipfs.system.threads.lanes import LANE
 
 _TRIED: Final = 8
@@ -78,7 +79,7 @@ class Opening:
             self._end()
         if self._errors:
             self._pool.close(list(self._opened.values()))
-            raise self._errors[0]
+            raise_first(self._errors)
         return self._opened
 
     async def _calls(self, run: Run, todo: list[Sequence[SourceFile]]) -> None:

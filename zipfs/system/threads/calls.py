@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from itertools import islice
-from typing import Final, Generic, TypeVar, TypeVarTuple
+from typing import Final, Generic, NoReturn, TypeVar, TypeVarTuple
 
 import outcome
 import trio
@@ -142,6 +142,16 @@ class Chunk(Generic[T, R]):
             self.results.append(result)
             if time.monotonic() > until:
                 return
+
+
+def raise_first(errors: list[Exception]) -> NoReturn:
+    """Raise the first of *errors*, and keep none of them; see :meth:`Call.take`."""
+    first = errors[0]
+    errors.clear()
+    try:
+        raise first
+    finally:
+        del first
 
 
 def current(chunk: Chunk[T, R], key: Callable[[T], Hashable]) -> Hashable:

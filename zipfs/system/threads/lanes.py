@@ -28,7 +28,7 @@ import outcome
 import trio
 
 from zipfs.system.measuring.width import MOST, Width
-from zipfs.system.threads.calls import Call, Chunk, current
+from zipfs.system.threads.calls import Call, Chunk, current, raise_first
 from zipfs.system.threads.patience import PatientLimiter
 
 T = TypeVar("T")
@@ -156,11 +156,7 @@ class Threads:
             for _ in range(now):
                 nursery.start_soon(work)
         if failures:
-            first, failures = failures[0], []  # see Call.take
-            try:
-                raise first
-            finally:
-                del first
+            raise_first(failures)
         if None not in results:
             width.measured(now, len(items), time.monotonic() - started, busy)
         return results
