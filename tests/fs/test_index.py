@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from tests.fs.lab import FakeTime, in_memory, root_only, small_disk, unprivileged
 from tests.support.users import NOBODY, OTHER, needs_root
+from tests.support.waiting import SECONDS
 from zipfs.archive import validators
 from zipfs.errors import IndexFileError
 from zipfs.index import indexfile as file_module
@@ -106,6 +107,26 @@ def test_what_is_put_is_found_again_by_the_next_start(kept: dict[bytes, Record])
                     assert found in {
                         c.blocks for _, c in kept.values() if c.digest == checksums.digest
                     }
+
+
+def test_who_asks_for_very_many_files_lets_others_ask_meanwhile(file: str) -> None:
+    """As the look at a list of half a million files does, and others have only so much time."""
+    kept = records(3)
+    wanted = {path: plain(kept[path]) for path in kept}
+    with closing(Index(file)) as index:
+        index.put_files(kept)
+        answers: list[dict[bytes, Record]] = []
+        other = threading.Thread(target=lambda: answers.append(index.files(list(kept))))
+
+        def many() -> Iterator[bytes]:
+            yield from (b"other/%d" % number for number in range(20_000))
+            other.start()
+            other.join(SECONDS)
+            yield from kept
+
+        assert index.files(many()) == wanted
+        assert answers == [wanted]
+        other.join()
 
 
 def test_more_paths_than_a_query_takes(file: str) -> None:

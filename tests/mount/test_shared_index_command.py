@@ -9,6 +9,7 @@ import itertools
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ from tests.support.faultfs import Faults
 from tests.support.mounting import Mounts, environment
 from tests.support.postgresql import Shared
 from tests.support.waiting import SECONDS, poll
+from zipfs.config import Settings
 from zipfs.errors import INTERRUPTED
 
 GAMES: Final = 100
@@ -62,8 +64,15 @@ class Run:
 
 @pytest.fixture
 def total(library: Path) -> int:
-    """Bytes of the library, which has two files in each game."""
-    return games(library, GAMES, 200_000)
+    """Bytes of the library, which has two files in each game.
+
+    All games are settled: else, on a slow machine, only the last are when a run looks at them.
+    """
+    size = games(library, GAMES, 200_000)
+    newest = (library / game(GAMES - 1)).stat().st_ctime
+    settle = Settings.model_fields["settle"].default
+    poll("the library to settle", lambda: time.time() > newest + settle)
+    return size
 
 
 @pytest.fixture

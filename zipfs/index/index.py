@@ -8,7 +8,10 @@ Every method may touch the disk: call it from a worker thread. Thread-safe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import functools
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from zipfs.index.gate import Claims, Unshared
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
 
 _NOTHING: Final = FileState(0, -1, 0, 0), Checksums(0, bytes(16))
 """A record in place of one that can't be deleted; no file has this size."""
+_BATCH: Final = 5000
+"""Number of files that are asked for at a time; a list can have half a million."""
+_TURN: Final = 0.001
+"""Seconds between two batches, in which others get the index: a lock alone isn't fair."""
 
 
 class UnissuedError(Exception):
@@ -53,10 +60,17 @@ class Index(IndexFile):
         """Figures of what is shared with others; None: nothing is."""
         return None
 
-    def files(self, paths: Sequence[bytes]) -> dict[bytes, Record]:
+    def files(self, paths: Iterable[bytes]) -> dict[bytes, Record]:
         """The records of those of *paths* that have one, without :attr:`Checksums.blocks`."""
-        with self._lock:
-            return self._merged(lambda store: dict(store.files(paths)))
+        found: dict[bytes, Record] = {}
+        remaining = iter(paths)
+        batch = list(islice(remaining, _BATCH))
+        while batch:
+            with self._lock:
+                found |= self._merged(functools.partial(_files, batch))
+            if batch := list(islice(remaining, _BATCH)):
+                time.sleep(_TURN)
+        return found
 
     def put_files(self, records: Mapping[bytes, Record]) -> None:
         """Save *records*, by path; they replace earlier ones of the same paths."""
@@ -192,3 +206,7 @@ class Index(IndexFile):
             split[folder, name] = made
         with self._lock:
             self._writing(lambda store: store.put_games(split))
+
+
+def _files(paths: Iterable[bytes], store: Store) -> dict[bytes, Record]:
+    return dict(store.files(paths))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
@@ -284,7 +284,7 @@ class _PrefixedIndex(Index):
         super().__init__(file)
         self._prefix = prefix
 
-    def files(self, paths: Sequence[bytes]) -> dict[bytes, Record]:
+    def files(self, paths: Iterable[bytes]) -> dict[bytes, Record]:
         cut = len(self._prefix)
         found = super().files([self._prefix + path for path in paths])
         return {path[cut:]: record for path, record in found.items()}

@@ -309,7 +309,7 @@ class Sealer:
     def _assemble(
         self, archive: bytes, scan: GameScan, fingerprint: bytes
     ) -> tuple[Outcome, Version | None, tuple[SourceFile, ...]]:
-        records = self.index.files([file.source for file in scan.files])
+        records = self.index.files(dict.fromkeys(file.source for file in scan.files))
         missing = []
         unsure = []
         known: dict[bytes, Checksums] = {}
