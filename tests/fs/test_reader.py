@@ -31,8 +31,10 @@ from zipfs.library.library import Library
 from zipfs.library.scan import Entry
 from zipfs.mount import fd_pool as pool_module
 from zipfs.mount import reader as reader_module
-from zipfs.mount.reader import BUFFER, PendingRead, Reader
+from zipfs.mount.reader import PendingRead, Reader
+from zipfs.mount.reading import buffers as buffers_module
 from zipfs.mount.reading import opening as opening_module
+from zipfs.mount.reading.buffers import BUFFER
 from zipfs.mount.reading.content import Content
 from zipfs.mount.reading.handle import Handle
 from zipfs.mount.reading.opening import Opening
@@ -356,7 +358,7 @@ async def test_what_a_read_gives_stays_right_until_it_is_sent(
         for seed in range(30):
             nursery.start_soon(client, seed)
     assert sent == 450
-    assert len(reader._spare) <= reader_module._SPARE_BUFFERS
+    assert len(reader._buffers) <= buffers_module._MOST
 
 
 # -- Files that change under an open handle (R1, R2) --------------------------------------
@@ -862,6 +864,21 @@ async def tidy(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         nursery.cancel_scope.cancel()
 
 
+async def test_buffers_of_many_reads_at_a_time_are_given_up_after_them(
+    library: Path, sealer: Sealer, tidy: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the daemon's memory is that of its busiest moment, for ever."""
+    make_game(library, "roms/game", {"1": content(BUFFER), "2": content(BUFFER)})
+    handle = await open_version(tidy, version_of(sealer))
+    monkeypatch.setattr(os, "preadv", NOWAIT["not cached"])
+    pending = [tidy.read_now(handle, 0, BUFFER) for _ in range(8)]
+    for read in pending:
+        assert isinstance(read, PendingRead)
+        await read.finish()
+    assert len(tidy._buffers) > 1
+    await until(lambda: len(tidy._buffers) == 0)
+
+
 async def test_files_stay_open_for_a_moment(
     library: Path, sealer: Sealer, tidy: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1055,7 +1072,7 @@ async def test_a_read_that_is_given_up(
             )
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    assert reader._spare == []
+    assert len(reader._buffers) == 0
     stuck.set()
     # What was lent to the threads is given back when they have ended.
     await until(lambda: all(not file.users for file in reader._pool._files.values()))

@@ -29,6 +29,7 @@ from zipfs.library.proven import Blocks, ProvenBlocks
 from zipfs.library.scan import SourceFile
 from zipfs.mount.fd_pool import CLOSED, FdPool, OpenFile
 from zipfs.mount.reading.ahead import Ahead
+from zipfs.mount.reading.buffers import BUFFER, Buffers
 from zipfs.mount.reading.content import Content
 from zipfs.mount.reading.fetcher import Fetcher
 from zipfs.mount.reading.handle import Handle
@@ -40,8 +41,6 @@ from zipfs.system.threads.lanes import Threads
 
 log = logging.getLogger(__name__)
 
-BUFFER: Final = 1 << 20
-"""Bytes of a read buffer, the kernel's largest request (256 pages)."""
 LINGER: Final = 1.0
 """Seconds for which files stay open after the last release: a web server opens and closes
 an archive for each request. Until then the library can't be unmounted."""
@@ -49,7 +48,6 @@ _SHARE: Final = 5.0
 """The same for files that took long to open, in terms of the time it took..."""
 _MOST_LINGER: Final = 5.0
 """...but no more than so many seconds."""
-_SPARE_BUFFERS: Final = 16
 _FILES_KNOWN: Final = 1024
 """Most files that a handle has without a look-up in the pool."""
 
@@ -91,8 +89,8 @@ class Reader:
         self._handles: dict[int, Handle] = {}
         self._opening: dict[int, trio.Event] = {}
         self._lingering: dict[Handle, float] = {}
-        self._buffer = memoryview(bytearray(BUFFER))
-        self._spare: list[memoryview] = []
+        self._buffers = Buffers()
+        self._buffer = self._buffers.take()
 
     # -- Handles ---------------------------------------------------------------
 
@@ -166,7 +164,7 @@ class Reader:
             self._lingering[handle] = time.monotonic() + handle.linger
 
     async def tidy(self) -> None:
-        """Close files unused for :data:`LINGER` seconds or more; runs until it is cancelled."""
+        """Close files, and give up buffers, that are unused; runs until it is cancelled."""
         while True:
             await trio.sleep(LINGER / 2)
             now = time.monotonic()
@@ -179,6 +177,7 @@ class Reader:
                     del self._handles[handle.node]
             self._pool.close_idle(LINGER)
             self._pool.close(self._folders.idle(LINGER))
+            self._buffers.trim()
 
     @property
     def open_files(self) -> int:
@@ -219,7 +218,7 @@ class Reader:
                 ahead.note(offset, length)
             return view
         # The buffer goes with it, so that no other read overwrites its first bytes.
-        self._buffer = self._take_buffer()
+        self._buffer = self._buffers.take()
         return PendingRead(self, handle, offset, view, done)
 
     def _read_cached(self, handle: Handle, number: int, offset: int, view: memoryview) -> int:
@@ -278,17 +277,6 @@ class Reader:
             done += len(part)
         return done
 
-    # -- Buffers ---------------------------------------------------------------
-
-    def _take_buffer(self) -> memoryview:
-        return self._spare.pop() if self._spare else memoryview(bytearray(BUFFER))
-
-    def _give_buffer(self, view: memoryview) -> None:
-        """Reuse the buffer that *view* is the beginning of."""
-        buffer = memoryview(view.obj)
-        if len(buffer) == BUFFER and len(self._spare) < _SPARE_BUFFERS:
-            self._spare.append(buffer)
-
 
 class PendingRead:
     """A read that may have to wait for a disk; it owns its buffer.
@@ -339,7 +327,7 @@ class PendingRead:
             reader._pool.adopt(*opened)
         handle.judge(self._seconds, reader._fetcher, reader._parallel)
         # Not after an error: an abandoned thread may still write to it.
-        reader._give_buffer(self._view)
+        reader._buffers.give(self._view)
         return self._view
 
     async def _fetch(self, ahead: Ahead) -> bool:
@@ -351,7 +339,7 @@ class PendingRead:
         self._done += fill(handle.content.plan(offset, left), view[self._done :], read)
         if self._done < len(view):
             return False
-        reader._give_buffer(view)
+        reader._buffers.give(view)
         return True
 
     def _read_rest(
