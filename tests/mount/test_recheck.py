@@ -61,6 +61,22 @@ def test_a_change_that_nobody_reads(library: Path, faulty: Source, mount: Mounts
     poll("the new file", lambda: read(single) == (library / SINGLE).read_bytes())
 
 
+def test_a_change_in_one_of_many_small_files(library: Path, faulty: Source, mount: Mounts) -> None:
+    """They are read many at a time."""
+    shown, faults = faulty
+    many = "roms/psx/Many"
+    make_game(library, many, {f"{n:02}.bin": content(1000, n) for n in range(40)})
+    mounted = mount(shown, *FAST)
+    mounted.expect_log(f"{many} is withdrawn, and hashed again: {many}/29.bin has other bytes")
+    archive = mounted.wait_archive(many)
+    before = archive.stat().st_mtime
+    faults.freeze(f"{many}/29.bin")
+    rewrite(library / many / "29.bin", b"other bytes", 500)
+    poll("another date", lambda: archive.exists() and archive.stat().st_mtime != before)
+    wanted = expected(library / many)
+    poll("the new archive", lambda: read(archive) == wanted.read(0, wanted.size))
+
+
 @pytest.mark.parametrize("options", [("--recheck-rate", "0"), ("--prove", "never", *FAST)])
 def test_nothing_is_read_unasked(faulty: Source, mount: Mounts, options: tuple[str, ...]) -> None:
     shown, faults = faulty

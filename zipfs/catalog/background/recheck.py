@@ -23,7 +23,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import trio
@@ -57,6 +57,8 @@ _IDLE: Final = 60.0
 """Seconds between two looks at the table of mounts, while there is nothing to read again."""
 _GONE: Final = 1.0
 """Seconds between two looks whether the library is back."""
+_AT_A_TIME: Final = 16
+"""Most blocks for which a thread is sent once."""
 _ASKED: Final = 1000
 """Number of games whose opens are counted."""
 
@@ -69,6 +71,13 @@ class Item(NamedTuple):
     digests: Sequence[bytes]
     game: Game | None = None
     version: Version | None = None
+
+
+class _Block(NamedTuple):
+    file: SourceFile
+    digest: bytes
+    start: int
+    length: int
 
 
 class Rechecker:
@@ -213,40 +222,40 @@ class Rechecker:
     async def _check(self, item: Item) -> None:
         """Read *item*; what differs is treated as if a reader had met it."""
         await self._pace(OVERHEAD)
-        for file, digest in zip(item.files, item.digests, strict=True):
-            if not file.by_content:
-                continue
-            for start in range(0, max(file.state.size, 1), BLOCK):
-                if self._library.presence.gone_at(file.source):
-                    return
-                length = min(BLOCK, file.state.size - start)
-                await self._pace(length)
-                try:
-                    await self._threads.run(self._read, file, digest, start, length)
-                except DisprovedError as error:
-                    log.warning(
-                        "%s is withdrawn, and hashed again: %s has other bytes of the same size"
-                        " and date",
-                        shown(item.path),
-                        shown(file.source),
-                    )
-                    if item.game:
-                        self._resealer.distrust(item.game, error, item.version)
-                    else:
-                        self._singles.disproved(item.path, file, digest)
-                    return
-                except ChangedError:
-                    if item.game:
-                        self._resealer.invalidate(item.game, 0)
-                    return
-                except OSError:  # who reads it is told
-                    return
+        for blocks in _batches(item):
+            if any(self._library.presence.gone_at(block.file.source) for block in blocks):
+                return
+            await self._pace(sum(block.length for block in blocks))
+            try:
+                await self._threads.run(self._read_all, blocks)
+            except DisprovedError as error:
+                log.warning(
+                    "%s is withdrawn, and hashed again: %s has other bytes of the same size"
+                    " and date",
+                    shown(item.path),
+                    shown(error.source.source),
+                )
+                if item.game:
+                    self._resealer.distrust(item.game, error, item.version)
+                else:
+                    self._singles.disproved(item.path, error.source, error.digest)
+                return
+            except ChangedError:
+                if item.game:
+                    self._resealer.invalidate(item.game, 0)
+                return
+            except OSError:  # who reads it is told
+                return
 
     async def _pace(self, size: int) -> None:
         """Sleep until *size* bytes more are within the rate."""
         now = time.monotonic()
         self._due = max(self._due, now) + size / self._rate
         await trio.sleep(max(0.0, self._due - now))
+
+    def _read_all(self, blocks: Sequence[_Block]) -> None:
+        for block in blocks:
+            self._read(*block)
 
     def _read(self, file: SourceFile, digest: bytes, start: int, length: int) -> None:
         """In a worker thread: compare a block of *file*. Raises :exc:`DisprovedError`."""
@@ -271,3 +280,24 @@ class Rechecker:
             checksums = self._sealer.index.blocks(digest) or b""
         if not is_right(digest, file.state.size, start, block, checksums):
             raise DisprovedError(file, digest)
+
+
+def _batches(item: Item) -> Iterator[list[_Block]]:
+    """The blocks of *item*, small ones together: to send a thread costs more than to read those.
+
+    No more of them than can be read in a thread's time from a source that answers slowly.
+    """
+    batch: list[_Block] = []
+    left = BLOCK
+    for file, digest in zip(item.files, item.digests, strict=True):
+        if not file.by_content:
+            continue
+        for start in range(0, max(file.state.size, 1), BLOCK):
+            block = _Block(file, digest, start, min(BLOCK, file.state.size - start))
+            if batch and (block.length > left or len(batch) == _AT_A_TIME):
+                yield batch
+                batch, left = [], BLOCK
+            batch.append(block)
+            left -= block.length
+    if batch:
+        yield batch
