@@ -89,7 +89,7 @@ def judge(course: Course) -> None:
         found = [replace(verdict, met=None) for verdict in found]
     course.verdicts = [
         *found,
-        judge_quiet("threads", _most(moments, lambda p: p.threads), course.warm),
+        judge_quiet("threads", _fewest_threads(course.samples), course.warm),
         judge_quiet("descriptors", _most(moments, lambda p: p.descriptors), course.warm),
     ]
 
@@ -102,6 +102,13 @@ def quiet_moments(samples: Sequence[Sample]) -> list[list[Sample]]:
 
 def _most(moments: Sequence[Sequence[Sample]], value: Callable[[Process], float]) -> list[Point]:
     return [(moment[0].when, max(value(s.daemon) for s in moment)) for moment in moments]
+
+
+def _fewest_threads(samples: Sequence[Sample]) -> list[Point]:
+    """The fewest of each quiet moment: one that has just been at work stays for some seconds."""
+    groups = itertools.groupby(samples, lambda sample: sample.phase == "load")
+    moments = [list(group) for is_load, group in groups if not is_load]
+    return [(moment[0].when, min(s.daemon.threads for s in moment)) for moment in moments]
 
 
 # -- Tables --------------------------------------------------------------------
