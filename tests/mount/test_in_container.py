@@ -56,7 +56,8 @@ def test_a_user_without_entry_is_told_all_at_once(
     """As by ``user: "54321:54321"`` in a Compose file without a right."""
     user = f"--reuid={NUMBER} --regid={NUMBER} --clear-groups --inh-caps=-all"
     less = f"setpriv {user} --bounding-set=-sys_admin -- env -u HOME"
-    script = f'mount --make-rprivate /\nmount -t tmpfs none /etc\nexec {less} "$@"'
+    closed = "mount -t tmpfs none /dev; mknod -m 600 /dev/fuse c 10 229"
+    script = f'mount --make-rprivate /\nmount -t tmpfs none /etc\n{closed}\nexec {less} "$@"'
     done = run(within(script, public_program, "mount", "--allow-other", library, www / "games"))
     assert done.returncode == 5, done.stderr
     (line,) = done.stderr.splitlines()
