@@ -91,10 +91,34 @@ def test_no_more_is_kept_than_allowed() -> None:
         assert proven.add(DIGEST, SIZE, start, block_of(proven, start))
     kept = [proven.copy(DIGEST, start, 0, view) for start in (0, BLOCK, 2 * BLOCK)]
     assert kept == [False, True, True]
-    assert proven.copy(DIGEST, BLOCK, 0, view)  # now used later than the other
     assert proven.add(DIGEST, SIZE, 0, block_of(proven, 0))
     kept = [proven.copy(DIGEST, start, 0, view) for start in (0, BLOCK, 2 * BLOCK)]
-    assert kept == [True, True, False]
+    assert kept == [True, False, True]
+
+
+def test_very_many_small_ones_are_no_more_than_allowed() -> None:
+    proven = ProvenBlocks(checksums, 100_000)
+    for number in range(1000):
+        data = memoryview(bytearray(b"%d" % number))
+        assert proven.add(xxhash.xxh3_128_digest(data), len(data), 0, data)
+    assert 100 < len(proven) < 200
+
+
+def test_what_has_to_be_read_again_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the daemon's memory grows with what was ever read at a time."""
+    clock = [1000.0]
+    monkeypatch.setattr(proven_module.time, "monotonic", lambda: clock[0])
+    proven = ProvenBlocks(checksums)
+    for start in (0, BLOCK, 2 * BLOCK):
+        assert proven.add(DIGEST, SIZE, start, block_of(proven, start))
+        clock[0] += 1
+    left = []
+    clock[0] += proven_module.LIFETIME - 4
+    for _ in range(5):
+        proven.drop_old()
+        left.append(len(proven))
+        clock[0] += 1
+    assert left == [3, 2, 1, 0, 0]
 
 
 def test_what_is_kept_is_read_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

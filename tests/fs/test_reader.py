@@ -26,6 +26,7 @@ from tests.support.libraries import Expected, content, expected, make_file, make
 from tests.support.waiting import SECONDS, poll
 from zipfs.catalog.nodes import File, file_node
 from zipfs.errors import ChangedError
+from zipfs.library import proven as proven_module
 from zipfs.library.filestate import BLOCK
 from zipfs.library.library import Library
 from zipfs.library.scan import Entry
@@ -877,6 +878,19 @@ async def test_buffers_of_many_reads_at_a_time_are_given_up_after_them(
         await read.finish()
     assert len(tidy._buffers) > 1
     await until(lambda: len(tidy._buffers) == 0)
+
+
+async def test_proven_blocks_are_given_up_once_they_have_to_be_read_again(
+    library: Path, sealer: Sealer, tidy: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proven_module, "LIFETIME", 1.0)
+    game = make_game(library, "roms/game", {"member": DATA})
+    version = version_of(sealer)
+    handle = await open_version(tidy, version)
+    (game / "member").chmod(0o600)
+    assert await read_all(tidy, handle) == expected(game).read(0, version.size)
+    assert len(tidy._proven) > 0
+    await until(lambda: len(tidy._proven) == 0)
 
 
 async def test_files_stay_open_for_a_moment(

@@ -29,6 +29,8 @@ Blocks = Callable[[bytes], bytes | None]
 
 MEMORY: Final = 64 << 20
 """Bytes of proven blocks that are kept; a download needs two blocks at a time."""
+_LEAST: Final = 512
+"""Bytes that a block counts as, at least: of small files there are very many."""
 LIFETIME: Final = 30.0
 """Seconds after which a block is read again."""
 _FILES: Final = 64
@@ -53,7 +55,7 @@ class _Block(NamedTuple):
 
 
 class ProvenBlocks:
-    """Up to *memory* bytes of proven blocks, the least recently used dropped first. Thread-safe.
+    """Up to *memory* bytes of proven blocks, the oldest dropped first. Thread-safe.
 
     *blocks* returns the checksums of a file; it is called in the thread that proves.
     """
@@ -64,20 +66,20 @@ class ProvenBlocks:
         self._memory = 0
         self._lock = allocate_lock()
         self._kept: OrderedDict[tuple[bytes, int], _Block] = OrderedDict()
+        """The oldest first."""
         self._spare: list[memoryview] = []
         self._checksums: OrderedDict[bytes, bytes] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
     def copy(self, digest: bytes, start: int, offset: int, view: memoryview) -> bool:
         """Fill *view* from *offset* in the block at *start*, if that is kept; whether it was."""
         # Under the lock: another thread could drop the block, and read another into its buffer.
         with self._lock:
             block = self._kept.get((digest, start))
-            if block is None:
+            if block is None or time.monotonic() >= block.until:
                 return False
-            if time.monotonic() >= block.until:
-                self._drop((digest, start))
-                return False
-            self._kept.move_to_end((digest, start))
             view[:] = block.data[offset : offset + len(view)]
             return True
 
@@ -106,14 +108,24 @@ class ProvenBlocks:
             if (digest, start) in self._kept:
                 self._drop((digest, start))
             self._kept[digest, start] = _Block(block, time.monotonic() + LIFETIME)
-            self._memory += len(block)
+            self._memory += max(_LEAST, len(block))
             while self._memory > self._limit and len(self._kept) > 1:
                 self._drop(next(iter(self._kept)))
         return True
 
+    def drop_old(self) -> None:
+        """Drop the blocks that have to be read again."""
+        now = time.monotonic()
+        with self._lock:
+            while self._kept:
+                key, block = next(iter(self._kept.items()))
+                if now < block.until:
+                    break
+                self._drop(key)
+
     def _drop(self, key: tuple[bytes, int]) -> None:
         dropped = self._kept.pop(key).data
-        self._memory -= len(dropped)
+        self._memory -= max(_LEAST, len(dropped))
         self._free(dropped)
 
     def _free(self, block: memoryview) -> None:

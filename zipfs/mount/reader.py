@@ -177,6 +177,7 @@ class Reader:
                     del self._handles[handle.node]
             self._pool.close_idle(LINGER)
             self._pool.close(self._folders.idle(LINGER))
+            self._proven.drop_old()
             self._buffers.trim()
 
     @property
