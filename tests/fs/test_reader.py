@@ -884,7 +884,7 @@ async def test_proven_blocks_are_given_up_once_they_have_to_be_read_again(
     library: Path, sealer: Sealer, tidy: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proven_module, "LIFETIME", 1.0)
-    game = make_game(library, "roms/game", {"member": DATA})
+    game = make_game(library, "roms/game", {"member": DATA, "other": b"other"})
     version = version_of(sealer)
     handle = await open_version(tidy, version)
     (game / "member").chmod(0o600)
