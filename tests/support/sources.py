@@ -36,6 +36,8 @@ _SFTP_SERVERS: Final = (
     "/usr/lib/ssh/sftp-server",
     "/usr/libexec/sftp-server",
 )
+_UNMOUNTED: Final = 20.0
+"""Seconds that a program has to end after its mount has ended."""
 _DISK: Final = 1 << 30
 """Size of an image, most of which is a hole."""
 
@@ -305,6 +307,14 @@ class Mergerfs(Local):
 
     programs: ClassVar = {"mergerfs": "mergerfs"}
     lasting_inodes: ClassVar = None  # before 2.34 not without the option use_ino
+
+    def see_end(self) -> None:
+        if self._process is not None and not is_mounted(self.library):
+            try:
+                self._process.wait(_UNMOUNTED)
+            except subprocess.TimeoutExpired:
+                self._process.kill()  # 2.40 sometimes stays, without a mount
+        super().see_end()
 
 
 class Bindfs(Local):
